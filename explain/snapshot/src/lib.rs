@@ -1,0 +1,32 @@
+//! The facts of a captured cluster dataplane, and how each artifact format is read.
+//!
+//! A snapshot is a set of raw files in the formats the standard tools print, plus a manifest that says
+//! where each came from and what is absent and why (`knet.snapshot/v1`). This crate turns bytes into
+//! facts. It does no IO: somebody hands it the bytes. It never judges, and it never confuses a table
+//! that is empty with a table nobody could look at (see [`fact::Fact`]).
+
+pub mod artifact;
+pub mod fact;
+pub mod id;
+pub mod manifest;
+pub mod row;
+pub mod store;
+
+pub mod cluster;
+pub mod node;
+
+pub mod bridge;
+pub mod conntrack;
+pub mod fdb;
+pub mod ipset;
+pub mod link;
+pub mod neigh;
+pub mod nexthop;
+pub mod route;
+pub mod rule;
+pub mod socket;
+pub mod sysctl;
+
+pub use fact::{Fact, Problem};
+pub use row::{Row, Table};
+pub use store::{NetnsId, Snapshot};

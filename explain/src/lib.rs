@@ -1,1 +1,1 @@
-//! x
+//! Names, intent and words for what a walk found.

@@ -1,0 +1,102 @@
+//! A packet inside a kernel: the header plus what the kernel remembers about it.
+
+use std::net::IpAddr;
+
+use knet_snapshot::id::{IfIndex, Zone};
+
+use crate::packet::{Eth, Packet};
+
+/// What `struct sk_buff` carries that decides anything.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Skb {
+    /// The packet.
+    pub packet: Packet,
+    /// Link-layer header, while it has one.
+    pub eth: Option<Eth>,
+    /// `skb->mark`
+    pub mark: u32,
+    /// `skb->priority`
+    pub priority: u32,
+    /// Device the network layer sees the packet come in by (the bridge, not its port).
+    pub iif: Option<IfIndex>,
+    /// Device it will leave by, once routed.
+    pub oif: Option<IfIndex>,
+    /// Next hop of its route, once routed: the gateway, or the destination itself.
+    pub nexthop: Option<IpAddr>,
+    /// Bridge port it came in by (`nf_bridge->physindev`).
+    pub physin: Option<IfIndex>,
+    /// Bridge port it will leave by (`nf_bridge->physoutdev`).
+    pub physout: Option<IfIndex>,
+    /// `skb->pkt_type`
+    pub pkt_type: PktType,
+    /// Zone that the template set by `CT --zone` chose, before conntrack sees the packet.
+    pub zone: Zone,
+    /// Its connection, once conntrack saw it in this namespace.
+    pub ct: Ct,
+    /// The local socket that sent it, in its own namespace only.
+    pub sender: Option<Sender>,
+}
+
+/// `PACKET_*`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PktType {
+    /// To this host.
+    Host,
+    /// To all.
+    Broadcast,
+    /// To a group.
+    Multicast,
+    /// To somebody else.
+    OtherHost,
+}
+
+/// Who sent a locally made packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// UID of the socket; `None` when there is no socket (a kernel answer) or it is not known.
+    pub uid: Option<u32>,
+    /// GID likewise.
+    pub gid: Option<u32>,
+    /// There is a full socket behind the packet (a SYN-ACK, RST or ICMP error has none).
+    pub socket: bool,
+}
+
+/// `skb->_nfct`: how conntrack of this namespace sees the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ct {
+    /// Conntrack has not seen it, or is not there.
+    None,
+    /// `NOTRACK` / `notrack`.
+    Untracked,
+    /// Seen and not valid for any connection.
+    Invalid,
+    /// Belongs to a connection.
+    Of {
+        /// Index into the walk's conntrack table.
+        entry: usize,
+        /// Direction of this packet.
+        dir: Dir,
+        /// `ctinfo`
+        state: CtState,
+    },
+}
+
+/// Direction within a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dir {
+    /// As the first packet.
+    Original,
+    /// Back.
+    Reply,
+}
+
+/// `ctstate` of a packet that belongs to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CtState {
+    /// First packet, or no reply seen yet.
+    New,
+    /// Both directions seen.
+    Established,
+    /// An ICMP error about, or an expected child of, another connection.
+    Related,
+}

@@ -1,0 +1,8 @@
+//! Tables compiled from facts: what is looked up, and how.
+
+pub mod fib;
+pub mod ipset;
+pub mod link;
+pub mod socket;
+pub mod sysctl;
+pub mod xt;

@@ -5,9 +5,12 @@ use std::sync::OnceLock;
 use knet_snapshot::Snapshot;
 use knet_snapshot::store::{NetnsFacts, NetnsId};
 
+use crate::table::connection::Connections;
+use crate::table::fdb::Fdb;
 use crate::table::fib::Fib;
 use crate::table::ipset::IpSets;
 use crate::table::link::Links;
+use crate::table::neigh::Neighbours;
 use crate::table::socket::Sockets;
 use crate::table::sysctl::Sysctl;
 use crate::table::xt::Xt;
@@ -27,6 +30,9 @@ pub struct Netns<'s> {
     xt: OnceLock<Xt>,
     ipsets: OnceLock<IpSets<'s>>,
     sockets: OnceLock<Sockets<'s>>,
+    neighbours: OnceLock<Neighbours<'s>>,
+    fdb: OnceLock<Fdb<'s>>,
+    connections: OnceLock<Connections<'s>>,
 }
 
 impl<'s> Netns<'s> {
@@ -42,6 +48,9 @@ impl<'s> Netns<'s> {
             xt: OnceLock::new(),
             ipsets: OnceLock::new(),
             sockets: OnceLock::new(),
+            neighbours: OnceLock::new(),
+            fdb: OnceLock::new(),
+            connections: OnceLock::new(),
         }
     }
 
@@ -68,6 +77,21 @@ impl<'s> Netns<'s> {
     /// Sockets.
     pub fn sockets(&self) -> &Sockets<'s> {
         self.sockets.get_or_init(|| Sockets::compile(self.facts))
+    }
+
+    /// Neighbour entries.
+    pub fn neighbours(&self) -> &Neighbours<'s> {
+        self.neighbours.get_or_init(|| Neighbours::compile(self.facts))
+    }
+
+    /// Forwarding database and bridge ports.
+    pub fn fdb(&self) -> &Fdb<'s> {
+        self.fdb.get_or_init(|| Fdb::compile(self.facts))
+    }
+
+    /// Captured connections.
+    pub fn connections(&self) -> &Connections<'s> {
+        self.connections.get_or_init(|| Connections::compile(self.facts))
     }
 
     /// Sysctls.

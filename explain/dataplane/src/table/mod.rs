@@ -4,5 +4,6 @@ pub mod fib;
 pub mod ipset;
 pub mod link;
 pub mod socket;
+pub mod source;
 pub mod sysctl;
 pub mod xt;

@@ -84,3 +84,17 @@ pub struct World<'s> {
     /// The namespaces, indexed by [`NsId`].
     pub spaces: Vec<Netns<'s>>,
 }
+
+impl<'s> World<'s> {
+    /// A namespace by index.
+    #[must_use]
+    pub fn space(&self, id: NsId) -> &Netns<'s> {
+        &self.spaces[id.0 as usize]
+    }
+
+    /// A namespace by name.
+    #[must_use]
+    pub fn find(&self, name: &NetnsId) -> Option<NsId> {
+        self.spaces.iter().find(|s| s.name == name).map(|s| s.id)
+    }
+}

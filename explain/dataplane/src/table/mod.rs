@@ -7,5 +7,6 @@ pub mod ipset;
 pub mod link;
 pub mod neigh;
 pub mod socket;
+pub mod source;
 pub mod sysctl;
 pub mod xt;

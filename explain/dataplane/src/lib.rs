@@ -16,4 +16,5 @@ pub mod trace;
 pub mod tri;
 pub mod stage;
 pub mod table;
+pub mod walk;
 pub mod world;

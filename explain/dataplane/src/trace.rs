@@ -490,3 +490,107 @@ pub enum Stage {
     /// Came in, and no more is known yet.
     Ingress,
 }
+
+/// Where and how a packet ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    /// How.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// Where.
+    pub place: Place,
+    /// The packet as it was then.
+    pub packet: Packet,
+    /// The rows that decided, if any did.
+    pub evidence: Vec<Evidence>,
+}
+
+/// What kind of packet comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Answer {
+    /// What the server says.
+    Data,
+    /// A reset: nobody listens, or a rule says `tcp-reset`.
+    Reset,
+    /// An ICMP error of this kind.
+    Error(Reject),
+    /// ICMP time exceeded.
+    TimeExceeded,
+    /// ICMP fragmentation needed, or packet too big.
+    TooBig,
+}
+
+/// The way back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    /// What comes back.
+    pub answer: Answer,
+    /// Where it ended.
+    pub end: End,
+    /// The client takes it for an answer to what it sent: addresses and ports fit.
+    pub fits: bool,
+    /// The hops, in order.
+    pub hops: Vec<Hop>,
+}
+
+/// One way the packet can go.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Branch {
+    /// The choices that lead here.
+    pub path: Vec<crate::choice::Taken>,
+    /// Its share at least: what the kernel's own chance gives it when every unknown goes against it.
+    pub at_least: crate::choice::Ratio,
+    /// Its share at most. Differs from `at_least` only behind an unknown.
+    pub at_most: crate::choice::Ratio,
+    /// Where the request ended.
+    pub end: End,
+    /// How it was refused, when it was.
+    pub reject: Option<Reject>,
+    /// The server sees another source than the client sent.
+    pub snat: bool,
+    /// The server is another than the client addressed.
+    pub dnat: bool,
+    /// The request's hops.
+    pub hops: Vec<Hop>,
+    /// The way back, when something comes back.
+    pub reply: Option<Reply>,
+    /// What the client's program gets to see.
+    pub client_sees: ClientSees,
+    /// What this branch takes for granted.
+    pub assumptions: Vec<Assumption>,
+}
+
+/// Something the walk takes for granted because the snapshot cannot say. Closed, like reasons.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Assumption {
+    /// The program uses this source port.
+    SourcePort(u16),
+    /// A sysctl that was not captured has its kernel default.
+    SysctlDefault(Arc<str>, i64),
+    /// A neighbour entry that is stale or missing would be resolved by the answer the model finds.
+    NeighbourResolves(IpAddr),
+    /// A bridge would learn or have learned the port of a MAC.
+    BridgeLearns,
+    /// The rules were not captured; the three default rules are assumed.
+    DefaultRules,
+    /// Veth peers were matched by another way than `link_netnsid` (see the message of the reader).
+    VethPeerGuessed(Arc<str>),
+    /// The next hop outside the snapshot forwards as a router should.
+    OutsideForwards(IpAddr),
+    /// A limit match's bucket is assumed not to be empty.
+    LimitNotReached,
+}
+
+/// Everything a walk found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trace {
+    /// The packet as it was sent.
+    pub sent: Packet,
+    /// Where it starts.
+    pub start: NsId,
+    /// The ways it can go.
+    pub branches: Vec<Branch>,
+    /// More branches than the limit: the rest is not shown.
+    pub truncated: bool,
+}

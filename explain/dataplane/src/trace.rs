@@ -75,6 +75,8 @@ pub enum Reject {
     Icmp6PortUnreachable,
     Icmp6PolicyFail,
     Icmp6RejectRoute,
+    /// Not one of `--reject-with`: the source's scope is smaller than the way it would have to go.
+    Icmp6BeyondScope,
 }
 
 /// What a rule or policy decided.

@@ -33,7 +33,7 @@ pub struct Netns<'s> {
     pub facts: &'s NetnsFacts,
     links: OnceLock<Links<'s>>,
     fib: OnceLock<Fib<'s>>,
-    xt: OnceLock<Xt>,
+    xt: OnceLock<Xt<'s>>,
     ipsets: OnceLock<IpSets<'s>>,
     sockets: OnceLock<Sockets<'s>>,
     neighbours: OnceLock<Neighbours<'s>>,
@@ -72,7 +72,7 @@ impl<'s> Netns<'s> {
     }
 
     /// iptables of both families and both back ends.
-    pub fn xt(&self) -> &Xt {
+    pub fn xt(&self) -> &Xt<'s> {
         self.xt.get_or_init(|| Xt::compile(self.facts))
     }
 

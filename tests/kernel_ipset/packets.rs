@@ -274,19 +274,20 @@ impl Drop for Peer {
     }
 }
 
-/// Link-layer addresses, over a veth pair into another namespace.
+/// Link-layer addresses and marks, over a veth pair from another namespace. One packet meets one rule for
+/// every set and list of directions; the counters of the rules say which matched.
 fn macs() -> usize {
     let peer = Peer(
         Command::new("unshare")
-            .args(["-n", "sleep", "60"])
+            .args(["-n", "sleep", "600"])
             .spawn()
             .expect("unshare works here"),
     );
     let pid = peer.0.id();
     let there = format!("nsenter -t {pid} -n");
     let own = std::fs::read_link("/proc/self/ns/net").expect("procfs");
-    // The child is another namespace once unshare(2) is through.
-    for _ in 0..200 {
+    // The child is in another namespace once its unshare(2) is through.
+    for _ in 0..500 {
         if std::fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|ns| ns != own) {
             break;
         }
@@ -295,82 +296,112 @@ fn macs() -> usize {
     let here_mac = Mac([2, 0, 0, 0, 0, 1]);
     must(
         &format!(
-            "set -e; ip link add vh type veth peer name vp && ip link set vp netns {pid}
-             ip link set vh address {here_mac} up && ip addr add 10.9.0.1/24 dev vh
-             {there} ip addr add 10.9.0.2/24 dev vp && {there} ip addr add 10.9.0.3/24 dev vp"
+            "set -e; ip link add vh type veth peer name vp; ip link set vp netns {pid}
+             ip link set vh address {here_mac} up; ip addr add 10.9.0.1/24 dev vh
+             {there} ip addr add 10.9.0.2/24 dev vp; {there} ip addr add 10.9.0.3/24 dev vp"
         ),
         "",
     );
+    let directions = ["src,src", "src,dst", "dst,dst", "dst,src", "src", "dst"];
+    let kinds = [
+        (
+            "bitmap:ip,mac range 10.9.0.0/24",
+            &["10.9.0.2,02:00:00:00:00:02", "10.9.0.3", "10.9.0.1,02:00:00:00:00:01"][..],
+        ),
+        (
+            "hash:ip,mac",
+            &[
+                "10.9.0.2,02:00:00:00:00:02",
+                "10.9.0.1,02:00:00:00:00:01",
+                "10.9.0.1,02:00:00:00:00:03",
+            ][..],
+        ),
+        ("hash:mac", &["02:00:00:00:00:03"][..]),
+        (
+            "hash:ip,mark markmask 0x6",
+            &["10.9.0.2,0x4", "10.9.0.1,0x5", "10.9.0.3,0x2"][..],
+        ),
+    ];
+    let mut rules = String::from("-A INPUT -j MARK --set-mark 5\n");
+    let mut tried = Vec::new();
+    let mut fill = String::new();
+    for (kind, members) in kinds {
+        for dirs in directions {
+            let name = format!("veth{}", tried.len());
+            if !shell(&format!("ipset create {name} {kind}"), "").status.success() {
+                break;
+            }
+            // A member without MAC takes that of the first packet, so every packet meets fresh sets.
+            fill.push_str(&format!("flush {name}\n"));
+            members
+                .iter()
+                .for_each(|member| fill.push_str(&format!("add {name} {member}\n")));
+            rules.push_str(&format!(
+                "-A INPUT -i vh -p udp --dport 99 -m set --match-set {name} {dirs}\n"
+            ));
+            let dirs: Vec<Side> = dirs
+                .split(',')
+                .map(|d| if d == "src" { Side::Src } else { Side::Dst })
+                .collect();
+            tried.push((name, dirs));
+        }
+    }
     let mut compared = 0;
     for peer_mac in [Mac([2, 0, 0, 0, 0, 2]), Mac([2, 0, 0, 0, 0, 3])] {
+        let neighbour = format!("{there} ip neigh replace 10.9.0.1 lladdr {here_mac} dev vp");
         must(
-            &format!(
-                "{there} ip link set vp address {peer_mac} up; {there} ip neigh replace 10.9.0.1 lladdr {here_mac} dev vp"
-            ),
+            &format!("{there} ip link set vp address {peer_mac} up && {neighbour}"),
             "",
         );
         for host in 2..=3u8 {
-            for dirs in ["src,src", "src,dst", "dst,dst", "dst,src", "src"] {
-                must(
-                    "ipset -exist restore",
-                    "create mac4 bitmap:ip,mac range 10.9.0.0/24
-                     flush mac4
-                     add mac4 10.9.0.2,02:00:00:00:00:02
-                     add mac4 10.9.0.3
-                     add mac4 10.9.0.1,02:00:00:00:00:01\n",
-                );
-                let table = capture();
-                rules(
-                    false,
-                    &format!("-A INPUT -i vh -p udp --dport 99 -m set --match-set mac4 {dirs}"),
-                );
-                must(
-                    &format!(
-                        "{there} sh -c 'ip route replace 10.9.0.1/32 dev vp src 10.9.0.{host}' && {there} bash -c 'echo x > /dev/udp/10.9.0.1/99'"
-                    ),
-                    "",
-                );
-                let counted = must("iptables -w -nvxL INPUT", "");
-                let count = counted
-                    .lines()
-                    .nth(2)
-                    .and_then(|l| l.split_whitespace().next())
-                    .expect("a rule");
+            must("ipset restore", &fill);
+            let table = capture();
+            must(
+                "iptables-restore -w",
+                &format!("*mangle\n:INPUT ACCEPT\n{rules}COMMIT\n"),
+            );
+            let route = format!("{there} ip route replace 10.9.0.1/32 dev vp src 10.9.0.{host}");
+            must(
+                &format!("{route} && {there} bash -c 'echo x > /dev/udp/10.9.0.1/99'"),
+                "",
+            );
+            let counted = must("iptables -w -t mangle -nvxL INPUT", "");
+            let counts: Vec<&str> = counted
+                .lines()
+                .skip(3)
+                .filter_map(|l| l.split_whitespace().next())
+                .collect();
+            assert_eq!(counts.len(), tried.len(), "{counted}");
+            for ((name, dirs), count) in tried.iter().zip(counts) {
                 let l4 = L4::Ports {
                     sport: Port::from(1),
                     dport: Port::from(99),
                 };
-                let packet = random::packet(
-                    IpAddr::from([10, 9, 0, host]),
-                    IpAddr::from([10, 9, 0, 1]),
-                    proto::UDP,
-                    l4,
-                );
+                let (src, dst) = (IpAddr::from([10, 9, 0, host]), IpAddr::from([10, 9, 0, 1]));
+                let packet = random::packet(src, dst, proto::UDP, l4);
                 let eth = Some(Eth {
                     src: Some(peer_mac),
                     dst: Some(here_mac),
                     vlan: None,
                 });
-                let dirs: Vec<Side> = dirs
-                    .split(',')
-                    .map(|d| if d == "src" { Side::Src } else { Side::Dst })
-                    .collect();
                 let flags = SetFlags::default();
                 let probe = Probe {
                     packet,
                     eth,
                     iif: Some("vh"),
                     oif: None,
-                    mark: 0,
-                    dirs,
+                    mark: 5,
+                    dirs: dirs.clone(),
                     flags,
                 };
-                let answer = IpSets::from_table(&table).test("mac4", &probe.query());
+                let answer = IpSets::from_table(&table).test(name, &probe.query());
                 compare(answer.matched, answer.doubt, count != "0", || {
-                    format!("{:?} from {peer_mac}: {:?}\n{counted}", probe.dirs, probe.packet)
+                    format!(
+                        "{name} {dirs:?} from {peer_mac} {src}\n{counted}\n{:?}",
+                        answer.evidence()
+                    )
                 });
                 compared += 1;
-                rules(false, "");
             }
         }
     }

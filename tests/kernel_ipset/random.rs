@@ -81,10 +81,7 @@ fn member(rng: &mut Rng, set: &Set) -> String {
     for field in set.fields() {
         parts.push(match field {
             "ip" => addr(rng, set.v6, 4).to_string(),
-            "net" => {
-                let zero = matches!(set.kind, "hash:net,iface" | "hash:net,net" | "hash:net,port,net");
-                net(rng, set.v6, zero)
-            }
+            "net" => net(rng, set.v6, set.kind == "hash:net,iface"),
             "mac" => mac(rng).to_string(),
             "mark" => format!("{:#x}", rng.below(8)),
             "iface" => {

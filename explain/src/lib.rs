@@ -14,6 +14,8 @@ pub mod query;
 
 pub mod explanation;
 pub mod names;
+pub mod owner;
+pub mod service_chain;
 pub mod resolve;
 pub mod topics;
 

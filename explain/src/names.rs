@@ -183,7 +183,7 @@ impl<'s> Names<'s> {
     }
 
     fn captured(&mut self, world: &World<'s>) {
-        for space in &world.spaces {
+        for space in world.spaces() {
             let node = space.name.node.clone();
             let addresses: Vec<IpAddr> = space
                 .facts

@@ -1,0 +1,39 @@
+//! `kubectl knet explain`
+
+use clap::{Args, Subcommand};
+
+use super::{Output, SnapshotOption};
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// About what
+    #[command(subcommand)]
+    pub topic: Topic,
+}
+
+/// What can be explained.
+#[derive(Debug, Subcommand)]
+pub enum Topic {
+    /// Why a NodePort is in no `netstat`, and which rule takes its packets instead
+    Nodeport(NodePortArgs),
+}
+
+/// Arguments of `explain nodeport`.
+#[derive(Debug, Args)]
+pub struct NodePortArgs {
+    /// The port
+    pub port: u16,
+
+    /// On which node [default: every node of the snapshot]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Where the snapshot is
+    #[command(flatten)]
+    pub snapshot: SnapshotOption,
+
+    /// How to say it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+}

@@ -188,6 +188,12 @@ impl<'s> World<'s> {
         self.by_name.get(name).copied()
     }
 
+    /// The own namespace of the node that a namespace is on.
+    #[must_use]
+    pub fn host_of(&self, ns: NsId) -> NsId {
+        self.nodes[self.space(ns).node].spaces[0]
+    }
+
     /// The other end of a veth.
     #[must_use]
     pub fn peer(&self, ns: NsId, dev: IfIndex) -> Option<Peer> {

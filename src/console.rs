@@ -85,7 +85,7 @@ impl Console {
     /// When stdout cannot be written.
     pub fn print(&self, text: &str) -> Result<(), Failure> {
         let mut out = self.out();
-        out.write_all(text.as_bytes())?;
+        out.write_all(printable(text).as_bytes())?;
         if !text.ends_with('\n') {
             out.write_all(b"\n")?;
         }
@@ -118,20 +118,51 @@ impl Console {
     }
 }
 
-/// Text from a snapshot may hold escape sequences meant for the terminal; they are shown, not obeyed.
+/// Text from a snapshot may hold escape sequences meant for the terminal: they are shown, not obeyed.
+/// Colours (`ESC [ digits m`) are left alone, because our own renderers write them.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    let shown = |c: char| c == '\n' || c == '\t' || !c.is_control();
-    if text.chars().all(shown) {
-        return text.to_owned();
+    let control = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(control) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let kept = colour_len(from);
+        if kept > 0 {
+            out.push_str(&from[..kept]);
+            rest = &from[kept..];
+        } else {
+            let mut chars = from.chars();
+            out.extend(chars.next().into_iter().flat_map(char::escape_default));
+            rest = chars.as_str();
+        }
     }
-    text.chars()
-        .map(|c| {
-            if shown(c) {
-                c.to_string()
-            } else {
-                c.escape_default().to_string()
-            }
-        })
-        .collect()
+    out.push_str(rest);
+    out
+}
+
+/// Length of the colour sequence a text begins with.
+fn colour_len(text: &str) -> usize {
+    let Some(body) = text.strip_prefix("\x1b[") else {
+        return 0;
+    };
+    match body.find(|c: char| !c.is_ascii_digit() && c != ';') {
+        Some(end) if body[end..].starts_with('m') => 2 + end + 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn escape_sequences_of_a_snapshot_are_shown() {
+        assert_eq!(printable("a\x1b[31mred\x1b[0m\tb\n"), "a\x1b[31mred\x1b[0m\tb\n");
+        assert_eq!(
+            printable("\x1b]0;title\x07 \x1b[2J \r"),
+            "\\u{1b}]0;title\\u{7} \\u{1b}[2J \\r"
+        );
+    }
 }

@@ -209,7 +209,8 @@ fn links_are_resolved_inside_and_refused_outside() {
 #[test]
 fn a_dangling_link_is_a_problem_and_not_an_empty_table() {
     let files = open(Tar::good().link("nodes/n1/host/addr.json", "gone.json")).unwrap();
-    assert!(files.unreadable.contains_key("nodes/n1/host/addr.json"));
+    assert!(!files.files.contains_key("nodes/n1/host/addr.json"));
+    assert_eq!(files.problems[0].artifact, "nodes/n1/host/addr.json");
     assert!(files.problems[0].what.contains("gone.json"), "{:?}", files.problems);
 }
 

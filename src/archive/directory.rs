@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use knet_snapshot::manifest::AbsentReason;
 use knet_snapshot::store::Blob;
 
 use super::entries::{Entries, link_target, normalise};
@@ -95,24 +94,21 @@ fn add_file(entries: &mut Entries, on_disk: &Path, path: &str, limits: &Limits) 
     let loaded = File::open(on_disk).and_then(|file| Ok((file.metadata()?.len(), file)));
     let (len, file) = match loaded {
         Ok(found) => found,
-        Err(error) => return unreadable(entries, path, &error),
+        Err(error) => {
+            entries.problem(path, format!("cannot be read: {error}"));
+            return Ok(());
+        }
     };
     if len > limits.file_bytes {
         return Err(Refusal::FileTooLarge(limits.file_bytes));
     }
     match load(&file) {
         Ok(blob) => entries.file(path.to_owned(), blob),
-        Err(error) => unreadable(entries, path, &error),
+        Err(error) => {
+            entries.problem(path, format!("cannot be read: {error}"));
+            Ok(())
+        }
     }
-}
-
-fn unreadable(entries: &mut Entries, path: &str, error: &io::Error) -> Result<(), Refusal> {
-    let why = match error.kind() {
-        io::ErrorKind::PermissionDenied => AbsentReason::Permission,
-        _ => AbsentReason::Error,
-    };
-    entries.unreadable(path.to_owned(), why, format!("cannot be read: {error}"));
-    Ok(())
 }
 
 /// The bytes of a regular file, mapped when it is large.

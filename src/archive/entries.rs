@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use knet_snapshot::Problem;
-use knet_snapshot::manifest::AbsentReason;
 use knet_snapshot::store::Blob;
 
 use super::{ArchiveError, Files, Limits, Refusal};
@@ -13,7 +12,6 @@ use super::{ArchiveError, Files, Limits, Refusal};
 pub(super) struct Entries {
     files: BTreeMap<String, Blob>,
     links: BTreeMap<String, String>,
-    unreadable: BTreeMap<String, AbsentReason>,
     problems: Vec<Problem>,
     seen: usize,
 }
@@ -43,13 +41,7 @@ impl Entries {
         Ok(())
     }
 
-    /// Adds a file that is there and cannot be read.
-    pub(super) fn unreadable(&mut self, path: String, why: AbsentReason, what: String) {
-        self.problem(&path, what);
-        self.unreadable.insert(path, why);
-    }
-
-    /// Records something that was skipped.
+    /// Records something that was skipped or cannot be read.
     pub(super) fn problem(&mut self, artifact: &str, what: String) {
         self.problems.push(Problem {
             artifact: artifact.to_owned(),
@@ -84,7 +76,7 @@ impl Entries {
                 .collect();
             if below.is_empty() {
                 let what = format!("is a link to {target:?}, which is not in the snapshot");
-                self.unreadable(link, AbsentReason::Error, what);
+                self.problem(&link, what);
                 continue;
             }
             for (path, blob) in below {
@@ -102,18 +94,13 @@ impl Entries {
                 .into_iter()
                 .filter_map(|(p, b)| Some((strip(p)?, b)))
                 .collect(),
-            unreadable: self
-                .unreadable
-                .into_iter()
-                .filter_map(|(p, w)| Some((strip(p)?, w)))
-                .collect(),
             problems: self.problems,
         })
     }
 
     /// The folder that is the snapshot: the top, or the only folder at the top (`tar c snapshot/`).
     fn root(&self) -> Option<String> {
-        let paths = || self.files.keys().chain(self.unreadable.keys());
+        let paths = || self.files.keys();
         if paths().any(|p| is_snapshot_path(p)) {
             return Some(String::new());
         }

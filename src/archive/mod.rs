@@ -17,7 +17,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use knet_snapshot::Problem;
-use knet_snapshot::manifest::AbsentReason;
 use knet_snapshot::store::Blob;
 
 pub use limits::Limits;
@@ -56,9 +55,8 @@ impl fmt::Display for Source {
 pub struct Files {
     /// Path and bytes, ordered.
     pub files: BTreeMap<String, Blob>,
-    /// Files that are there and cannot be read, and why.
-    pub unreadable: BTreeMap<String, AbsentReason>,
-    /// Everything that was skipped, in one line each.
+    /// Everything that was skipped or cannot be read, in one line each. What is not among `files` is not
+    /// known to whoever asks for it, so nothing skipped is taken for empty.
     pub problems: Vec<Problem>,
 }
 
@@ -182,7 +180,7 @@ pub fn open(source: &Source, limits: &Limits) -> Result<Files, ArchiveError> {
         Source::Stdin => packed::read_stream(io::stdin().lock(), &name, limits)?,
     };
     let files = entries.finish(&name, limits)?;
-    if files.files.is_empty() && files.unreadable.is_empty() {
+    if files.files.is_empty() {
         return Err(ArchiveError::NotASnapshot(name));
     }
     Ok(files)

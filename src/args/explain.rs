@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Output, SnapshotOption};
+use super::{Output, Protocol, SnapshotOption};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -25,9 +25,13 @@ pub struct NodePortArgs {
     /// The port
     pub port: u16,
 
-    /// On which node [default: every node of the snapshot]
+    /// On which node [default: the first by name]
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
+
+    /// Protocol: tcp, udp or sctp [default: what the service says]
+    #[arg(short, long, value_name = "PROTO")]
+    pub proto: Option<Protocol>,
 
     /// Where the snapshot is
     #[command(flatten)]

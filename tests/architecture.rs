@@ -30,11 +30,23 @@ const EDGES: &[(&str, &[&str])] = &[
     ("knet-dataplane", &["knet-snapshot"]),
     ("knet-explain", &["knet-snapshot", "knet-dataplane"]),
     ("knet-collectors", &["knet-snapshot"]),
-    ("kubectl-knet", &["knet-snapshot", "knet-dataplane", "knet-explain", "knet-collectors"]),
+    (
+        "kubectl-knet",
+        &["knet-snapshot", "knet-dataplane", "knet-explain", "knet-collectors"],
+    ),
 ];
 
 /// What the pure crates may not link, not even through somebody else.
-const IMPURE: &[&str] = &["kube", "kube-client", "k8s-openapi", "tokio", "clap", "clap_builder", "anyhow", "rtnetlink"];
+const IMPURE: &[&str] = &[
+    "kube",
+    "kube-client",
+    "k8s-openapi",
+    "tokio",
+    "clap",
+    "clap_builder",
+    "anyhow",
+    "rtnetlink",
+];
 
 /// Everything at the top that is no dotfile.
 const TOP: &[&str] = &[
@@ -59,10 +71,21 @@ fn root() -> &'static Path {
 fn metadata() -> Value {
     let version = Command::new("rustc").arg("-vV").output().expect("rustc is there");
     let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc says its host");
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .expect("rustc says its host");
     // Offline: what is not downloaded for this platform is not linked here either.
     let out = Command::new(env!("CARGO"))
-        .args(["metadata", "--offline", "--locked", "--format-version", "1", "--filter-platform", host])
+        .args([
+            "metadata",
+            "--offline",
+            "--locked",
+            "--format-version",
+            "1",
+            "--filter-platform",
+            host,
+        ])
         .current_dir(root())
         .output()
         .expect("cargo runs");
@@ -81,10 +104,17 @@ fn text<'v>(value: &'v Value, key: &str) -> &'v str {
 #[test]
 fn crates_know_only_whom_they_may_know() {
     let metadata = metadata();
-    let ours: BTreeMap<&str, &Value> =
-        array(&metadata, "packages").iter().filter(|p| p["source"].is_null()).map(|p| (text(p, "name"), p)).collect();
+    let ours: BTreeMap<&str, &Value> = array(&metadata, "packages")
+        .iter()
+        .filter(|p| p["source"].is_null())
+        .map(|p| (text(p, "name"), p))
+        .collect();
     let listed: BTreeSet<&str> = EDGES.iter().map(|(name, _)| *name).collect();
-    let there: BTreeSet<&str> = ours.keys().copied().filter(|name| !name.starts_with("knet-bench")).collect();
+    let there: BTreeSet<&str> = ours
+        .keys()
+        .copied()
+        .filter(|name| !name.starts_with("knet-bench"))
+        .collect();
     assert_eq!(there, listed, "a crate is not in the table of edges");
     for (name, may) in EDGES {
         for dependency in array(ours[name], "dependencies") {
@@ -98,16 +128,29 @@ fn crates_know_only_whom_they_may_know() {
 #[test]
 fn the_pure_crates_link_nothing_impure() {
     let metadata = metadata();
-    let names: BTreeMap<&str, &str> =
-        array(&metadata, "packages").iter().map(|p| (text(p, "id"), text(p, "name"))).collect();
+    let names: BTreeMap<&str, &str> = array(&metadata, "packages")
+        .iter()
+        .map(|p| (text(p, "id"), text(p, "name")))
+        .collect();
     let mut edges: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for node in array(&metadata["resolve"], "nodes") {
         // `kind: null` is a normal dependency: tests may use more.
         let normal = |dep: &&Value| array(dep, "dep_kinds").iter().any(|kind| kind["kind"].is_null());
-        edges.insert(text(node, "id"), array(node, "deps").iter().filter(normal).map(|dep| text(dep, "pkg")).collect());
+        edges.insert(
+            text(node, "id"),
+            array(node, "deps")
+                .iter()
+                .filter(normal)
+                .map(|dep| text(dep, "pkg"))
+                .collect(),
+        );
     }
     for pure in ["knet-snapshot", "knet-dataplane", "knet-explain"] {
-        let start = names.iter().find(|(_, name)| **name == pure).map(|(id, _)| *id).expect("it is in the workspace");
+        let start = names
+            .iter()
+            .find(|(_, name)| **name == pure)
+            .map(|(id, _)| *id)
+            .expect("it is in the workspace");
         let (mut todo, mut seen) = (vec![start], BTreeSet::new());
         while let Some(id) = todo.pop() {
             if seen.insert(id) {
@@ -133,8 +176,15 @@ fn every_dependency_is_permissive() {
 
 /// An SPDX expression with `AND`, `OR`, the old `/`, and parentheses: can it be had under the list?
 fn permissive(expression: &str) -> bool {
-    let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ").replace(" WITH ", "_WITH_");
-    let tokens: Vec<String> = spaced.split_whitespace().map(|token| token.replace("_WITH_", " WITH ")).collect();
+    let spaced = expression
+        .replace('/', " OR ")
+        .replace('(', " ( ")
+        .replace(')', " ) ")
+        .replace(" WITH ", "_WITH_");
+    let tokens: Vec<String> = spaced
+        .split_whitespace()
+        .map(|token| token.replace("_WITH_", " WITH "))
+        .collect();
     let mut at = 0;
     let ok = any(&tokens, &mut at);
     ok && at == tokens.len()
@@ -171,10 +221,21 @@ fn one(tokens: &[String], at: &mut usize) -> bool {
 
 #[test]
 fn licence_expressions_are_understood() {
-    for good in ["MIT", "MIT/Apache-2.0", "MIT OR GPL-3.0", "(MIT OR Apache-2.0) AND Unicode-3.0"] {
+    for good in [
+        "MIT",
+        "MIT/Apache-2.0",
+        "MIT OR GPL-3.0",
+        "(MIT OR Apache-2.0) AND Unicode-3.0",
+    ] {
         assert!(permissive(good), "{good}");
     }
-    for bad in ["", "GPL-3.0", "MIT AND GPL-2.0", "(GPL-2.0 OR LGPL-3.0) AND MIT", "MIT Apache-2.0"] {
+    for bad in [
+        "",
+        "GPL-3.0",
+        "MIT AND GPL-2.0",
+        "(GPL-2.0 OR LGPL-3.0) AND MIT",
+        "MIT Apache-2.0",
+    ] {
         assert!(!permissive(bad), "{bad}");
     }
 }
@@ -183,7 +244,10 @@ fn licence_expressions_are_understood() {
 fn the_top_holds_nothing_else() {
     for entry in fs::read_dir(root()).expect("the top can be listed") {
         let name = entry.expect("an entry").file_name().to_string_lossy().into_owned();
-        assert!(name.starts_with('.') || TOP.contains(&name.as_str()), "{name} does not belong at the top");
+        assert!(
+            name.starts_with('.') || TOP.contains(&name.as_str()),
+            "{name} does not belong at the top"
+        );
     }
 }
 
@@ -199,7 +263,11 @@ fn sources(folder: &str) -> Vec<(String, String)> {
                     todo.push(path);
                 }
             } else if path.extension().is_some_and(|ext| ext == "rs") {
-                let name = path.strip_prefix(root()).expect("below the top").to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(root())
+                    .expect("below the top")
+                    .to_string_lossy()
+                    .into_owned();
                 found.push((name, fs::read_to_string(&path).expect("source is UTF-8")));
             }
         }
@@ -211,14 +279,30 @@ fn sources(folder: &str) -> Vec<(String, String)> {
 /// Without comments and without the tests at its end.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let end = text.find("#[cfg(test)]").unwrap_or(text.len());
-    text[..end].lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(i, l)| (i + 1, l))
+    text[..end]
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(i, l)| (i + 1, l))
 }
 
 #[test]
 fn the_core_does_no_io_and_reads_no_clock() {
     const NEVER: &[&str] = &[
-        "std::fs", "std::env", "std::time", "std::process", "std::thread", "std::io", "std::net::Tcp", "std::net::Udp",
-        "SystemTime", "Instant::", "println!", "eprintln!", "collections::HashMap", "collections::HashSet",
+        "std::fs",
+        "std::env",
+        "std::time",
+        "std::process",
+        "std::thread",
+        "std::io",
+        "std::net::Tcp",
+        "std::net::Udp",
+        "SystemTime",
+        "Instant::",
+        "println!",
+        "eprintln!",
+        "collections::HashMap",
+        "collections::HashSet",
     ];
     for (file, text) in sources("explain") {
         if !file.contains("/src/") {
@@ -254,7 +338,11 @@ fn inside_the_dataplane_only_the_walk_knows_the_stages() {
 #[test]
 fn nothing_is_left_to_do() {
     // Spelt in pieces, or this file would find itself.
-    let never = [["to", "do!"].concat(), ["unimplem", "ented!"].concat(), ["#[ig", "nore"].concat()];
+    let never = [
+        ["to", "do!"].concat(),
+        ["unimplem", "ented!"].concat(),
+        ["#[ig", "nore"].concat(),
+    ];
     for folder in ["src", "explain", "collectors", "tests"] {
         for (file, text) in sources(folder) {
             for word in &never {
@@ -268,7 +356,11 @@ fn nothing_is_left_to_do() {
 
 #[test]
 fn nothing_tells_where_it_was_made() {
-    let never = [["/wo", "rk/"].concat(), ["/ro", "ot/"].concat(), ["/ho", "me/"].concat()];
+    let never = [
+        ["/wo", "rk/"].concat(),
+        ["/ro", "ot/"].concat(),
+        ["/ho", "me/"].concat(),
+    ];
     for folder in ["src", "explain", "collectors", "tests"] {
         for (file, text) in sources(folder) {
             for word in &never {

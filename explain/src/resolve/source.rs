@@ -262,18 +262,7 @@ fn guess_node(context: Context<'_, '_>, client: IpAddr, dst: IpAddr) -> Option<(
 
 /// The device by which a node routes back to a client.
 fn device_towards(context: Context<'_, '_>, node: &str, ns: NsId, client: IpAddr) -> Result<IfIndex, QueryError> {
-    let lookup = Lookup {
-        dst: client,
-        src: None,
-        iif: None,
-        oif: None,
-        mark: 0,
-        tos: 0,
-        proto: 0,
-        sport: None,
-        dport: None,
-        uid: None,
-    };
+    let lookup = Lookup::to(client);
     let answer = context.world.space(ns).fib().lookup(&lookup, &mut Oracle::default()).answer;
     if let Answer::Route(hit) = answer
         && hit.route.kind == RouteKind::Unicast

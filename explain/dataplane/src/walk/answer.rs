@@ -108,6 +108,7 @@ const fn icmp_of(answer: Answer, v4: bool) -> (u8, u8) {
         Answer::Error(R::IcmpAdminProhibited) => (3, 13),
         Answer::Error(R::Icmp6NoRoute) => (1, 0),
         Answer::Error(R::Icmp6AdmProhibited) => (1, 1),
+        Answer::Error(R::Icmp6BeyondScope) => (1, 2),
         Answer::Error(R::Icmp6AddrUnreachable) => (1, 3),
         Answer::Error(R::Icmp6PortUnreachable) => (1, 4),
         Answer::Error(R::Icmp6PolicyFail) => (1, 5),
@@ -169,7 +170,7 @@ const fn told(how: Reject, tcp: bool) -> ClientSees {
     use Reject as R;
     match how {
         R::IcmpPortUnreachable | R::Icmp6PortUnreachable | R::TcpReset => ClientSees::Refused,
-        R::IcmpNetUnreachable | R::IcmpHostUnreachable | R::Icmp6NoRoute | R::Icmp6AddrUnreachable => {
+        R::IcmpNetUnreachable | R::IcmpHostUnreachable | R::Icmp6NoRoute | R::Icmp6BeyondScope | R::Icmp6AddrUnreachable => {
             if tcp { ClientSees::Unreachable } else { ClientSees::Timeout }
         }
         R::IcmpProtoUnreachable | R::IcmpNetProhibited | R::IcmpHostProhibited | R::IcmpAdminProhibited => {

@@ -307,3 +307,6 @@ fn describe(socket: &Socket) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

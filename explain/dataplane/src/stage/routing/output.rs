@@ -119,7 +119,7 @@ impl Cx<'_, '_> {
             q.src = None;
         }
         if let Some(IpAddr::V4(src)) = q.src {
-            if src.is_multicast() || src.is_broadcast() || src.octets()[0] == 0 {
+            if src.is_multicast() || src.is_broadcast() || src.is_unspecified() {
                 return refuse(Errno::Invalid, Reason::NoSource);
             }
             let find = q.oif.is_none() && group;
@@ -213,7 +213,7 @@ impl Cx<'_, '_> {
     /// A way out by a device without asking any table.
     fn direct4(&mut self, oif: IfIndex, src: Option<IpAddr>, dst: Ipv4Addr) -> Result<Egress, Failed> {
         self.refuse_loopback_source(oif, src)?;
-        if dst.octets()[0] == 0 {
+        if dst.is_unspecified() {
             return refuse(Errno::Invalid, Reason::NoSource);
         }
         let kind = if dst.is_broadcast() {

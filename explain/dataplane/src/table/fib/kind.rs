@@ -112,7 +112,7 @@ impl Fib<'_> {
 
 /// Kinds that need no table.
 fn special4(addr: Ipv4Addr) -> Option<RouteKind> {
-    if addr.octets()[0] == 0 || addr.is_broadcast() {
+    if addr.is_unspecified() || addr.is_broadcast() {
         Some(RouteKind::Broadcast)
     } else if addr.is_multicast() {
         Some(RouteKind::Multicast)

@@ -33,7 +33,14 @@ pub struct Tally {
 
 impl Tally {
     pub fn add(&mut self, other: &Self) {
-        let Self { lookups, routed, chance, forked, unknown, wrong } = other;
+        let Self {
+            lookups,
+            routed,
+            chance,
+            forked,
+            unknown,
+            wrong,
+        } = other;
         self.lookups += lookups;
         self.routed += routed;
         self.chance += chance;
@@ -47,7 +54,12 @@ impl Tally {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Reply {
     Error(&'static str),
-    Route { kind: &'static str, dev: String, via: Option<IpAddr>, src: Option<IpAddr> },
+    Route {
+        kind: &'static str,
+        dev: String,
+        via: Option<IpAddr>,
+        src: Option<IpAddr>,
+    },
     Unknown(&'static str),
 }
 
@@ -60,20 +72,38 @@ pub fn compare(snapshot: &Snapshot, asks: &[Ask], said: &[Said]) -> (Tally, Vec<
         if !comparable(ask) {
             continue;
         }
-        let Some(kernel) = kernel_reply(ask, said) else { continue };
+        let Some(kernel) = kernel_reply(ask, said) else {
+            continue;
+        };
         tally.lookups += 1;
         tally.routed += usize::from(matches!(kernel, Reply::Route { .. }));
         let explored = explore(256, |oracle| model_reply(ns, ask, oracle));
         let forks = || explored.leaves.iter().flat_map(|l| &l.path).map(|t| &t.fork);
         tally.chance += usize::from(forks().any(|f| matches!(f, Fork::Chance(_))));
         tally.forked += usize::from(forks().any(|f| matches!(f, Fork::Unknown(_))));
+        if std::env::var_os("KNET_VERBOSE").is_some() {
+            for t in forks().filter(|f| matches!(f, Fork::Unknown(_))).take(1) {
+                println!("  not known: {t:?} in {}", ask.command());
+            }
+            for l in explored
+                .leaves
+                .iter()
+                .filter(|l| matches!(l.value, Reply::Unknown(_)))
+                .take(1)
+            {
+                println!("  cannot tell: {:?} in {}", l.value, ask.command());
+            }
+        }
         let mut answers: Vec<Reply> = explored.leaves.into_iter().map(|l| l.value).collect();
         answers.dedup();
         if answers.iter().any(|a| matches!(a, Reply::Unknown(_))) {
             tally.unknown += 1;
         } else if !answers.contains(&kernel) {
             tally.wrong += 1;
-            wrong.push(format!("{}\n    kernel {kernel:?}\n    model  {answers:?}", ask.command()));
+            wrong.push(format!(
+                "{}\n    kernel {kernel:?}\n    model  {answers:?}",
+                ask.command()
+            ));
         }
     }
     (tally, wrong)
@@ -115,7 +145,13 @@ fn kernel_reply(ask: &Ask, said: &Said) -> Option<Reply> {
             let here = ask.iif.is_some() && matches!(kind, "local" | "broadcast" | "anycast");
             let dev = if here { "lo" } else { text("dev").unwrap_or("?") }.to_owned();
             // `from` of a local sender is what it asked for.
-            let src = src.or_else(|| if ask.iif.is_none() { ask.src.as_ref()?.parse().ok() } else { None });
+            let src = src.or_else(|| {
+                if ask.iif.is_none() {
+                    ask.src.as_ref()?.parse().ok()
+                } else {
+                    None
+                }
+            });
             Some(Reply::Route { kind, dev, via, src })
         }
     }
@@ -160,7 +196,10 @@ fn output(ns: &Netns<'_>, query: &Query, oracle: &mut Oracle) -> Reply {
 }
 
 fn input4(ns: &Netns<'_>, q: &Query, oracle: &mut Oracle) -> Reply {
-    let port = |p: Option<u16>| Port { value: p.unwrap_or(0), drawn: false };
+    let port = |p: Option<u16>| Port {
+        value: p.unwrap_or(0),
+        drawn: false,
+    };
     let (sport, dport) = (port(q.sport), port(q.dport));
     // A question without a protocol is one about a UDP datagram without ports.
     let packet = Packet {
@@ -189,14 +228,24 @@ fn input4(ns: &Netns<'_>, q: &Query, oracle: &mut Oracle) -> Reply {
         ct: Ct::None,
         sender: None,
     };
-    let here = |kind| Reply::Route { kind, dev: "lo".into(), via: None, src: None };
+    let here = |kind| Reply::Route {
+        kind,
+        dev: "lo".into(),
+        via: None,
+        src: None,
+    };
     match routing::input(ns, &skb, oracle, &mut Sink::default()).to {
         InputTo::Local(_) => here("local"),
         InputTo::Broadcast => here("broadcast"),
         InputTo::Multicast => here("multicast"),
         InputTo::Forward(e) => match route(ns, &e) {
             Reply::Route { kind: "broadcast", .. } => here("broadcast"),
-            Reply::Route { kind, dev, via, .. } => Reply::Route { kind, dev, via, src: None },
+            Reply::Route { kind, dev, via, .. } => Reply::Route {
+                kind,
+                dev,
+                via,
+                src: None,
+            },
             other => other,
         },
         InputTo::Refused(r) => Reply::Error(errno(r.errno)),
@@ -219,15 +268,35 @@ fn lookup6(ns: &Netns<'_>, query: &Query, oracle: &mut Oracle) -> Reply {
         RouteKind::Blackhole => Reply::Error("EINVAL"),
         RouteKind::Unreachable => Reply::Error("EHOSTUNREACH"),
         RouteKind::Prohibit => Reply::Error("EACCES"),
-        RouteKind::Local => Reply::Route { kind: "local", dev: "lo".into(), via: None, src: None },
-        RouteKind::Anycast => Reply::Route { kind: "anycast", dev: "lo".into(), via: None, src: None },
-        kind => Reply::Route { kind: word(kind), dev, via, src: None },
+        RouteKind::Local => Reply::Route {
+            kind: "local",
+            dev: "lo".into(),
+            via: None,
+            src: None,
+        },
+        RouteKind::Anycast => Reply::Route {
+            kind: "anycast",
+            dev: "lo".into(),
+            via: None,
+            src: None,
+        },
+        kind => Reply::Route {
+            kind: word(kind),
+            dev,
+            via,
+            src: None,
+        },
     }
 }
 
 fn route(ns: &Netns<'_>, e: &Egress) -> Reply {
     let via = e.gateway.then_some(e.nexthop);
-    Reply::Route { kind: word(e.kind), dev: ns.links().name(e.oif).to_owned(), via, src: e.src }
+    Reply::Route {
+        kind: word(e.kind),
+        dev: ns.links().name(e.oif).to_owned(),
+        via,
+        src: e.src,
+    }
 }
 
 fn word(kind: RouteKind) -> &'static str {

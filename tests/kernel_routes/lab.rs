@@ -37,9 +37,15 @@ impl Drop for Lab {
 impl Lab {
     /// Whether this machine can run the test.
     pub fn possible() -> Result<(), String> {
-        match Command::new("unshare").args(["-n", "ip", "link", "show", "lo"]).output() {
+        match Command::new("unshare")
+            .args(["-n", "ip", "link", "show", "lo"])
+            .output()
+        {
             Ok(out) if out.status.success() => Ok(()),
-            Ok(out) => Err(format!("unshare -n ip: {}", String::from_utf8_lossy(&out.stderr).trim())),
+            Ok(out) => Err(format!(
+                "unshare -n ip: {}",
+                String::from_utf8_lossy(&out.stderr).trim()
+            )),
             Err(e) => Err(format!("unshare: {e}")),
         }
     }
@@ -48,7 +54,10 @@ impl Lab {
     /// the kernel refuses is left out.
     pub fn new(script: &[String]) -> Self {
         let own = std::fs::read_link("/proc/self/ns/net").expect("procfs");
-        let holder = Command::new("unshare").args(["-n", "sleep", "600"]).spawn().expect("unshare starts");
+        let holder = Command::new("unshare")
+            .args(["-n", "sleep", "600"])
+            .spawn()
+            .expect("unshare starts");
         let lab = Self { holder };
         let path = format!("/proc/{}/ns/net", lab.holder.id());
         while std::fs::read_link(&path).map_or(true, |ns| ns == own) {
@@ -57,7 +66,10 @@ impl Lab {
         // One process for each run of lines of a kind.
         for run in script.chunk_by(|a, b| kind(a) == kind(b)) {
             let word = kind(&run[0]).to_owned();
-            let rest: Vec<String> = run.iter().map(|l| l.strip_prefix(&word).unwrap_or(l).trim().to_owned()).collect();
+            let rest: Vec<String> = run
+                .iter()
+                .map(|l| l.strip_prefix(&word).unwrap_or(l).trim().to_owned())
+                .collect();
             if word == "sysctl" {
                 let args: Vec<&str> = std::iter::once("-qw").chain(rest.iter().map(String::as_str)).collect();
                 lab.run("sysctl", &args, "");
@@ -88,14 +100,20 @@ impl Lab {
         let writer = std::thread::spawn(move || pipe.write_all(text.as_bytes()));
         let out = child.wait_with_output().expect("it ends");
         let _ = writer.join();
-        (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr).into_owned())
+        (
+            String::from_utf8_lossy(&out.stdout).into_owned(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
     }
 
     fn ip_batch(&self, lines: &[String], options: &[&str]) -> (String, String) {
         let args: Vec<&str> = options.iter().copied().chain(["-force", "-batch", "-"]).collect();
         let (out, err) = self.run("ip", &args, &(lines.join("\n") + "\n"));
         if std::env::var_os("KNET_VERBOSE").is_some() && options != ["-j"] {
-            for bad in err.lines().filter_map(|l| l.strip_prefix("Command failed -:")?.parse::<usize>().ok()) {
+            for bad in err
+                .lines()
+                .filter_map(|l| l.strip_prefix("Command failed -:")?.parse::<usize>().ok())
+            {
                 println!("  refused: {}", lines[bad - 1]);
             }
         }
@@ -117,7 +135,10 @@ impl Lab {
             ("rule6.json", ip("-d -j -N -6 rule show")),
             ("nexthop.json", ip("-d -j nexthop show")),
             ("neigh.json", ip("-j neigh show")),
-            ("sysctl.txt", self.run("sysctl", &["-a", "--pattern", "^net[.]ipv"], "").0),
+            (
+                "sysctl.txt",
+                self.run("sysctl", &["-a", "--pattern", "^net[.]ipv"], "").0,
+            ),
         ];
         if let Some(dir) = std::env::var_os("KNET_DUMP") {
             for (name, text) in &files {
@@ -140,7 +161,10 @@ impl Lab {
         for line in err.lines() {
             match line.strip_prefix("Command failed -:") {
                 Some(n) => {
-                    errors.insert(n.parse::<usize>().expect("a line number") - 1, std::mem::take(&mut last));
+                    errors.insert(
+                        n.parse::<usize>().expect("a line number") - 1,
+                        std::mem::take(&mut last),
+                    );
                 }
                 None => last = line.to_owned(),
             }
@@ -149,7 +173,12 @@ impl Lab {
         (0..asks.len())
             .map(|i| match errors.remove(&i) {
                 Some(e) => Said::Error(e),
-                None => Said::Row(rows.next().expect("a row for each line that did not fail").expect("JSON")[0].take()),
+                None => Said::Row(
+                    rows.next()
+                        .expect("a row for each line that did not fail")
+                        .expect("JSON")[0]
+                        .take(),
+                ),
             })
             .collect()
     }
@@ -157,5 +186,8 @@ impl Lab {
 
 /// Who a line of the script is for: `sysctl`, `ip -4`, `ip -6` or just `ip`.
 fn kind(line: &str) -> &str {
-    line.split(' ').next().filter(|w| ["sysctl", "-4", "-6"].contains(w)).unwrap_or("")
+    line.split(' ')
+        .next()
+        .filter(|w| ["sysctl", "-4", "-6"].contains(w))
+        .unwrap_or("")
 }

@@ -43,6 +43,14 @@ fn the_model_answers_as_the_kernel() {
         total.add(&tally);
     }
     println!("KNET-RAN kernel_routes {} lookups: {total:?}", total.lookups);
-    assert!(wrong.is_empty(), "{} of {} answers differ from the kernel's", wrong.len(), total.lookups);
-    assert!(total.routed * 4 > total.lookups, "most lookups must find a route, or little is tested");
+    assert!(
+        wrong.is_empty(),
+        "{} of {} answers differ from the kernel's",
+        wrong.len(),
+        total.lookups
+    );
+    assert!(
+        total.routed * 4 > total.lookups,
+        "most lookups must find a route, or little is tested"
+    );
 }

@@ -90,7 +90,11 @@ impl Ask {
 /// A random question.
 pub fn ask(r: &mut Rng) -> Ask {
     let v6 = r.one_in(2);
-    let mut a = Ask { v6, dst: address(r, v6), ..Ask::default() };
+    let mut a = Ask {
+        v6,
+        dst: address(r, v6),
+        ..Ask::default()
+    };
     if r.one_in(3) {
         a.iif = Some(r.of(DEVICES));
         if !v6 || r.one_in(2) {
@@ -101,7 +105,11 @@ pub fn ask(r: &mut Rng) -> Ask {
             a.oif = Some(r.of(DEVICES));
         }
         if r.one_in(3) {
-            a.src = Some(if r.one_in(4) { address(r, v6) } else { own_address(r, v6) });
+            a.src = Some(if r.one_in(4) {
+                address(r, v6)
+            } else {
+                own_address(r, v6)
+            });
         }
         if r.one_in(3) {
             a.uid = u32::try_from(r.below(4) * 500).expect("small");
@@ -188,7 +196,11 @@ fn gateway(r: &mut Rng, v6: bool, dev: &str) -> String {
     let i = dev.as_bytes().get(1).map_or(0, |b| u64::from(b - b'0'));
     let host = 2 + r.below(3);
     if v6 {
-        if r.one_in(3) { format!("fe80::{host:x}") } else { format!("fd00:{i:x}:0::{host:x}") }
+        if r.one_in(3) {
+            format!("fe80::{host:x}")
+        } else {
+            format!("fd00:{i:x}:0::{host:x}")
+        }
     } else {
         format!("10.{i}.0.{host}")
     }
@@ -208,14 +220,24 @@ fn route(r: &mut Rng, v6: bool) -> String {
     let verb = if r.one_in(6) { "append" } else { "add" };
     let mut s = format!("{} route {verb}", if v6 { "-6" } else { "-4" });
     let p = prefix(r, v6);
-    let p = if p == "default" { if v6 { "::/0".into() } else { "0.0.0.0/0".to_owned() } } else { p };
+    let p = if p == "default" {
+        if v6 { "::/0".into() } else { "0.0.0.0/0".to_owned() }
+    } else {
+        p
+    };
     let table = r.of(TABLES);
     if r.one_in(6) {
         s += &format!(" {} {p} table {table}", r.of(KINDS));
     } else if r.one_in(14) {
-        return format!("{s} local {p} dev lo table {}", if r.one_in(3) { table } else { "local" });
+        return format!(
+            "{s} local {p} dev lo table {}",
+            if r.one_in(3) { table } else { "local" }
+        );
     } else if r.one_in(5) {
-        s += &format!(" {p} table {table} nhid {}", [1, 2, 3, 4, 5, 6, 10, 11, 12, 20][usize::try_from(r.below(10)).expect("small")]);
+        s += &format!(
+            " {p} table {table} nhid {}",
+            [1, 2, 3, 4, 5, 6, 10, 11, 12, 20][usize::try_from(r.below(10)).expect("small")]
+        );
     } else if r.one_in(4) {
         s += &format!(" {p} table {table}");
         if !v6 && r.one_in(3) {
@@ -258,7 +280,11 @@ fn rule(r: &mut Rng, v6: bool) -> String {
     if r.one_in(6) {
         s += " not";
     }
-    let net = |r: &mut Rng| Some(prefix(r, v6)).filter(|p| p != "default").unwrap_or_else(|| "all".into());
+    let net = |r: &mut Rng| {
+        Some(prefix(r, v6))
+            .filter(|p| p != "default")
+            .unwrap_or_else(|| "all".into())
+    };
     if r.one_in(4) {
         s += &format!(" from {}", net(r));
     }
@@ -294,9 +320,15 @@ fn rule(r: &mut Rng, v6: bool) -> String {
         1 => s += &format!(" goto {}", priority + 1 + r.below(12)),
         2 => s += " nop",
         _ => {
-            s += &format!(" lookup {}", r.of(&["100", "101", "102", "main", "main", "local", "103"]));
+            s += &format!(
+                " lookup {}",
+                r.of(&["100", "101", "102", "main", "main", "local", "103"])
+            );
             if r.one_in(4) {
-                s += &format!(" suppress_prefixlength {}", if v6 { 16 * r.below(3) } else { 8 * r.below(3) });
+                s += &format!(
+                    " suppress_prefixlength {}",
+                    if v6 { 16 * r.below(3) } else { 8 * r.below(3) }
+                );
             }
             if r.one_in(8) {
                 s += " suppress_ifgroup 7";
@@ -323,6 +355,7 @@ pub fn namespace(r: &mut Rng) -> Vec<String> {
     for dev in DEVICES {
         s.push(format!("link set {dev} up"));
     }
+    settings(r, &mut s);
     for i in 0..4 {
         for k in 0..=r.below(3) {
             let scope = if r.one_in(5) { r.of(&["link", "host"]) } else { "global" };
@@ -334,7 +367,10 @@ pub fn namespace(r: &mut Rng) -> Vec<String> {
         }
         for k in 0..=r.below(2) {
             let old = if r.one_in(4) { " preferred_lft 0" } else { "" };
-            s.push(format!("addr add fd00:{i:x}:{k:x}::1/{} dev e{i} nodad{old}", r.of(&["64", "48", "128"])));
+            s.push(format!(
+                "addr add fd00:{i:x}:{k:x}::1/{} dev e{i} nodad{old}",
+                r.of(&["64", "48", "128"])
+            ));
         }
     }
     if r.one_in(3) {
@@ -348,7 +384,11 @@ pub fn namespace(r: &mut Rng) -> Vec<String> {
         let dev = r.of(&DEVICES[..4]);
         s.push(format!("nexthop add id {id} via {} dev {dev}", gateway(r, false, dev)));
         let dev = r.of(&DEVICES[..4]);
-        s.push(format!("nexthop add id {} via {} dev {dev}", id + 3, gateway(r, true, dev)));
+        s.push(format!(
+            "nexthop add id {} via {} dev {dev}",
+            id + 3,
+            gateway(r, true, dev)
+        ));
     }
     s.push(format!("nexthop add id 10 group 1/2,{}", 2 + r.below(2)));
     s.push("nexthop add id 11 group 4/5,6".into());
@@ -375,24 +415,46 @@ pub fn namespace(r: &mut Rng) -> Vec<String> {
     for i in 0..4 {
         for host in 2..5 {
             if r.one_in(4) {
-                let state = r.of(&["failed", "stale lladdr 02:00:00:00:00:01", "permanent lladdr 02:00:00:00:00:02"]);
+                let state = r.of(&[
+                    "failed",
+                    "stale lladdr 02:00:00:00:00:01",
+                    "permanent lladdr 02:00:00:00:00:02",
+                ]);
                 let (nud, lladdr) = state.split_once(' ').unwrap_or((state, ""));
                 s.push(format!("neigh replace 10.{i}.0.{host} dev e{i} {lladdr} nud {nud}"));
-                s.push(format!("neigh replace fd00:{i:x}:0::{host:x} dev e{i} {lladdr} nud {nud}"));
+                s.push(format!(
+                    "neigh replace fd00:{i:x}:0::{host:x} dev e{i} {lladdr} nud {nud}"
+                ));
             }
         }
     }
     for _ in 0..r.below(3) {
         s.push(format!("link set {} down", r.of(&["p1", "p2", "p3", "e2"])));
     }
+    s
+}
+
+/// Before routes and link changes: the kernel shares out multipath routes when those happen, with the
+/// `ignore_routes_with_linkdown` of that moment, and not again when the sysctl is written.
+fn settings(r: &mut Rng, s: &mut Vec<String>) {
     let mut set = |key: String, value: u64| s.push(format!("sysctl {key}={value}"));
     set("net.ipv4.ip_forward".into(), u64::from(!r.one_in(4)));
     set("net.ipv6.conf.all.forwarding".into(), r.below(2));
     set("net.ipv4.conf.all.rp_filter".into(), r.below(3));
     for dev in ["e0", "e1", "p0", "b0"] {
-        for key in ["rp_filter", "accept_local", "src_valid_mark", "route_localnet", "send_redirects", "forwarding"] {
+        for key in [
+            "rp_filter",
+            "accept_local",
+            "src_valid_mark",
+            "route_localnet",
+            "send_redirects",
+            "forwarding",
+        ] {
             if r.one_in(4) {
-                set(format!("net.ipv4.conf.{dev}.{key}"), r.below(2) + u64::from(key == "rp_filter" && r.one_in(2)));
+                set(
+                    format!("net.ipv4.conf.{dev}.{key}"),
+                    r.below(2) + u64::from(key == "rp_filter" && r.one_in(2)),
+                );
             }
         }
     }
@@ -409,5 +471,4 @@ pub fn namespace(r: &mut Rng) -> Vec<String> {
         set("net.ipv4.conf.all.bc_forwarding".into(), 1);
         set("net.ipv4.conf.e0.bc_forwarding".into(), 1);
     }
-    s
 }

@@ -288,7 +288,10 @@ impl<'s> Fib<'s> {
         let short = rule
             .suppress_prefixlength
             .is_some_and(|n| u32::from(hit.route.dst.prefix_len()) <= n);
-        let group = hit.oif.and_then(|i| self.links.get(i)).map(|l| l.group.unwrap_or(0));
+        // IPv4 looks at the device of the first next hop, whichever one it found.
+        let first = hit.hops.first().and_then(|h| h.oif);
+        let dev = if hit.route.dst.addr().is_ipv4() { first } else { hit.oif };
+        let group = dev.and_then(|i| self.links.get(i)).map(|l| l.group.unwrap_or(0));
         short || (rule.suppress_ifgroup.is_some() && rule.suppress_ifgroup == group)
     }
 }

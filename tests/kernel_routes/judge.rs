@@ -173,7 +173,8 @@ fn model_reply(ns: &Netns<'_>, ask: &Ask, oracle: &mut Oracle) -> Reply {
         proto: ask.proto,
         sport: ask.sport,
         dport: ask.dport,
-        uid: Some(ask.uid),
+        // A question about IPv6 with `iif` has an invalid uid where a real packet has 0.
+        uid: Some(if ask.v6 && ask.iif.is_some() { u32::MAX } else { ask.uid }),
     };
     match (ask.v6, ask.iif) {
         (false, Some(_)) => input4(ns, &query, oracle),

@@ -9,7 +9,7 @@ use knet_snapshot::route::RouteKind;
 use super::{Cx, Egress, Errno, Refusal, Verdict, egress, verdict};
 use crate::choice::Oracle;
 use crate::skb::Skb;
-use crate::table::fib::{Hit, Lookup, Query};
+use crate::table::fib::{Hit, Lookup, Pick, Query};
 use crate::table::source::{SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, inet_select_addr, ipv6_dev_get_saddr};
 use crate::table::source::{is_loopback4, l3_master, scope6};
 use crate::trace::{Assumption, Evidence, Reason, Sink, Step, What};
@@ -308,6 +308,11 @@ impl Cx<'_, '_> {
             }
             let found = verdict(&lookup);
             let (prefsrc, dev) = match &found {
+                // With nexthop objects the source is that of the group's first member (`fib6_info_nh_dev`),
+                // whichever member the packet leaves by.
+                Verdict::Hit(hit) if hit.pick != Pick::Own => {
+                    (hit.route.prefsrc, hit.hops.first().and_then(|h| h.oif))
+                }
                 Verdict::Hit(hit) => (hit.route.prefsrc, hit.oif),
                 _ => (None, None),
             };

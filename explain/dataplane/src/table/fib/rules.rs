@@ -222,7 +222,7 @@ impl<'s> Fib<'s> {
         }
         if let Some((from, to)) = r.uidrange {
             // A received packet has no sender here: uid 0.
-            let uid = if q.iif.is_some() { Some(0) } else { q.uid };
+            let uid = q.uid.or(q.iif.map(|_| 0));
             all = all.and(uid.map_or(Tri::Unknown, |u| (from..=to).contains(&u).into()));
         }
         if let Some(net) = r.dst {

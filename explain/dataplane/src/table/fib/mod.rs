@@ -7,6 +7,8 @@ mod kind;
 mod lpm;
 mod nexthop;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod text;
 mod v4;
 mod v6;

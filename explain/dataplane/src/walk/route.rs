@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use knet_snapshot::id::IfIndex;
+use knet_snapshot::id::{Family, IfIndex};
 use knet_snapshot::route::RouteKind;
 
 use super::walker::{Ended, Source, Walker};
@@ -52,8 +52,27 @@ impl Walker<'_, '_> {
         };
         let socket = skb.sender.is_some_and(|s| s.socket);
         let flags = SenderFlags { any_src: source == Source::Any, socket };
-        let output = routing::output(self.space(ns), &query, flags, &mut self.oracle, &mut self.sink);
+        let mut output = routing::output(self.space(ns), &query, flags, &mut self.oracle, &mut self.sink);
+        // ip_route_connect asks again with the source it was given the first time: rules that select by
+        // source see it only then.
+        if let Output::Routed(Egress { src: Some(src @ IpAddr::V4(_)), .. }, _) = &output
+            && socket
+            && source == Source::Choose
+            && self.space(ns).fib().has_custom_rules(Family::V4) != Some(false)
+        {
+            let query = Query { src: Some(*src), ..query };
+            output = routing::output(self.space(ns), &query, flags, &mut self.oracle, &mut self.sink);
+        }
         self.take_route(ns, skb, output)
+    }
+
+    /// The next hop of a packet that a bridge would send out again itself, by an output lookup.
+    pub(super) fn route_on_bridge(&mut self, ns: NsId, bridge: IfIndex, skb: &Skb) -> Option<IpAddr> {
+        let query = Query { tos: skb.packet.tos, ..Query::to(skb.packet.dst) };
+        match routing::output(self.space(ns), &query, SenderFlags::default(), &mut self.oracle, &mut self.sink) {
+            Output::Routed(egress, _) if egress.oif == bridge => Some(egress.nexthop),
+            _ => None,
+        }
     }
 
     /// `ip_route_me_harder`

@@ -182,11 +182,6 @@ impl<'w, 's> Walker<'w, 's> {
         }
     }
 
-    /// The open hop is a local program's packet on its way out.
-    pub fn hop_is_output(&self) -> bool {
-        self.open.as_ref().is_some_and(|h| h.stage == Stage::Output)
-    }
-
     /// The namespace of the open hop.
     pub fn hop_ns(&self) -> Option<NsId> {
         self.open.as_ref().map(|h| h.ns)

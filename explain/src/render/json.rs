@@ -30,7 +30,7 @@ pub fn nodeport(_answer: &NodePortExplanation) -> Value {
 /// `None` when the line itself could not be read.
 #[must_use]
 pub fn error(query: Option<&Query>, error: &QueryError) -> Value {
-    value(&model::ErrorDocument {
+    value(&ErrorDocument {
         id: query.and_then(|q| q.id.clone()),
         schema: model::TRACE.to_owned(),
         query: query.map(convert::asked),
@@ -46,7 +46,7 @@ pub fn error(query: Option<&Query>, error: &QueryError) -> Value {
 #[must_use]
 pub fn line_error(line: &str, error: &serde_json::Error) -> Value {
     let id = serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("id").cloned());
-    value(&model::ErrorDocument {
+    value(&ErrorDocument {
         id,
         schema: model::TRACE.to_owned(),
         query: None,

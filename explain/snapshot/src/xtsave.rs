@@ -167,7 +167,11 @@ impl XtTableIndex {
     #[must_use]
     pub fn position(&self, bytes: &[u8], name: &[u8]) -> Option<usize> {
         let ByName { positions, hasher } = &self.by_name;
-        let same = |i: &u32| self.chains.get(*i as usize).is_some_and(|chain| chain.name(bytes) == name);
+        let same = |i: &u32| {
+            self.chains
+                .get(*i as usize)
+                .is_some_and(|chain| chain.name(bytes) == name)
+        };
         positions.find(hasher.hash_one(name), same).map(|i| *i as usize)
     }
 
@@ -178,7 +182,11 @@ impl XtTableIndex {
     }
 
     fn add(&mut self, bytes: &[u8], chain: XtChainIndex) -> usize {
-        let Self { chains, by_name: ByName { positions, hasher }, .. } = self;
+        let Self {
+            chains,
+            by_name: ByName { positions, hasher },
+            ..
+        } = self;
         let position = chains.len();
         let hash = hasher.hash_one(chain.name(bytes));
         chains.push(chain);
@@ -387,7 +395,11 @@ impl<'a> Scan<'a> {
                 Some(table) => (table.incompatible, table.complete) = (true, false),
                 None => {
                     let table = XtTableIndex::new(name, at);
-                    self.save.tables.push(XtTableIndex { incompatible: true, complete: false, ..table });
+                    self.save.tables.push(XtTableIndex {
+                        incompatible: true,
+                        complete: false,
+                        ..table
+                    });
                 }
             }
         }
@@ -490,7 +502,9 @@ fn slice(bytes: &[u8], at: Row) -> &[u8] {
 
 impl fmt::Debug for ByName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByName").field("len", &self.positions.len()).finish_non_exhaustive()
+        f.debug_struct("ByName")
+            .field("len", &self.positions.len())
+            .finish_non_exhaustive()
     }
 }
 

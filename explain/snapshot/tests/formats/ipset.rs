@@ -49,6 +49,21 @@ fn a_name_with_spaces_is_not_quoted_by_the_tool() {
 }
 
 #[test]
+fn members_may_stand_before_their_set() {
+    let table = parse(
+        path("ipset.save"),
+        b"add a b 10.0.0.2\nadd a 10.0.0.1\ncreate a b hash:ip\ncreate a hash:ip\n",
+    );
+    assert_eq!(table.problems, []);
+    let members: Vec<_> = table
+        .rows
+        .iter()
+        .map(|set| (set.name.as_str(), set.members[0].entry.as_str()))
+        .collect();
+    assert_eq!(members, [("a b", "10.0.0.2"), ("a", "10.0.0.1")]);
+}
+
+#[test]
 fn members_without_a_set_and_sets_without_a_type() {
     let table = parse(
         path("ipset.save"),

@@ -142,6 +142,22 @@ fn nothing_is_a_save_without_tables() {
     assert!(save.tables.is_empty() && save.problems.is_empty());
 }
 
+/// Found by fuzzing: the name of such a header was looked for one byte too early, so a chain had another's name.
+#[test]
+fn a_chain_without_a_name_is_none() {
+    let bytes = b"*nat\n:A - [0:0]\n: A - [0:0]\n:\n-A  A -j DROP\n-A \n-A A -j ACCEPT\nCOMMIT\n";
+    let save = XtSave::index(bytes);
+    assert_eq!(save.table("nat").unwrap().chains.len(), 1);
+    assert_eq!(rules(&save, bytes, "nat", "A"), ["-A A -j ACCEPT"]);
+    assert_eq!(kinds(&save), [XtProblemKind::UnknownLine; 4]);
+}
+
+#[test]
+fn a_file_of_tables_does_not_take_forever() {
+    let tables: String = (0..200_000).map(|n| format!("*t{n}\n")).collect();
+    assert_eq!(XtSave::index(tables.as_bytes()).tables.len(), 64);
+}
+
 #[test]
 fn garbage_does_not_grow_a_list_of_problems() {
     let save = XtSave::index(&b"x\n".repeat(5000));

@@ -3,3 +3,6 @@
 pub mod json;
 pub mod schema;
 pub mod text;
+
+mod notes;
+mod words;

@@ -87,7 +87,7 @@ impl Walker<'_, '_> {
     /// end is not known.
     fn missing_tables(&mut self, ns: NsId, _hook: Hook, skb: &Skb) -> Result<(), Box<Ended>> {
         let family = skb.packet.family();
-        for missing in self.space(ns).xt().missing(family) {
+        for missing in self.space(ns).xt().missing().iter().filter(|m| m.family == family) {
             let what = Unknown::Table(missing.artifact.clone());
             if self.oracle.unknown(format!("{}?", missing.artifact), what, 2) == 1 {
                 self.step(What::NotCaptured(missing.artifact.clone()), None);
@@ -140,7 +140,7 @@ impl Walker<'_, '_> {
             oracle: &mut self.oracle,
             sink: &mut self.sink,
         };
-        let verdict = xt::run_base(&chain, &mut cx);
+        let verdict = xt::run_base(chain, &mut cx);
         self.settle(ns, skb, verdict)
     }
 

@@ -8,18 +8,20 @@ mod hooks;
 mod link;
 mod neighbour;
 mod network;
+mod respond;
 mod route;
+mod segment;
 mod tunnel;
 mod walker;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use knet_snapshot::id::{Family, IfIndex, Zone};
+use knet_snapshot::id::{Family, IfIndex};
 
 use self::walker::{At, Client, Ended, Leg, Source, Walker};
 use crate::choice::{Oracle, explore};
 use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
-use crate::skb::{Ct, PktType, Sender, Skb};
+use crate::skb::{Sender, Skb};
 use crate::stage::conntrack::{Conntrack, Key};
 use crate::trace::{Assumption, Branch, Detail, Followup, NsId, Outcome, Reply, Sink, Trace};
 use crate::world::World;
@@ -115,21 +117,7 @@ impl Start {
 
     /// The first stage of a packet of the client.
     fn enter(&self, world: &World<'_>, packet: Packet) -> At {
-        let skb = Skb {
-            packet,
-            eth: None,
-            mark: self.mark,
-            priority: 0,
-            iif: None,
-            oif: None,
-            nexthop: None,
-            physin: None,
-            physout: None,
-            pkt_type: PktType::Host,
-            zone: Zone::default(),
-            ct: Ct::None,
-            sender: None,
-        };
+        let skb = Skb { mark: self.mark, ..Skb::new(packet) };
         match self.origin {
             Origin::Local { uid } => {
                 let source = if self.src.is_some() { Source::Bound } else { Source::Choose };

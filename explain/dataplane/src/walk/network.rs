@@ -103,7 +103,9 @@ impl Walker<'_, '_> {
     /// A verdict in OUTPUT is an error of the sending call: UDP programs get `EPERM` for a drop, while TCP
     /// keeps trying to connect until it times out.
     fn refused_here(&self, mut ended: Box<Ended>) -> Box<Ended> {
-        if ended.end.outcome == Outcome::Dropped && ended.end.packet.proto != crate::packet::proto::TCP {
+        // What a tunnel device sends has no program behind it.
+        let program = ended.end.packet.inner.is_none();
+        if program && ended.end.outcome == Outcome::Dropped && ended.end.packet.proto != crate::packet::proto::TCP {
             ended.errno = Some(ClientSees::Permission);
         }
         ended

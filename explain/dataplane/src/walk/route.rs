@@ -116,14 +116,14 @@ impl Walker<'_, '_> {
     fn refused(&mut self, ns: NsId, skb: &Skb, refusal: Refusal, local: bool) -> Box<Ended> {
         let mut ended = self.ended(ns, skb.clone(), refusal.outcome, refusal.reason);
         ended.end.evidence = refusal.evidence;
-        if local {
+        if local && skb.packet.inner.is_none() {
             ended.errno = Some(match refusal.errno {
                 Errno::NetUnreachable | Errno::HostUnreachable => ClientSees::Unreachable,
                 Errno::Access => ClientSees::Prohibited,
                 Errno::Invalid => ClientSees::Invalid,
                 Errno::NoDevice | Errno::AddressNotAvailable => ClientSees::Unreachable,
             });
-        } else if let Some(icmp) = refusal.icmp {
+        } else if let Some(icmp) = refusal.icmp.filter(|_| !local) {
             ended.reject = Some(icmp);
             if self.router_tells(ns, skb) {
                 ended.answer = Some(Answer::Error(icmp));

@@ -1,8 +1,9 @@
 //! One run of the walk: the packet in hand, and what was seen on the way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use knet_snapshot::id::IfIndex;
+use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::Link;
 
 use crate::choice::{Oracle, Unknown};
@@ -94,6 +95,8 @@ pub(super) struct Walker<'w, 's> {
     pub client: Client,
     pub leg: Leg,
     pub assumptions: BTreeSet<Assumption>,
+    /// Neighbours that were learned from questions asked during this run.
+    pub learned: BTreeMap<(NsId, IfIndex, IpAddr), Mac>,
     stages_left: usize,
     limit: usize,
     open: Option<Hop>,
@@ -110,6 +113,7 @@ impl<'w, 's> Walker<'w, 's> {
             client,
             leg: Leg::Request,
             assumptions: BTreeSet::new(),
+            learned: BTreeMap::new(),
             stages_left: limit,
             limit,
             open: None,

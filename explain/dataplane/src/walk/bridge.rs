@@ -272,6 +272,10 @@ impl Walker<'_, '_> {
             skb = self.hook(ns, Hook::Forward, skb)?;
             skb = self.hook(ns, Hook::Postrouting, skb)?;
         }
+        // br_dev_queue_push_xmit
+        if from.is_some() && !self.takes_frame(ns, out, &skb) {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::TooBig));
+        }
         Ok(At::Transmit { ns, dev: out, skb })
     }
 

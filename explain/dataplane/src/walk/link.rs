@@ -31,6 +31,10 @@ impl Walker<'_, '_> {
                     if peer.guessed {
                         self.assumptions.insert(crate::trace::Assumption::VethPeerGuessed(link.name.as_str().into()));
                     }
+                    // veth_xmit: the other end looks at the size.
+                    if !self.takes_frame(peer.ns, peer.dev, &skb) {
+                        return Err(self.ended(ns, skb, Outcome::Dropped, Reason::TooBig));
+                    }
                     Ok(self.cross(ns, dev, peer.ns, peer.dev, skb))
                 }
                 None => self.onto_the_wire(ns, link, skb),

@@ -28,6 +28,7 @@ impl Walker<'_, '_> {
             InputTo::Local(_) | InputTo::Broadcast => Ok(Routed::Local),
             InputTo::Forward(egress) => {
                 self.refuse_encap(ns, skb, &egress)?;
+                self.route_mtu = egress.mtu;
                 Ok(Routed::Forward { oif: egress.oif, nexthop: egress.nexthop })
             }
             InputTo::Multicast => {
@@ -91,6 +92,7 @@ impl Walker<'_, '_> {
             Output::Routed(egress, assumed) => {
                 self.assumptions.extend(assumed);
                 self.refuse_encap(ns, skb, &egress)?;
+                self.route_mtu = egress.mtu;
                 if let Some(src) = egress.src {
                     skb.packet.src = src;
                 }

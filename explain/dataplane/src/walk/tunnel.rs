@@ -76,6 +76,7 @@ impl Walker<'_, '_> {
         };
         self.step(What::Encap { dev: link.index, local: info.local, remote: Some(remote), key: vni }, evidence);
         self.leave(Some(link.index), &skb.packet);
+        self.overhead += u32::from(outer.len.saturating_sub(skb.packet.len));
         // skb_scrub_packet within one namespace keeps the mark; the outer packet is tracked anew.
         let outer_skb = Skb {
             packet: outer,
@@ -129,6 +130,7 @@ impl Walker<'_, '_> {
             physout: None,
             ..skb.clone()
         };
+        self.overhead = self.overhead.saturating_sub(u32::from(skb.packet.len.saturating_sub(inner.packet.len)));
         self.step(What::Decap { dev: device.index }, None);
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);

@@ -80,7 +80,7 @@ struct Frame {
 /// 2. `-j CHAIN` remembers the next rule, `-g CHAIN` does not;
 /// 3. `RETURN`, or the end of a user chain, goes on at the last remembered rule;
 /// 4. with none remembered, and at the end of the base chain, the policy decides.
-pub fn run_base(base: &BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
+pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
     let table = base.table;
     let visit = cx.oracle.serial();
     let mut stack: Vec<Frame> = Vec::new();
@@ -93,18 +93,18 @@ pub fn run_base(base: &BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
         let dst = (cx.sink.detail != Detail::Full).then_some(cx.skb.packet.dst);
         let found = chain.next(frame.next, dst).and_then(|i| Some((i, table.rule(chain, i)?)));
         let Some((position, rule)) = found else {
-            if table.may_be_cut(frame.chain) && !goes_on_after_cut(base, &name, visit, cx) {
+            if table.may_be_cut(frame.chain) && !goes_on_after_cut(&base, &name, visit, cx) {
                 return Verdict::Unknown;
             }
             match stack.pop() {
                 Some(caller) => frame = caller,
-                None => return policy(base, cx),
+                None => return policy(&base, cx),
             }
             name = table.chain_name(frame.chain);
             continue;
         };
         frame.next = position + 1;
-        let here = Here { base: *base, chain: name.clone(), rule, visit };
+        let here = Here { base, chain: name.clone(), rule, visit };
         let mut more = Vec::new();
         match matches(&here, cx, &mut more) {
             Some(true) => {}
@@ -125,7 +125,7 @@ pub fn run_base(base: &BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
                     frame = caller;
                     name = table.chain_name(frame.chain);
                 }
-                None => return policy(base, cx),
+                None => return policy(&base, cx),
             },
             Act::Enter { chain, back } => {
                 jumps += 1;

@@ -160,9 +160,10 @@ impl<'s> Xt<'s> {
         out
     }
 
-    /// What of a family cannot be read.
-    pub fn missing(&self, family: Family) -> impl Iterator<Item = &Missing> {
-        self.missing.iter().filter(move |m| m.family == family)
+    /// What cannot be read, of both families.
+    #[must_use]
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
     }
 
     /// All tables.

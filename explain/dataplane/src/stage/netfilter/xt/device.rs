@@ -91,9 +91,11 @@ pub(super) fn devgroup(src: Group, dst: Group, cx: &HookCx<'_, '_>) -> Tri {
     one(src, input(cx)).and(one(dst, output(cx)))
 }
 
-/// A packet without a link-layer header (sent here, or from a device without addresses) never matches.
+/// A packet without an Ethernet header (sent here, or from a device that is not Ethernet, which loopback is
+/// not) never matches.
 pub(super) fn mac(mac: Mac, invert: bool, cx: &HookCx<'_, '_>) -> Tri {
-    match cx.skb.eth {
+    let loopback = input(cx).and_then(|dev| cx.ns.links().get(dev)).is_some_and(|l| l.flags.loopback);
+    match cx.skb.eth.filter(|_| !loopback) {
         None => Tri::No,
         Some(eth) => eth.src.map_or(Tri::Unknown, |src| Tri::from(src == mac).xor(invert)),
     }

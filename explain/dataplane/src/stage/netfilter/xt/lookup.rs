@@ -9,31 +9,28 @@ use knet_snapshot::route::RouteKind;
 use smallvec::SmallVec;
 
 use super::device;
+use crate::choice::Oracle;
 use crate::packet::proto;
 use crate::skb::{Ct, CtState};
 use crate::stage::netfilter::HookCx;
+use crate::table::fib::{Answer, Depth, Query};
 use crate::table::ipset;
 use crate::table::socket::{SocketAnswer, SocketQuery, Taker};
 use crate::table::xt::matches::{Addrtype, Masked, Rpfilter, SetMatch, SocketMatch};
 use crate::trace::Evidence;
 use crate::tri::Tri;
 
-/// `inet_addr_type_dev_table` / the route lookup of `match_lookup_rt6`.
-fn addr_type(_cx: &mut HookCx<'_, '_>, _addr: IpAddr, _dev: Option<IfIndex>) -> Option<RouteKind> {
-    None
-}
-
-pub(super) fn addrtype(m: &Addrtype, cx: &mut HookCx<'_, '_>) -> Tri {
+pub(super) fn addrtype(m: &Addrtype, cx: &HookCx<'_, '_>) -> Tri {
     let dev = match (m.limit_in, m.limit_out) {
         (true, _) => device::input(cx),
         (_, true) => device::output(cx),
         _ => None,
     };
     let (src, dst) = (cx.skb.packet.src, cx.skb.packet.dst);
-    let mut one = |want: Option<(u16, bool)>, addr: IpAddr| match want {
+    let one = |want: Option<(u16, bool)>, addr: IpAddr| match want {
         None => Tri::Yes,
         Some((types, invert)) => match Family::of(addr) {
-            Family::V4 => addr_type(cx, addr, dev).map_or(Tri::Unknown, |kind| Tri::from(types & bit(kind) != 0)),
+            Family::V4 => cx.ns.fib().addr_type(addr, dev).map_or(Tri::Unknown, |kind| Tri::from(types & bit(kind) != 0)),
             Family::V6 => addrtype6(types, addr, dev, cx),
         }
         .xor(invert),
@@ -46,7 +43,7 @@ pub(super) fn addrtype(m: &Addrtype, cx: &mut HookCx<'_, '_>) -> Tri {
 }
 
 /// `match_type6`: multicast, unicast and unspecified by the address itself, the rest by a route lookup.
-fn addrtype6(types: u16, addr: IpAddr, dev: Option<IfIndex>, cx: &mut HookCx<'_, '_>) -> Tri {
+fn addrtype6(types: u16, addr: IpAddr, dev: Option<IfIndex>, cx: &HookCx<'_, '_>) -> Tri {
     let asks = |kind: RouteKind| types & bit(kind) != 0;
     if asks(RouteKind::Multicast) && !addr.is_multicast() {
         return Tri::No;
@@ -62,7 +59,7 @@ fn addrtype6(types: u16, addr: IpAddr, dev: Option<IfIndex>, cx: &mut HookCx<'_,
     if types & looked_up == 0 {
         return Tri::Yes;
     }
-    match addr_type(cx, addr, dev) {
+    match cx.ns.fib().addr_type(addr, dev) {
         None => Tri::Unknown,
         Some(kind) => {
             let found = match kind {
@@ -94,14 +91,60 @@ const fn bit(kind: RouteKind) -> u16 {
     }
 }
 
-/// The reverse path of the packet: is its source reached by the device it came in by?
-pub(super) fn rpfilter(m: &Rpfilter, cx: &mut HookCx<'_, '_>) -> Tri {
+/// `rpfilter_mt`: is the packet's source reached by the device it came in by, in this order:
+///
+/// 1. what comes in by loopback, and an unspecified source that cannot be routed, pass;
+/// 2. the source is looked up as a local sender would, with the packet's mark only under `--validmark`;
+/// 3. a route that is not unicast fails (`--accept-local`: a local one goes on);
+/// 4. any next hop by the same device passes; `--loose`: by any device.
+pub(super) fn rpfilter(m: &Rpfilter, cx: &HookCx<'_, '_>) -> Tri {
     let Some(dev) = device::input(cx) else { return Tri::Unknown };
+    let packet = &cx.skb.packet;
     match cx.ns.links().get(dev) {
-        // rpfilter_is_loopback
-        Some(link) if link.flags.loopback => Tri::Yes.xor(m.invert),
-        _ => Tri::Unknown,
+        Some(link) if link.flags.loopback => return Tri::Yes.xor(m.invert),
+        Some(_) => {}
+        None => return Tri::Unknown,
     }
+    let unroutable = match (packet.src, packet.dst) {
+        // DHCP: from 0.0.0.0/8 to the broadcast address or a link-local group.
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            src.octets()[0] == 0 && (dst.is_broadcast() || dst.octets()[..3] == [224, 0, 0])
+        }
+        (src, _) => src.is_unspecified(),
+    };
+    if unroutable {
+        return Tri::Yes.xor(m.invert);
+    }
+    let v6 = packet.src.is_ipv6();
+    let link_local = matches!(packet.src, IpAddr::V6(a) if a.is_unicast_link_local());
+    let zero = matches!(packet.dst, IpAddr::V4(a) if a.octets()[0] == 0 || a.is_broadcast());
+    let query = Query {
+        src: (!zero && !packet.dst.is_multicast()).then_some(packet.dst),
+        oif: (v6 && (link_local || !m.loose)).then_some(dev),
+        bound: link_local,
+        mark: if m.validmark { cx.skb.mark } else { 0 },
+        tos: packet.tos,
+        proto: if v6 { packet.proto } else { 0 },
+        ..Query::to(packet.src)
+    };
+    // Whatever the lookup would have to draw or ask does not matter, or is not known.
+    let mut oracle = Oracle::default();
+    let depth = Depth { any_path: true, ignore_linkstate: true };
+    let answer = cx.ns.fib().lookup_to(&query, depth, &mut oracle).answer;
+    if !oracle.taken().is_empty() {
+        return Tri::Unknown;
+    }
+    let passes = match answer {
+        Answer::Unknown(_) => return Tri::Unknown,
+        Answer::Rule(_) | Answer::None => false,
+        Answer::Route(hit) => match hit.kind {
+            RouteKind::Local if !m.accept_local => false,
+            RouteKind::Local if v6 => true,
+            RouteKind::Unicast | RouteKind::Local => m.loose || hit.hops.iter().any(|h| h.oif == Some(dev)),
+            _ => false,
+        },
+    };
+    Tri::from(passes).xor(m.invert)
 }
 
 /// `skb_dst(skb)->tclassid`: 0 where no route and no rule of the namespace names a realm.

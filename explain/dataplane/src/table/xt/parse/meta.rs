@@ -43,8 +43,8 @@ pub(super) fn matches(group: &Group<'_>, _family: Family) -> Option<Match> {
         "nfacct" => Match::Always,
         "realm" => {
             let o = group.opts.last()?;
-            // A name from /etc/iproute2/rt_realms is not in the save.
-            let (value, mask) = value::masked(o.arg()?)?;
+            // Names are those of /etc/iproute2/rt_realms; only 0 has one by default.
+            let (value, mask) = if o.arg()? == "cosmos" { (0, u32::MAX) } else { value::masked(o.arg()?)? };
             Match::Realm(Masked { value, mask, invert: o.neg })
         }
         "helper" => {
@@ -70,6 +70,7 @@ pub(super) fn matches(group: &Group<'_>, _family: Family) -> Option<Match> {
         "ecn" => Match::Opaque("ecn"),
         "osf" => Match::Opaque("osf"),
         "cluster" => Match::Opaque("cluster"),
+        "eui64" => Match::Opaque("eui64"),
         _ => return None,
     })
 }

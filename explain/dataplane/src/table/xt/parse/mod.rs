@@ -217,12 +217,13 @@ impl<'t> Raw<'t> {
     /// Gives an option to the module it belongs to; returns how many of the following words it took.
     fn take_option(&mut self, name: &'t str, mut neg: bool, rest: &'t [Token<'t>]) -> usize {
         let mut used = 0;
-        // The old spelling: `--dport ! 80`.
-        if rest.first().is_some_and(|t| !t.quoted && t.text == "!") {
+        let owner = self.owner(name);
+        // The old spelling: `--dport ! 80`. After an option without a value it belongs to the next option.
+        let takes_value = !matches!(owner, Some((_, Some(0))));
+        if takes_value && rest.first().is_some_and(|t| !t.quoted && t.text == "!") {
             neg = true;
             used = 1;
         }
-        let owner = self.owner(name);
         let words = match owner {
             Some((_, Some(n))) => n,
             // Of an unknown module: all words up to the next option.

@@ -298,7 +298,7 @@ fn ipv6header(group: &Group<'_>) -> Option<Match> {
                 "auth" | "ah" | "51" => 0x08,
                 "esp" | "50" => 0x04,
                 "none" | "ipv6-nonxt" | "59" => 0x02,
-                "prot" | "proto" | "255" => 0x01,
+                "prot" | "proto" | "protocol" | "255" => 0x01,
                 _ => return None,
             };
         }

@@ -38,6 +38,11 @@ pub(super) fn target(group: &Group<'_>, family: Family) -> Option<Target> {
             // xt_DSCP.c keeps the two ECN bits.
             Target::Tos { value: bits.checked_mul(4)?, mask: 0xfc }
         }
+        // ipt_ECN.c: the two low bits of the TOS field; the TCP bits of it decide nothing here.
+        "ECN" => match group.opts.iter().find(|o| o.name == "ecn-ip-ect") {
+            Some(o) => Target::Tos { value: value::byte(o.arg()?)? & 3, mask: 3 },
+            None => Target::Inert,
+        },
         "TTL" | "HL" => {
             let o = group.opts.last()?;
             let n = value::byte(o.arg()?)?;

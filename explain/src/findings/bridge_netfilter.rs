@@ -1,6 +1,6 @@
 //! Replies that cross a bridge without meeting netfilter are never translated back.
 
-use knet_dataplane::trace::{Outcome, Stage};
+use knet_dataplane::trace::{Outcome, Reason, Stage};
 use knet_snapshot::id::Family;
 
 use super::{Cx, Finding, Found, Severity};
@@ -15,7 +15,8 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     };
     for branch in cx.branches {
         let Some(reply) = &branch.reply else { continue };
-        if !branch.dnat || reply.fits || reply.end.outcome != Outcome::Delivered {
+        let stranger = reply.end.outcome == Outcome::Delivered || reply.end.reason == Reason::UnexpectedReply;
+        if !branch.dnat || reply.fits || !stranger {
             continue;
         }
         let Some(hop) = reply.hops.iter().find(|h| h.stage == Stage::Bridge) else { continue };

@@ -31,7 +31,9 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     }
     let reached: Vec<Socket> =
         cx.branches.iter().map(|b| (b.end.packet.dst, b.end.packet.dport().map(|p| p.value))).collect();
-    let elsewhere = to.keys().any(|(server, _)| !reached.contains(server));
+    // A connection without an answer goes nowhere but over UDP, where each packet keeps it alive.
+    let alive = |unreplied: bool| !unreplied || cx.sent.proto == knet_dataplane::packet::proto::UDP;
+    let elsewhere = to.keys().any(|&(server, unreplied)| alive(unreplied) && !reached.contains(&server));
     let evidence = to
         .values()
         .filter_map(|&(_, start, len)| {

@@ -118,7 +118,7 @@ pub enum Found {
     /// `externalTrafficPolicy: Local` and no endpoint here.
     LocalPolicy { node: String, service: ServicePortName, on: Vec<String>, external: bool, health_check: Option<u16> },
     /// The server sees another source, and why.
-    SourceChanged { node: String, to: IpAddr, why: WhySource, owner: Option<Owner> },
+    SourceChanged { node: String, to: Vec<IpAddr>, why: WhySource, owner: Option<Owner> },
     /// The answer would have to leave by the bridge port it came in by.
     Hairpin { node: String, port: String, bridge: Option<String> },
     /// A policy-routing rule that is none of the three default ones decides the route.
@@ -126,7 +126,7 @@ pub enum Found {
     /// Packets are redirected to a port nobody listens on.
     RedirectDead { pod: String, from: u16, to: u16, owner: Option<Owner> },
     /// A filter rule or policy that is not kube-proxy's answer to a service without endpoints.
-    Filtered { node: String, table: String, chain: String, owner: Option<Owner>, policy: bool, docker: bool },
+    Filtered { node: String, table: String, chain: String, owner: Option<Owner>, policy: bool, docker: bool, undo: Option<String> },
     /// A service address is asked by ping.
     PingService { service: Named, ready: usize },
     /// A service address is asked on a port the service does not have.

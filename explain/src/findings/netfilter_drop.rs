@@ -28,6 +28,7 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         let Some((engine, table, chain, step)) = deciding.into_iter().next() else { continue };
         let text = step.evidence.first().map_or("", |e| &*e.text);
         let policy = loss.end.reason == Reason::Policy;
+        let undo = (!policy).then(|| undo(engine, table, text, loss.end.packet.dst.is_ipv6())).flatten();
         let docker = policy && engine != Engine::Nft && has_docker(cx, ns);
         let what = Found::Filtered {
             node: cx.place(ns),
@@ -36,10 +37,23 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             owner: owner::of_rule(engine, table, chain, text),
             policy,
             docker,
+            undo,
         };
         out.push(Cx::found(Severity::Error, what, loss.end.evidence.clone()));
     }
     out
+}
+
+/// The command that deletes a rule as `iptables-save` prints it.
+fn undo(engine: Engine, table: &str, text: &str, v6: bool) -> Option<String> {
+    let tool = match (engine, v6) {
+        (Engine::XtNft, false) => "iptables-nft",
+        (Engine::XtNft, true) => "ip6tables-nft",
+        (Engine::XtLegacy, false) => "iptables-legacy",
+        (Engine::XtLegacy, true) => "ip6tables-legacy",
+        (Engine::Nft, _) => return None,
+    };
+    Some(format!("{tool} -t {table} -D {}", text.strip_prefix("-A ")?))
 }
 
 /// dockerd sets `-P FORWARD DROP` when it turns forwarding on.

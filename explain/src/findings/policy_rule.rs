@@ -23,8 +23,10 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
                 let Some(table) = facts.rules(Family::of(hop.packet.dst)).get() else { continue };
                 for evidence in step.evidence.iter().filter(|e| e.artifact == table.artifact) {
                     let Some(rule) = table.rows.iter().find(|r| r.at == evidence.at) else { continue };
+                    // A rule that refuses is `bad_route`'s.
                     let to = match rule.action {
                         RuleAction::Table(to) => Some(to.0),
+                        RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => continue,
                         _ => None,
                     };
                     let fails = branch.client_sees != ClientSees::Reply;

@@ -49,7 +49,12 @@ fn sockets(all: &[Socket]) -> String {
 }
 
 fn by(owner: Option<Owner>) -> String {
-    owner.map_or_else(|| "nobody this model knows".to_owned(), |o| words::owner(o).to_owned())
+    owner.map_or_else(|| "a rule".to_owned(), |o| words::owner(o).to_owned())
+}
+
+/// ` (written by flannel)`, where it can be told.
+fn written(owner: Option<Owner>) -> String {
+    owner.map_or_else(String::new, |o| format!(" (written by {})", words::owner(o)))
 }
 
 fn whose(whose: &Whose) -> String {
@@ -89,8 +94,8 @@ pub fn say(found: &Found) -> Said {
         }
         Found::StaleEndpoint { node, service: None, to, owner, .. } => said(
             format!(
-                "A rule on {node} (written by {}) sends to {}, an address that no pod has: it is left over.",
-                by(*owner),
+                "A rule on {node}{} sends to {}, an address that no pod has: it is left over.",
+                written(*owner),
                 socket(to)
             ),
             "delete the rule; the program that wrote it did not clean up when the pod went",
@@ -112,9 +117,8 @@ pub fn say(found: &Found) -> Said {
         ),
         Found::Shadowed { node, service, owner, to } => said(
             format!(
-                "On {node} a rule in front of kube-proxy's (written by {}) takes the packets of {service} and sends \
-                 them to {}.",
-                by(*owner),
+                "On {node} a rule in front of kube-proxy's{} takes the packets of {service} and sends them to {}.",
+                written(*owner),
                 socket(to)
             ),
             "look for a pod with this hostPort, or delete the rule if none has it",
@@ -147,8 +151,8 @@ pub fn say(found: &Found) -> Said {
             };
             said(
                 format!(
-                    "A rule in {table} {chain} of {node} (written by {}) {does} kube-proxy's masquerade mark 0x4000, {so}.",
-                    by(*owner)
+                    "A rule in {table} {chain} of {node}{} {does} kube-proxy's masquerade mark 0x4000, {so}.",
+                    written(*owner)
                 ),
                 "give that rule another mark bit, or change kube-proxy's --iptables-masquerade-bit",
             )
@@ -160,11 +164,15 @@ pub fn say(found: &Found) -> Said {
                     format!("{n} to {}{}", socket(server), if *unreplied { " (no answer seen)" } else { "" })
                 })
                 .collect();
-            let plural = if *count == 1 { "connection" } else { "connections" };
+            let (plural, stay) = if *count == 1 {
+                ("connection", "It stays where it is")
+            } else {
+                ("connections", "They stay where they are")
+            };
             said(
                 format!(
-                    "{node} already had {count} {plural} from this client to this address and port: {}. They stay \
-                     where they are; the answer above is for a new one.",
+                    "{node} already had {count} {plural} from this client to this address and port: {}. {stay}; the \
+                     answer above is for a new one.",
                     to.join(", ")
                 ),
                 "add --sport to trace one of them",
@@ -281,6 +289,7 @@ pub fn say(found: &Found) -> Said {
                 WhySource::Marked => "a rule set the masquerade mark".to_owned(),
                 WhySource::Rule => "a rule says so".to_owned(),
             };
+            let to = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
             said(format!("{} on {node} makes {to} the source: {why}.", by(*owner)), "")
         }
         Found::Hairpin { node, port, bridge } => {
@@ -301,12 +310,12 @@ pub fn say(found: &Found) -> Said {
         }
         Found::RedirectDead { pod, from, to, owner } => said(
             format!(
-                "Inside {pod} a rule (written by {}) redirects port {from} to {to}, where nobody listens.",
-                by(*owner)
+                "Inside {pod} a rule{} redirects port {from} to {to}, where nobody listens.",
+                written(*owner)
             ),
             "a sidecar is not running or not ready; see the pod's containers",
         ),
-        Found::Filtered { node, table, chain, owner, policy, docker } => {
+        Found::Filtered { node, table, chain, owner, policy, docker, undo } => {
             if *docker {
                 return said(
                     format!("The policy of {table} {chain} on {node} is DROP and no rule accepts the packet. dockerd sets it when it turns forwarding on (chain DOCKER-USER is there)."),
@@ -315,12 +324,16 @@ pub fn say(found: &Found) -> Said {
             }
             let what = if *policy { "The policy" } else { "A rule" };
             said(
-                format!("{what} of {table} {chain} on {node} ends it, written by {}.", by(*owner)),
                 match owner {
-                    Some(Owner::KubeRouter | Owner::Calico | Owner::Cilium | Owner::Antrea | Owner::Weave) => {
-                        "look at the NetworkPolicies that select the pod"
+                    Some(owner) => format!("{what} of {table} {chain} on {node} ends it, written by {}.", words::owner(*owner)),
+                    None => format!("{what} of {table} {chain} on {node} ends it. Its name does not tell who wrote it."),
+                },
+                match (owner, undo) {
+                    (Some(Owner::KubeRouter | Owner::Calico | Owner::Cilium | Owner::Antrea | Owner::Weave), _) => {
+                        "look at the NetworkPolicies that select the pod".to_owned()
                     }
-                    _ => "",
+                    (None, Some(undo)) => format!("on {node}, once you know why it is there: {undo}"),
+                    _ => String::new(),
                 },
             )
         }

@@ -227,10 +227,17 @@ pub fn branch(glossary: &Glossary, branch: &Branch) -> String {
     }
     match &branch.reply {
         None => format!("{server} gets the packet, and nothing comes back"),
-        Some(reply) if reply.end.outcome == Outcome::Delivered && !reply.fits => format!(
+        // Of no connection because it comes from a stranger: the reply was not translated back.
+        Some(reply)
+            if !reply.fits
+                && (reply.end.outcome == Outcome::Delivered || reply.end.reason == Reason::UnexpectedReply)
+                && branch.dnat =>
+        {
+            format!(
             "{server} gets the packet, but its answer comes from {}, which is not whom the client asked",
-            words::ends(&reply.end.packet).0
-        ),
+                words::ends(&reply.end.packet).0
+            )
+        }
         Some(reply) if reply.end.outcome == Outcome::Delivered => match reply.answer {
             Answer::Data => format!("{server} gets the packet and answers"),
             Answer::Reset => format!("{server} gets the packet, and the connection is reset"),
@@ -247,7 +254,7 @@ pub fn branch(glossary: &Glossary, branch: &Branch) -> String {
 #[must_use]
 pub fn deciding(end: &End) -> &[crate::explanation::Evidence] {
     match end.reason {
-        Reason::Socket | Reason::Kernel | Reason::Client | Reason::NoListener | Reason::NoProtocol => &[],
+        Reason::Socket | Reason::Kernel | Reason::UnexpectedReply | Reason::Client | Reason::NoListener | Reason::NoProtocol => &[],
         _ => &end.evidence,
     }
 }

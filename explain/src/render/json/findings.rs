@@ -130,8 +130,9 @@ fn data(found: &Found) -> Value {
         Found::RedirectDead { pod, from, to, owner: by } => json!({
             "pod": pod, "from_port": from, "to_port": to, "owner": owner(by),
         }),
-        Found::Filtered { node, table, chain, owner: by, policy, docker } => json!({
+        Found::Filtered { node, table, chain, owner: by, policy, docker, undo } => json!({
             "node": node, "table": table, "chain": chain, "owner": owner(by), "policy": policy, "docker": docker,
+            "undo": undo,
         }),
         Found::PingService { service, ready } => json!({ "service": service.to_string(), "ready_endpoints": ready }),
         Found::WrongPort { service, port, ports } => json!({

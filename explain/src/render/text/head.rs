@@ -20,12 +20,15 @@ pub fn block(page: &mut Page, explanation: &Explanation) {
     let mut from = vec![strong(words::source(&explanation.src))];
     match &explanation.src {
         Source::Pod { node, host_network, .. } => {
-            from.push(dim(format!("{} on {node}", sent.src)));
+            from.push(dim(match sent.src.is_unspecified() {
+                true => format!("on {node}"),
+                false => format!("{} on {node}", sent.src),
+            }));
             if *host_network {
                 from.push(dim("(hostNetwork)"));
             }
         }
-        Source::Node(_) | Source::Netns { .. } => from.push(dim(format!("{}", sent.src))),
+        Source::Node(_) | Source::Netns { .. } => from.extend((!sent.src.is_unspecified()).then(|| dim(sent.src.to_string()))),
         Source::Client { node, dev, .. } => from.push(dim(format!("enters {node} by {dev}"))),
     }
     page.field(MARGIN, INDENT, &dim("from"), &from);

@@ -117,6 +117,40 @@ impl Page {
         self.text.push('\n');
     }
 
+    /// Words that wrap, and something at the right end of the last line; on a line of its own when there is
+    /// no room.
+    pub fn flow_right(&mut self, first: usize, rest: usize, spans: &[Span], right: &Span) {
+        self.flow(first, rest, spans);
+        self.right(rest, right);
+    }
+
+    /// Puts something at the right end of the line written last.
+    fn right(&mut self, indent: usize, right: &Span) {
+        let len = right.0.chars().count();
+        if len == 0 {
+            return;
+        }
+        let start = self.text.trim_end_matches('\n').rfind('\n').map_or(0, |i| i + 1);
+        let used = visible(self.text[start..].trim_end_matches('\n'));
+        if used + 2 + len <= self.width {
+            self.text.truncate(self.text.trim_end_matches('\n').len());
+            self.text.extend(std::iter::repeat_n(' ', self.width - used - len));
+        } else if indent + len <= self.width {
+            self.text.extend(std::iter::repeat_n(' ', self.width - len));
+        } else {
+            self.flow(indent, indent, std::slice::from_ref(right));
+            return;
+        }
+        self.write(&right.0, right.1);
+        self.text.push('\n');
+    }
+
+    /// A label, words that wrap beside it, and something at the right end.
+    pub fn field_right(&mut self, margin: usize, indent: usize, label: &Span, spans: &[Span], right: &Span) {
+        self.field(margin, indent, label, spans);
+        self.right(indent, right);
+    }
+
     /// A label, and words that wrap beside it. Labels are right-padded to `indent`.
     pub fn field(&mut self, margin: usize, indent: usize, label: &Span, spans: &[Span]) {
         let room = indent.saturating_sub(margin + 1);
@@ -189,6 +223,21 @@ impl Page {
     }
 }
 
+/// Columns a line takes: colour codes (`ESC [ … m`) take none.
+fn visible(line: &str) -> usize {
+    let mut columns = 0;
+    let mut code = false;
+    for c in line.chars() {
+        match (code, c) {
+            (false, '\u{1b}') => code = true,
+            (false, _) => columns += 1,
+            (true, 'm') => code = false,
+            (true, _) => {}
+        }
+    }
+    columns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +264,17 @@ mod tests {
             let text = page.finish();
             assert!(longest(&text) <= width, "{width}: {text}");
         }
+    }
+
+    #[test]
+    fn the_right_end_is_the_same_with_and_without_colour() {
+        let paint = |colour| {
+            let mut page = Page::new(40, colour);
+            page.field_right(2, 11, &dim("route"), &[strong("default"), "via".into()], &dim("route.json[0]"));
+            page.finish()
+        };
+        assert_eq!(paint(false), "  route    default via     route.json[0]\n");
+        assert_eq!(visible(paint(true).trim_end()), 40);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     }
     if let Some(answer) = &explanation.nodeport {
         page.gap();
-        nodeport::answer(&mut page, answer);
+        nodeport::section(&mut page, answer, style.show);
     }
     tail::notes(&mut page, explanation, style.show);
     page.finish()

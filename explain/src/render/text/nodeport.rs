@@ -4,10 +4,21 @@ use crate::render::{sentence, words};
 use crate::topics::nodeport::{From, Listener, Meaning, NodePortExplanation, PortOwner, View};
 
 use super::layout::{Page, Span, Tone, dim, strong};
-use super::{odds, verdict};
+use super::{Show, odds, verdict};
 
 const MARGIN: usize = 2;
 const INDENT: usize = 12;
+
+/// The answer as a section of a trace: in a summary only whose the port is and what takes it.
+pub fn section(page: &mut Page, answer: &NodePortExplanation, show: Show) {
+    if show == Show::Summary {
+        headline(page, answer);
+        sockets(page, answer);
+        taker(page, answer);
+    } else {
+        self::answer(page, answer);
+    }
+}
 
 /// The whole answer.
 pub fn answer(page: &mut Page, answer: &NodePortExplanation) {

@@ -29,18 +29,16 @@ impl Steps<'_> {
     }
 
     /// A line, then the row it rests on and where that is written.
-    fn with(&mut self, label: &str, mut spans: Vec<Span>, evidence: &[Evidence], rows: bool) {
+    fn with(&mut self, label: &str, spans: Vec<Span>, evidence: &[Evidence], rows: bool) {
         if !rows {
-            if let Some(first) = evidence.first() {
-                spans.push(dim(short_cite(self.glossary(), first)));
-            }
-            self.line(label, &spans);
+            let cite = evidence.first().map(|e| short_cite(self.glossary(), e)).unwrap_or_default();
+            self.page.field_right(MARGIN, INDENT, &dim(label), &spans, &dim(cite));
             return;
         }
         self.line(label, &spans);
         for evidence in evidence {
             let cite = short_cite(self.glossary(), evidence);
-            self.page.flow(INDENT, INDENT + 2, &[evidence.text.to_string().into(), dim(cite)]);
+            self.page.flow_right(INDENT, INDENT + 2, &[evidence.text.to_string().into()], &dim(cite));
         }
     }
 
@@ -105,7 +103,7 @@ impl Steps<'_> {
                 let owner = owner::of_rule(*engine, table, chain, text(step));
                 let mut spans = vec![Span::from(trail.breadcrumb(*engine, table, chain))];
                 if let Some(owner) = owner {
-                    spans.push(dim(words::owner(owner)));
+                    spans.push(dim(format!("({})", words::owner(owner))));
                 }
                 match verdict {
                     RuleVerdict::Accept if &**table == "filter" => self.with("accept", spans, &step.evidence, false),
@@ -166,7 +164,7 @@ impl Steps<'_> {
                 let from = hop.oif.map(|dev| self.glossary().device(ns, dev).to_owned()).unwrap_or_default();
                 let dev = self.glossary().device(*to, *dev).to_owned();
                 let who = sentence::place(self.glossary(), Some(*to));
-                self.line("out", &[format!("{from} → {dev} of {who}").into()]);
+                self.line("out", &[format!("{from} → {who}, {dev}").into()]);
             }
             What::Encap { dev, local, remote, key } => {
                 let dev = self.glossary().device(ns, *dev).to_owned();
@@ -201,7 +199,7 @@ impl Steps<'_> {
         self.page.field(MARGIN, INDENT, &Span(label.to_owned(), Tone::Bad), &spans);
         for evidence in evidence {
             let cite = short_cite(self.glossary(), evidence);
-            self.page.flow(INDENT, INDENT + 2, &[strong(evidence.text.to_string()), dim(cite)]);
+            self.page.flow_right(INDENT, INDENT + 2, &[strong(evidence.text.to_string())], &dim(cite));
         }
     }
 
@@ -228,20 +226,20 @@ impl Steps<'_> {
             return;
         };
         if let What::Rule { engine, table, chain, .. } = &rule.what {
-            if let Some(owner) = owner::of_rule(*engine, table, chain, text(rule)) {
-                spans.push(dim(format!("by {}", words::owner(owner))));
-            }
+            let owner = owner::of_rule(*engine, table, chain, text(rule)).map(words::owner);
             let service = self.glossary().chain(*engine, table, chain).and_then(|n| n.service.clone());
-            if let Some(service) = service {
-                spans.push(dim(format!("for {service}")));
-            }
+            let by = match (owner, service) {
+                (Some(owner), Some(service)) => format!("{owner} for {service}: "),
+                (Some(owner), None) => format!("{owner}: "),
+                (None, _) => String::new(),
+            };
             let crumbs = trail.breadcrumb(*engine, table, chain);
             self.line(label, &spans);
-            self.page.flow(INDENT, INDENT + 2, &[dim(crumbs)]);
+            self.page.flow(INDENT, INDENT + 2, &[dim(format!("{by}{crumbs}"))]);
         }
         for evidence in &rule.evidence {
             let cite = short_cite(self.glossary(), evidence);
-            self.page.flow(INDENT, INDENT + 2, &[evidence.text.to_string().into(), dim(cite)]);
+            self.page.flow_right(INDENT, INDENT + 2, &[evidence.text.to_string().into()], &dim(cite));
         }
     }
 
@@ -271,7 +269,7 @@ impl Steps<'_> {
             let cite = short_cite(self.glossary(), evidence);
             let label = if first { "route" } else { "" };
             first = false;
-            self.line(label, &[evidence.text.to_string().into(), dim(cite)]);
+            self.page.field_right(MARGIN, INDENT, &dim(label), &[evidence.text.to_string().into()], &dim(cite));
         }
         if step.evidence.is_empty() {
             self.line("route", &[dim("found")]);
@@ -351,7 +349,7 @@ impl Steps<'_> {
             let cite = short_cite(self.glossary(), evidence);
             let text = evidence.text.to_string();
             let text = if miss { dim(text) } else { text.into() };
-            self.page.flow(INDENT, INDENT + 2, &[text, dim(cite)]);
+            self.page.flow_right(INDENT, INDENT + 2, &[text], &dim(cite));
         }
     }
 }

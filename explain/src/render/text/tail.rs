@@ -1,6 +1,6 @@
 //! What is wrong, what was assumed, what could not be told, and where the model ends.
 
-use crate::explanation::Explanation;
+use crate::explanation::{Boundary, Explanation};
 use crate::findings::Severity;
 use crate::render::{findings as words, notes};
 
@@ -51,7 +51,11 @@ pub fn notes(page: &mut Page, explanation: &Explanation, show: Show) {
     if !assumptions.is_empty() {
         list(page, "Assumed", &assumptions, show);
     }
-    let boundary: Vec<String> = explanation.boundary.iter().map(|b| notes::boundary(b).text).collect();
+    let when = |b: &&Boundary| matches!(b, Boundary::Window { .. } | Boundary::NoWindow);
+    let window: Vec<String> = explanation.boundary.iter().filter(when).map(|b| notes::boundary(b).text).collect();
+    list(page, "Age", &window, show);
+    let boundary: Vec<String> =
+        explanation.boundary.iter().filter(|b| !when(b)).map(|b| notes::boundary(b).text).collect();
     list(page, "Outside the model", &boundary, show);
 }
 

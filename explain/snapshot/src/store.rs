@@ -87,6 +87,8 @@ pub struct NetnsFacts {
     conntrack: OnceLock<Fact<Table<Connection>>>,
     ipsets: OnceLock<Fact<Table<IpSet>>>,
     sysctls: OnceLock<Fact<Sysctls>>,
+    nft: OnceLock<Fact<Table<crate::nft::Object>>>,
+    nft_listing: OnceLock<Fact<crate::nft::Listing>>,
 }
 
 /// The bytes of one artifact, or why there are none.
@@ -145,6 +147,10 @@ impl NetnsFacts {
         ipsets: IPSET, crate::ipset::parse => Table<IpSet>;
         /// Sysctls.
         sysctls: SYSCTL, crate::sysctl::parse => Sysctls;
+        /// nftables.
+        nft: NFT_JSON, crate::nft::parse => Table<crate::nft::Object>;
+        /// nftables as text: rules by handle.
+        nft_listing: NFT_TEXT, crate::nft::parse_listing => crate::nft::Listing;
     }
 
     /// Routes of one family.

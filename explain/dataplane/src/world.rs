@@ -1,13 +1,20 @@
 //! Every namespace of a snapshot with its compiled tables.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use hashbrown::HashMap;
 use knet_snapshot::Snapshot;
-use knet_snapshot::store::{NetnsFacts, NetnsId};
+use knet_snapshot::id::{IfIndex, Mac};
+use knet_snapshot::link::{Link, LinkKind};
+use knet_snapshot::store::{NetnsFacts, NetnsId, NodeFacts};
 
+use crate::table::connection::Connections;
+use crate::table::fdb::Fdb;
 use crate::table::fib::Fib;
 use crate::table::ipset::IpSets;
 use crate::table::link::Links;
+use crate::table::neigh::Neighbours;
 use crate::table::socket::Sockets;
 use crate::table::sysctl::Sysctl;
 use crate::table::xt::Xt;
@@ -20,6 +27,8 @@ pub struct Netns<'s> {
     pub id: NsId,
     /// Name in the snapshot.
     pub name: &'s NetnsId,
+    /// Index of its node.
+    pub node: usize,
     /// The facts.
     pub facts: &'s NetnsFacts,
     links: OnceLock<Links<'s>>,
@@ -27,14 +36,18 @@ pub struct Netns<'s> {
     xt: OnceLock<Xt>,
     ipsets: OnceLock<IpSets<'s>>,
     sockets: OnceLock<Sockets<'s>>,
+    neighbours: OnceLock<Neighbours<'s>>,
+    fdb: OnceLock<Fdb<'s>>,
+    connections: OnceLock<Connections<'s>>,
 }
 
 impl<'s> Netns<'s> {
     /// A namespace nothing of which is compiled yet.
     #[must_use]
-    pub fn new(id: NsId, facts: &'s NetnsFacts) -> Self {
+    pub fn new(id: NsId, node: usize, facts: &'s NetnsFacts) -> Self {
         Self {
             id,
+            node,
             name: &facts.id,
             facts,
             links: OnceLock::new(),
@@ -42,6 +55,9 @@ impl<'s> Netns<'s> {
             xt: OnceLock::new(),
             ipsets: OnceLock::new(),
             sockets: OnceLock::new(),
+            neighbours: OnceLock::new(),
+            fdb: OnceLock::new(),
+            connections: OnceLock::new(),
         }
     }
 
@@ -70,6 +86,21 @@ impl<'s> Netns<'s> {
         self.sockets.get_or_init(|| Sockets::compile(self.facts))
     }
 
+    /// Neighbour entries.
+    pub fn neighbours(&self) -> &Neighbours<'s> {
+        self.neighbours.get_or_init(|| Neighbours::compile(self.facts))
+    }
+
+    /// Forwarding database and bridge ports.
+    pub fn fdb(&self) -> &Fdb<'s> {
+        self.fdb.get_or_init(|| Fdb::compile(self.facts))
+    }
+
+    /// Captured connections.
+    pub fn connections(&self) -> &Connections<'s> {
+        self.connections.get_or_init(|| Connections::compile(self.facts))
+    }
+
     /// Sysctls.
     #[must_use]
     pub const fn sysctl(&self) -> Sysctl<'s> {
@@ -77,24 +108,219 @@ impl<'s> Netns<'s> {
     }
 }
 
-/// All namespaces of a snapshot.
+/// All namespaces of a snapshot, and the wires between them.
 pub struct World<'s> {
     /// The snapshot.
     pub snapshot: &'s Snapshot,
-    /// The namespaces, indexed by [`NsId`].
-    pub spaces: Vec<Netns<'s>>,
+    spaces: Vec<Netns<'s>>,
+    nodes: Vec<Node<'s>>,
+    by_name: BTreeMap<&'s NetnsId, NsId>,
+    underlay: OnceLock<Underlay>,
+}
+
+/// One node: its own namespace and the others on it.
+struct Node<'s> {
+    facts: &'s NodeFacts,
+    spaces: Vec<NsId>,
+    wires: OnceLock<Wires>,
+}
+
+/// What is at the other end of a veth, or below a macvlan in another namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Namespace.
+    pub ns: NsId,
+    /// Device.
+    pub dev: IfIndex,
+    /// Matched by `ifindex` pairs alone, because no namespace id ties the two together.
+    pub guessed: bool,
+}
+
+/// Devices of one node that lead into another (or the same) namespace of it.
+#[derive(Default)]
+struct Wires {
+    peers: HashMap<(NsId, IfIndex), Peer>,
+    /// macvlan and ipvlan devices by their lower device.
+    uppers: BTreeMap<(NsId, IfIndex), Vec<(NsId, IfIndex)>>,
+}
+
+/// Devices that lead out of their node, by link-layer address.
+#[derive(Default)]
+struct Underlay {
+    by_mac: HashMap<Mac, Vec<(NsId, IfIndex)>>,
+    all: Vec<(NsId, IfIndex)>,
 }
 
 impl<'s> World<'s> {
+    /// The world of a snapshot. Nothing is parsed yet.
+    #[must_use]
+    pub fn new(snapshot: &'s Snapshot) -> Self {
+        let mut spaces = Vec::new();
+        let mut nodes = Vec::new();
+        for facts in snapshot.nodes() {
+            let mut ids = Vec::new();
+            for netns in std::iter::once(&facts.host).chain(facts.netns.values()) {
+                let id = NsId(u32::try_from(spaces.len()).unwrap_or(u32::MAX));
+                spaces.push(Netns::new(id, nodes.len(), netns));
+                ids.push(id);
+            }
+            nodes.push(Node { facts, spaces: ids, wires: OnceLock::new() });
+        }
+        let by_name = spaces.iter().map(|s| (s.name, s.id)).collect();
+        Self { snapshot, spaces, nodes, by_name, underlay: OnceLock::new() }
+    }
+
     /// A namespace by index.
     #[must_use]
     pub fn space(&self, id: NsId) -> &Netns<'s> {
         &self.spaces[id.0 as usize]
     }
 
+    /// Every namespace: nodes by name, each node's own namespace first.
+    #[must_use]
+    pub fn spaces(&self) -> &[Netns<'s>] {
+        &self.spaces
+    }
+
     /// A namespace by name.
     #[must_use]
     pub fn find(&self, name: &NetnsId) -> Option<NsId> {
-        self.spaces.iter().find(|s| s.name == name).map(|s| s.id)
+        self.by_name.get(name).copied()
+    }
+
+    /// The own namespace of the node that a namespace is on.
+    #[must_use]
+    pub fn host_of(&self, ns: NsId) -> NsId {
+        self.nodes[self.space(ns).node].spaces[0]
+    }
+
+    /// The other end of a veth.
+    #[must_use]
+    pub fn peer(&self, ns: NsId, dev: IfIndex) -> Option<Peer> {
+        self.wires(ns).peers.get(&(ns, dev)).copied()
+    }
+
+    /// macvlan and ipvlan devices on top of a device, in any namespace of the node.
+    #[must_use]
+    pub fn uppers(&self, ns: NsId, dev: IfIndex) -> &[(NsId, IfIndex)] {
+        self.wires(ns).uppers.get(&(ns, dev)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Devices that lead out of their node and have this link-layer address.
+    #[must_use]
+    pub fn underlay_by_mac(&self, mac: Mac) -> &[(NsId, IfIndex)] {
+        self.underlay().by_mac.get(&mac).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every device that leads out of its node.
+    #[must_use]
+    pub fn underlay_devices(&self) -> &[(NsId, IfIndex)] {
+        &self.underlay().all
+    }
+
+    /// A device that leads out of its node: a NIC, or a veth whose peer nobody captured.
+    #[must_use]
+    pub fn leads_out(&self, ns: NsId, link: &Link) -> bool {
+        match link.kind {
+            LinkKind::Device => !link.flags.loopback,
+            LinkKind::Veth => self.peer(ns, link.index).is_none(),
+            LinkKind::Bond => true,
+            _ => false,
+        }
+    }
+
+    fn wires(&self, ns: NsId) -> &Wires {
+        let node = &self.nodes[self.space(ns).node];
+        node.wires.get_or_init(|| self.wire(node))
+    }
+
+    /// Ties veth ends together. `link_netnsid` is an id that only the namespace holding the link
+    /// understands; `netns.json` says what the node's own namespace means by it. A pair tied like this is
+    /// tied for both ends. What is left is matched when two veths name each other's index and no other
+    /// pair does.
+    fn wire(&self, node: &Node<'s>) -> Wires {
+        let mut wires = Wires::default();
+        let host = node.spaces[0];
+        let ids: BTreeMap<&str, NsId> =
+            node.spaces[1..].iter().filter_map(|&id| Some((self.space(id).name.id.as_deref()?, id))).collect();
+        let infos = node.facts.netns_info.get().map_or(&[][..], Vec::as_slice);
+        let by_nsid: BTreeMap<i32, NsId> =
+            infos.iter().filter_map(|i| Some((i.nsid?, *ids.get(i.id.as_str())?))).collect();
+        let mut tie = |a: (NsId, IfIndex), b: (NsId, IfIndex), guessed: bool| {
+            wires.peers.entry(a).or_insert(Peer { ns: b.0, dev: b.1, guessed });
+            wires.peers.entry(b).or_insert(Peer { ns: a.0, dev: a.1, guessed });
+        };
+        let named = |ns: NsId, at: (NsId, IfIndex), peer: IfIndex| {
+            self.space(ns).links().get(peer).is_some_and(|l| l.kind == LinkKind::Veth && l.link_index == Some(at.1))
+        };
+        for link in self.space(host).links().iter().filter(|l| l.kind == LinkKind::Veth) {
+            let Some(peer) = link.link_index else { continue };
+            let ns = link.netnsid.and_then(|id| by_nsid.get(&id).copied());
+            if let Some(ns) = ns.filter(|&ns| named(ns, (host, link.index), peer)) {
+                tie((host, link.index), (ns, peer), false);
+            }
+        }
+        for info in infos {
+            let Some(&ns) = ids.get(info.id.as_str()) else { continue };
+            for p in &info.peers {
+                let (inner, outer) = (IfIndex(p.ifindex), IfIndex(p.host_ifindex));
+                let both = self.space(ns).links().get(inner).is_some() && self.space(host).links().get(outer).is_some();
+                if both {
+                    tie((host, outer), (ns, inner), false);
+                }
+            }
+        }
+        for &ns in &node.spaces {
+            for link in self.space(ns).links().iter().filter(|l| l.kind == LinkKind::Veth && l.netnsid.is_none()) {
+                if let Some(peer) = link.link_index.filter(|&p| named(ns, (ns, link.index), p)) {
+                    tie((ns, link.index), (ns, peer), false);
+                }
+            }
+        }
+        self.guess(node, &mut tie);
+        for &ns in &node.spaces {
+            for link in self.space(ns).links().iter() {
+                let on_top = matches!(link.kind, LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. });
+                let Some(lower) = link.link_index.filter(|_| on_top) else { continue };
+                let lower_ns = if link.netnsid.is_none() { ns } else { host };
+                wires.uppers.entry((lower_ns, lower)).or_default().push((ns, link.index));
+            }
+        }
+        wires
+    }
+
+    fn guess(&self, node: &Node<'s>, tie: &mut impl FnMut((NsId, IfIndex), (NsId, IfIndex), bool)) {
+        let mut by_pair: BTreeMap<(IfIndex, IfIndex), Vec<NsId>> = BTreeMap::new();
+        for &ns in &node.spaces {
+            for link in self.space(ns).links().iter() {
+                if let (LinkKind::Veth, Some(peer), Some(_)) = (&link.kind, link.link_index, link.netnsid) {
+                    by_pair.entry((link.index, peer)).or_default().push(ns);
+                }
+            }
+        }
+        for (&(a, b), holders) in &by_pair {
+            let others = by_pair.get(&(b, a)).map_or(&[][..], Vec::as_slice);
+            if let ([one], [other]) = (holders.as_slice(), others)
+                && one != other
+            {
+                tie((*one, a), (*other, b), true);
+            }
+        }
+    }
+
+    fn underlay(&self) -> &Underlay {
+        self.underlay.get_or_init(|| {
+            let mut this = Underlay::default();
+            for node in &self.nodes {
+                let host = node.spaces[0];
+                for link in self.space(host).links().iter().filter(|l| self.leads_out(host, l)) {
+                    this.all.push((host, link.index));
+                    if let Some(mac) = link.mac {
+                        this.by_mac.entry(mac).or_default().push((host, link.index));
+                    }
+                }
+            }
+            this
+        })
     }
 }

@@ -1,6 +1,10 @@
 //! `bridge-link.json` and `bridge-vlan.json`: `bridge -d -j link`, `bridge -d -j vlan`.
 
-use crate::row::Row;
+use std::sync::Arc;
+
+use crate::fact::Problem;
+use crate::json::{self, Object, Unreadable};
+use crate::row::{Row, Table};
 
 /// One bridge port.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,14 +59,69 @@ pub struct Vlan {
     pub untagged: bool,
 }
 
-/// Reads `bridge-link.json`.
-#[must_use]
-pub fn parse_ports(artifact: std::sync::Arc<str>, _bytes: &[u8]) -> crate::row::Table<BridgePort> {
-    crate::row::Table { artifact, rows: Vec::new(), problems: Vec::new() }
+/// Reads `bridge-link.json`. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
+pub fn parse_ports(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<BridgePort>, Problem> {
+    json::table(artifact, bytes, |at, row, rows| {
+        rows.push(BridgePort {
+            at,
+            dev: row
+                .ifname("ifname")
+                .or_else(|| row.ifname("dev"))
+                .ok_or("no \"ifname\"")?,
+            master: row.ifname("master"),
+            state: port_state(row),
+            hairpin: row.switch("hairpin"),
+            learning: row.switch("learning"),
+            flood: row.switch("flood"),
+            mcast_flood: row.switch("mcast_flood"),
+            bcast_flood: row.switch("bcast_flood"),
+            isolated: row.switch("isolated"),
+            locked: row.switch("locked"),
+            neigh_suppress: row.switch("neigh_suppress"),
+        });
+        Ok(())
+    })
 }
 
-/// Reads `bridge-vlan.json`.
-#[must_use]
-pub fn parse_vlans(artifact: std::sync::Arc<str>, _bytes: &[u8]) -> crate::row::Table<BridgeVlan> {
-    crate::row::Table { artifact, rows: Vec::new(), problems: Vec::new() }
+/// Reads `bridge-vlan.json`. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
+pub fn parse_vlans(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<BridgeVlan>, Problem> {
+    json::table(artifact, bytes, |at, row, rows| {
+        let dev = row
+            .ifname("ifname")
+            .or_else(|| row.ifname("dev"))
+            .ok_or("no \"ifname\"")?;
+        rows.push(BridgeVlan {
+            at,
+            dev,
+            vlans: vlans(row)?,
+        });
+        Ok(())
+    })
+}
+
+fn vlans(row: &Object<'_>) -> Result<Vec<Vlan>, Unreadable> {
+    row.objects("vlans")
+        .map(|vlan| {
+            let first = vlan.number("vlan")?.ok_or("a VLAN without a number")?;
+            let flag = |name: &str| vlan.words("flags").any(|word| word == name);
+            Ok(Vlan {
+                first,
+                last: vlan.number("vlanEnd")?.unwrap_or(first),
+                pvid: flag("PVID"),
+                untagged: flag("Egress Untagged") || flag("untagged"),
+            })
+        })
+        .collect()
+}
+
+/// As written, or the name of the `BR_STATE_*` number.
+fn port_state(row: &Object<'_>) -> String {
+    match row.number::<u8>("state") {
+        Ok(Some(0)) => "disabled".to_owned(),
+        Ok(Some(1)) => "listening".to_owned(),
+        Ok(Some(2)) => "learning".to_owned(),
+        Ok(Some(3)) => "forwarding".to_owned(),
+        Ok(Some(4)) => "blocking".to_owned(),
+        _ => row.text("state").map(String::from).unwrap_or_default(),
+    }
 }

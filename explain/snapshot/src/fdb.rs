@@ -2,8 +2,12 @@
 
 use std::net::IpAddr;
 
+use std::sync::Arc;
+
+use crate::fact::Problem;
 use crate::id::Mac;
-use crate::row::Row;
+use crate::json::{self, Object, Unreadable};
+use crate::row::{Row, Table};
 
 /// One forwarding-database entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,8 +46,41 @@ pub struct FdbEntry {
     pub flags: Vec<String>,
 }
 
-/// Reads the artifact.
-#[must_use]
-pub fn parse(artifact: std::sync::Arc<str>, _bytes: &[u8]) -> crate::row::Table<FdbEntry> {
-    crate::row::Table { artifact, rows: Vec::new(), problems: Vec::new() }
+/// Reads the artifact. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
+pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<FdbEntry>, Problem> {
+    json::table(artifact, bytes, |at, row, rows| {
+        rows.push(entry(at, row)?);
+        Ok(())
+    })
+}
+
+fn entry(at: Row, row: &Object<'_>) -> Result<FdbEntry, Unreadable> {
+    let mac = row.text("mac").ok_or("no \"mac\"")?;
+    let state = row.text("state").map(String::from).unwrap_or_default();
+    let flag = |name: &str| row.words("flags").any(|word| word == name);
+    Ok(FdbEntry {
+        at,
+        mac: mac.parse().map_err(|e| format!("\"mac\" is {mac:?}: {e}"))?,
+        dev: row
+            .ifname("ifname")
+            .or_else(|| row.ifname("dev"))
+            .ok_or("no \"ifname\"")?,
+        master: row.ifname("master"),
+        self_: flag("self") || row.flag("self"),
+        vlan: row.number("vlan")?,
+        dst: row.addr("dst")?,
+        port: row.number("port")?,
+        vni: row.number("vni")?,
+        src_vni: row.number("src_vni")?,
+        via: row.ifname("viaIf").or_else(|| row.ifname("via")),
+        nhid: row.number("nhid")?,
+        permanent: state == "permanent",
+        static_: state == "static",
+        state,
+        flags: row
+            .words("flags")
+            .filter(|word| *word != "self")
+            .map(String::from)
+            .collect(),
+    })
 }

@@ -90,6 +90,10 @@ impl FromStr for Mac {
         for byte in &mut out {
             *byte = u8::from_str_radix(parts.next().ok_or(MacError)?, 16).map_err(|_| MacError)?;
         }
-        if parts.next().is_some() { Err(MacError) } else { Ok(Self(out)) }
+        if parts.next().is_some() {
+            Err(MacError)
+        } else {
+            Ok(Self(out))
+        }
     }
 }

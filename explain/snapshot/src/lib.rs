@@ -27,6 +27,15 @@ pub mod route;
 pub mod rule;
 pub mod socket;
 pub mod sysctl;
+pub mod xtsave;
+
+mod index;
+mod json;
+mod lazy;
+mod lines;
+mod namespace;
+mod open;
+mod protocol;
 
 pub use fact::{Fact, Problem};
 pub use row::{Row, Table};

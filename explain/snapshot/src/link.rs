@@ -1,9 +1,12 @@
 //! `link.json` and `addr.json`: `ip -d -j -N link show`, `ip -d -j -N addr show`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::fact::Problem;
 use crate::id::{IfIndex, Mac};
-use crate::row::Row;
+use crate::json::{self, Object, Unreadable};
+use crate::row::{Row, Table};
 
 /// One network device.
 #[derive(Clone, Debug)]
@@ -203,14 +206,213 @@ pub struct Address {
     pub noprefixroute: bool,
 }
 
-/// Reads `link.json`.
-#[must_use]
-pub fn parse_links(artifact: std::sync::Arc<str>, _bytes: &[u8]) -> crate::row::Table<Link> {
-    crate::row::Table { artifact, rows: Vec::new(), problems: Vec::new() }
+/// Reads `link.json`. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
+pub fn parse_links(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<Link>, Problem> {
+    json::table(artifact, bytes, |at, row, rows| {
+        rows.push(link(at, row)?);
+        Ok(())
+    })
 }
 
-/// Reads `addr.json`.
-#[must_use]
-pub fn parse_addrs(artifact: std::sync::Arc<str>, _bytes: &[u8]) -> crate::row::Table<Address> {
-    crate::row::Table { artifact, rows: Vec::new(), problems: Vec::new() }
+/// Reads `addr.json`. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
+pub fn parse_addrs(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<Address>, Problem> {
+    json::table(artifact, bytes, |at, row, rows| {
+        let link = index(row)?;
+        let mut bad = None;
+        for info in row.objects("addr_info") {
+            // One address that cannot be read does not cost the link its others.
+            match address(at, link, info) {
+                Ok(address) => rows.push(address),
+                Err(what) => bad = Some(what),
+            }
+        }
+        bad.map_or(Ok(()), Err)
+    })
+}
+
+fn index(row: &Object<'_>) -> Result<IfIndex, Unreadable> {
+    Ok(IfIndex(row.number("ifindex")?.ok_or("no \"ifindex\"")?))
+}
+
+fn link(at: Row, row: &Object<'_>) -> Result<Link, Unreadable> {
+    let flag = |name: &str| row.words("flags").any(|word| word == name);
+    Ok(Link {
+        at,
+        index: index(row)?,
+        name: row.ifname("ifname").ok_or("no \"ifname\"")?,
+        flags: Flags {
+            up: flag("UP"),
+            lower_up: flag("LOWER_UP"),
+            loopback: flag("LOOPBACK"),
+            broadcast: flag("BROADCAST"),
+            point_to_point: flag("POINTOPOINT"),
+            noarp: flag("NOARP"),
+            promisc: flag("PROMISC"),
+        },
+        mtu: row.number("mtu")?.unwrap_or(0),
+        mac: row.text("address").and_then(|text| text.parse().ok()),
+        master: row.ifname("master"),
+        // 0 says that the lower device is nobody's: a tunnel without one.
+        link_index: row.number("link_index")?.filter(|index| *index != 0).map(IfIndex),
+        link_name: row.ifname("link"),
+        netnsid: row.number("link_netnsid")?,
+        operstate: row.text("operstate").map(String::from).unwrap_or_default(),
+        group: row.named("group", &[("default", 0)]).unwrap_or_default(),
+        kind: kind(row)?,
+    })
+}
+
+fn kind(row: &Object<'_>) -> Result<LinkKind, Unreadable> {
+    let none = Object::default();
+    let info = row.object("linkinfo").unwrap_or(&none);
+    let data = info.object("info_data").unwrap_or(&none);
+    let Some(kind) = info.text("info_kind") else {
+        return Ok(LinkKind::Device);
+    };
+    let word = |key: &str| data.text(key).map(String::from).unwrap_or_default();
+    Ok(match &*kind {
+        "veth" => LinkKind::Veth,
+        "bridge" => LinkKind::Bridge(bridge(data)?),
+        "vxlan" => LinkKind::Vxlan(vxlan(data)?),
+        "vlan" => {
+            let id = data.number("id")?.ok_or("a vlan device without an id")?;
+            LinkKind::Vlan {
+                id,
+                protocol: word("protocol"),
+            }
+        }
+        "macvlan" | "macvtap" => LinkKind::Macvlan { mode: word("mode") },
+        "ipvlan" | "ipvtap" => {
+            // One of the three is printed as a key of its own.
+            let flag = ["bridge", "private", "vepa"]
+                .into_iter()
+                .find(|key| data.flag(key))
+                .map(String::from);
+            LinkKind::Ipvlan {
+                mode: word("mode"),
+                flag: flag.unwrap_or_else(|| word("flags")),
+            }
+        }
+        "dummy" => LinkKind::Dummy,
+        "tun" | "tap" => LinkKind::Tun,
+        "wireguard" => LinkKind::Wireguard,
+        "vrf" => LinkKind::Vrf {
+            table: data.named("table", json::TABLES)?.ok_or("a VRF without a table")?,
+        },
+        "bond" | "team" => LinkKind::Bond,
+        "ipip" | "gre" | "gretap" | "ip6gre" | "ip6gretap" | "ip6tnl" | "ip6ip6" | "sit" | "geneve" | "vti"
+        | "vti6" | "xfrm" | "erspan" | "ip6erspan" | "gtp" => LinkKind::Tunnel(kind.into_owned(), tunnel(data)?),
+        _ => LinkKind::Other(kind.into_owned()),
+    })
+}
+
+fn bridge(data: &Object<'_>) -> Result<BridgeInfo, Unreadable> {
+    Ok(BridgeInfo {
+        vlan_filtering: data.switch("vlan_filtering"),
+        vlan_default_pvid: data.number("vlan_default_pvid")?,
+        nf_call_iptables: data.switch("nf_call_iptables"),
+        nf_call_ip6tables: data.switch("nf_call_ip6tables"),
+        nf_call_arptables: data.switch("nf_call_arptables"),
+        stp_state: data.number("stp_state")?,
+        ageing_time: data.number("ageing_time")?,
+    })
+}
+
+/// The first of several keys that holds an address; a wildcard is none.
+fn first_addr(data: &Object<'_>, keys: &[&str]) -> Result<Option<IpAddr>, Unreadable> {
+    for key in keys {
+        if let Some(addr) = data.addr(key)?.filter(|addr| !addr.is_unspecified()) {
+            return Ok(Some(addr));
+        }
+    }
+    Ok(None)
+}
+
+fn vxlan(data: &Object<'_>) -> Result<VxlanInfo, Unreadable> {
+    let external = data.flag("external");
+    let none = Object::default();
+    let range = data
+        .object("port_range")
+        .or_else(|| data.object("srcport"))
+        .unwrap_or(&none);
+    let inherit = |key: &str| data.text(key).as_deref() == Some("inherit");
+    Ok(VxlanInfo {
+        vni: data.number("id")?.filter(|_| !external),
+        local: first_addr(data, &["local", "local6"])?,
+        remote: first_addr(data, &["remote", "remote6", "group", "group6"])?,
+        link: data.ifname("link"),
+        port: match data.number("port")? {
+            Some(port) => port,
+            // The kernel's own default, from before IANA gave out 4789.
+            None => data.number("dstport")?.unwrap_or(8472),
+        },
+        port_range: (range.number("low")?.unwrap_or(0), range.number("high")?.unwrap_or(0)),
+        learning: data.switch("learning"),
+        ttl: if inherit("ttl") {
+            0
+        } else {
+            data.named("ttl", &[("auto", 0)])?.unwrap_or(0)
+        },
+        ttl_inherit: inherit("ttl") || data.flag("ttl_inherit"),
+        // 1 is how the kernel writes `inherit`; nothing printed is 0.
+        tos: if inherit("tos") {
+            None
+        } else {
+            Some(data.number("tos")?.unwrap_or(0)).filter(|tos| *tos != 1)
+        },
+        external,
+        proxy: data.flag("proxy"),
+        df: data.text("df").map(String::from),
+    })
+}
+
+fn tunnel(data: &Object<'_>) -> Result<TunnelInfo, Unreadable> {
+    let mut key = None;
+    for name in ["id", "if_id", "okey", "ikey", "key"] {
+        key = key.or(tunnel_key(data, name)?);
+    }
+    Ok(TunnelInfo {
+        local: first_addr(data, &["local", "local6"])?,
+        remote: first_addr(data, &["remote", "remote6"])?,
+        link: data.ifname("link"),
+        ttl: data.named("ttl", &[("inherit", 0), ("auto", 0)])?.unwrap_or(0),
+        key,
+        port: data.number("port")?,
+        external: data.flag("external"),
+    })
+}
+
+/// A number; GRE keys are printed like an IPv4 address. 0 is no key.
+fn tunnel_key(data: &Object<'_>, key: &str) -> Result<Option<u32>, Unreadable> {
+    let dotted = data
+        .text(key)
+        .and_then(|text| text.parse::<std::net::Ipv4Addr>().ok())
+        .map(u32::from);
+    Ok(if dotted.is_some() { dotted } else { data.number(key)? }.filter(|key| *key != 0))
+}
+
+fn address(at: Row, link: IfIndex, info: &Object<'_>) -> Result<Address, Unreadable> {
+    let flag = |name: &str| info.flag(name) || info.words("flags").any(|word| word == name);
+    let local = match info.addr("local")? {
+        Some(local) => local,
+        // Some versions print a peerless address only as `address`.
+        None => info.addr("address")?.ok_or("an address without \"local\"")?,
+    };
+    Ok(Address {
+        at,
+        link,
+        local,
+        prefix_len: info
+            .number("prefixlen")?
+            .filter(|len| *len <= if local.is_ipv4() { 32 } else { 128 })
+            .ok_or("an address without a \"prefixlen\" it can have")?,
+        peer: info.addr("address")?.filter(|peer| *peer != local),
+        broadcast: info.addr("broadcast").unwrap_or_default(),
+        scope: info.named("scope", json::SCOPES)?.unwrap_or(0),
+        secondary: flag("secondary") || flag("temporary"),
+        deprecated: flag("deprecated"),
+        tentative: flag("tentative"),
+        dadfailed: flag("dadfailed"),
+        noprefixroute: flag("noprefixroute"),
+    })
 }

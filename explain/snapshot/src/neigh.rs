@@ -2,8 +2,12 @@
 
 use std::net::IpAddr;
 
+use std::sync::Arc;
+
+use crate::fact::Problem;
 use crate::id::Mac;
-use crate::row::Row;
+use crate::json;
+use crate::row::{Row, Table};
 
 /// One neighbour entry (ARP or ND cache), or a proxy entry.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,8 +53,43 @@ pub enum NudState {
     None,
 }
 
-/// Reads the artifact.
-#[must_use]
-pub fn parse(artifact: std::sync::Arc<str>, _bytes: &[u8]) -> crate::row::Table<Neighbour> {
-    crate::row::Table { artifact, rows: Vec::new(), problems: Vec::new() }
+/// Reads the artifact. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
+pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<Neighbour>, Problem> {
+    json::table(artifact, bytes, |at, row, rows| {
+        let lladdr = row.text("lladdr");
+        let mac = lladdr.as_deref().and_then(|text| text.parse().ok());
+        rows.push(Neighbour {
+            at,
+            dst: row.addr("dst")?.ok_or("no \"dst\"")?,
+            dev: row.ifname("dev").ok_or("no \"dev\"")?,
+            lladdr: mac,
+            lladdr_text: lladdr.filter(|_| mac.is_none()).map(String::from),
+            state: row
+                .words("state")
+                .map(NudState::from_word)
+                .find(|state| *state != NudState::None)
+                .unwrap_or(NudState::None),
+            proxy: row.flag("proxy"),
+            extern_learn: ["extern_learn", "offload", "managed"]
+                .into_iter()
+                .any(|key| row.flag(key)),
+        });
+        Ok(())
+    })
+}
+
+impl NudState {
+    fn from_word(word: &str) -> Self {
+        match word.to_ascii_uppercase().as_str() {
+            "INCOMPLETE" => Self::Incomplete,
+            "REACHABLE" => Self::Reachable,
+            "STALE" => Self::Stale,
+            "DELAY" => Self::Delay,
+            "PROBE" => Self::Probe,
+            "FAILED" => Self::Failed,
+            "NOARP" => Self::NoArp,
+            "PERMANENT" => Self::Permanent,
+            _ => Self::None,
+        }
+    }
 }

@@ -180,67 +180,27 @@ pub struct NamedObject {
     pub kind: Option<Box<str>>,
 }
 
-/// Reads `nft.json`. A file that is not JSON from end to end gives no rows and one problem.
-#[must_use]
-pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Table<Object> {
+/// Reads `nft.json`. A file that is not JSON from end to end gives the problem instead.
+pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<Object>, Problem> {
     #[derive(Deserialize)]
     struct File<'a> {
         #[serde(borrow)]
         nftables: Vec<&'a RawValue>,
     }
-    let mut table = Table {
-        artifact,
-        rows: Vec::new(),
-        problems: Vec::new(),
-    };
-    let note = |offset: u64, what: String| Problem {
+    let mut table = Table::empty(artifact);
+    let text = crate::json::utf8(bytes, &table.artifact, &mut table.problems);
+    let file: File<'_> = serde_json::from_str(&text).map_err(|e| Problem {
         artifact: table.artifact.to_string(),
-        offset: Some(offset),
-        what,
-    };
-    let mut problems = Vec::new();
-    let owned;
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(e) => {
-            problems.push(note(
-                e.valid_up_to() as u64,
-                "bytes that are not UTF-8 are read as '?'".to_owned(),
-            ));
-            owned = ascii(bytes);
-            &owned
-        }
-    };
-    match serde_json::from_str::<File<'_>>(text) {
-        Ok(file) => {
-            table.rows.reserve(file.nftables.len());
-            for raw in file.nftables {
-                let start = (raw.get().as_ptr() as usize).saturating_sub(text.as_ptr() as usize) as u64;
-                let at = Row {
-                    start,
-                    len: u32::try_from(raw.get().len()).unwrap_or(u32::MAX),
-                };
-                let kind = object(raw.get(), &mut |what| problems.push(note(start, what)));
-                table.rows.push(Object { at, kind });
-            }
-        }
-        Err(e) => problems.push(note(
-            0,
-            format!("not a complete ruleset in JSON, so nothing in it is used: {e}"),
-        )),
+        offset: Some(0),
+        what: format!("not a complete ruleset in JSON, so nothing in it is used: {e}"),
+    })?;
+    table.rows.reserve(file.nftables.len());
+    for raw in file.nftables {
+        let at = crate::json::place(&text, raw);
+        let kind = object(raw.get(), &mut |what| table.problem(at.start, what));
+        table.rows.push(Object { at, kind });
     }
-    table.problems = problems;
-    table
-}
-
-/// Text of the same length in which bytes that are not UTF-8 are `?`.
-fn ascii(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(std::iter::repeat_n('?', chunk.invalid().len()));
-    }
-    text
+    Ok(table)
 }
 
 /// Reads one object. What cannot be read as it stands is read again piece by piece, so that a rule keeps

@@ -27,6 +27,33 @@ pub struct Table<T> {
 // By hand: deriving would ask `T: Default`.
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { artifact: Arc::from(""), rows: Vec::new(), problems: Vec::new() }
+        Self::empty(Arc::from(""))
+    }
+}
+
+impl<T> Table<T> {
+    /// No rows.
+    #[must_use]
+    pub const fn empty(artifact: Arc<str>) -> Self {
+        Self {
+            artifact,
+            rows: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Records what could not be read at a byte offset. A file of garbage has a problem a line: the list ends.
+    pub(crate) fn problem(&mut self, offset: u64, what: String) {
+        const MOST: usize = 1000;
+        let what = match self.problems.len() {
+            MOST => "there are more problems, not listed".to_owned(),
+            n if n > MOST => return,
+            _ => what,
+        };
+        self.problems.push(Problem {
+            artifact: (*self.artifact).to_owned(),
+            offset: Some(offset),
+            what,
+        });
     }
 }

@@ -1,26 +1,20 @@
 //! A snapshot: raw files, what is absent and why, and typed tables parsed on first use.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::artifact::name;
-use crate::bridge::{BridgePort, BridgeVlan};
-use crate::conntrack::Connection;
+use hashbrown::HashMap;
+
+use crate::cluster::Cluster;
 use crate::fact::{Fact, Problem};
-use crate::fdb::FdbEntry;
-use crate::id::Family;
-use crate::ipset::IpSet;
-use crate::link::{Address, Link};
-use crate::manifest::{AbsentReason, Manifest};
-use crate::neigh::Neighbour;
-use crate::nexthop::NexthopObject;
+use crate::index::LineIndex;
+use crate::manifest::{ArtifactEntry, Manifest};
 use crate::node::{NetnsInfo, NodeInfo};
-use crate::route::Route;
-use crate::row::Table;
-use crate::rule::Rule;
-use crate::socket::Socket;
-use crate::sysctl::Sysctls;
+use crate::row::Row;
+
+pub use crate::namespace::NetnsFacts;
 
 /// The bytes of one file. Whoever opened the snapshot decides what is behind it (a buffer, a mapping).
 pub type Blob = Arc<dyn AsRef<[u8]> + Send + Sync>;
@@ -68,144 +62,17 @@ pub enum SnapshotError {
     NotASnapshot,
 }
 
-/// The facts of one network namespace, each table parsed when it is first asked for.
-#[derive(Debug)]
-pub struct NetnsFacts {
-    /// Which namespace.
-    pub id: NetnsId,
-    files: BTreeMap<&'static str, Raw>,
-    links: OnceLock<Fact<Table<Link>>>,
-    addrs: OnceLock<Fact<Table<Address>>>,
-    routes: [OnceLock<Fact<Table<Route>>>; 2],
-    rules: [OnceLock<Fact<Table<Rule>>>; 2],
-    nexthops: OnceLock<Fact<Table<NexthopObject>>>,
-    neighbours: OnceLock<Fact<Table<Neighbour>>>,
-    fdb: OnceLock<Fact<Table<FdbEntry>>>,
-    bridge_ports: OnceLock<Fact<Table<BridgePort>>>,
-    bridge_vlans: OnceLock<Fact<Table<BridgeVlan>>>,
-    sockets: OnceLock<Fact<Table<Socket>>>,
-    conntrack: OnceLock<Fact<Table<Connection>>>,
-    ipsets: OnceLock<Fact<Table<IpSet>>>,
-    sysctls: OnceLock<Fact<Sysctls>>,
-    nft: OnceLock<Fact<Table<crate::nft::Object>>>,
-    nft_listing: OnceLock<Fact<crate::nft::Listing>>,
-}
-
-/// The bytes of one artifact, or why there are none.
-#[derive(Clone)]
-pub(crate) struct Raw {
-    path: Arc<str>,
-    content: Result<Blob, AbsentReason>,
-}
-
-impl fmt::Debug for Raw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Raw").field("path", &self.path).field("absent", &self.content.as_ref().err()).finish()
-    }
-}
-
-impl Raw {
-    fn table<T: Default>(&self, parse: impl FnOnce(Arc<str>, &[u8]) -> T) -> Fact<T> {
-        match &self.content {
-            Ok(blob) => Fact::Known(parse(self.path.clone(), blob.as_ref().as_ref())),
-            Err(why) if why.means_empty() => Fact::Empty(T::default(), *why),
-            Err(why) => Fact::Unknown(*why),
-        }
-    }
-}
-
-macro_rules! tables {
-    ($($(#[$doc:meta])* $getter:ident: $file:ident, $parse:path => $t:ty;)*) => {
-        $($(#[$doc])*
-        pub fn $getter(&self) -> &Fact<$t> {
-            self.$getter.get_or_init(|| self.raw(name::$file).table($parse))
-        })*
-    };
-}
-
-impl NetnsFacts {
-    tables! {
-        /// Links.
-        links: LINK, crate::link::parse_links => Table<Link>;
-        /// Addresses.
-        addrs: ADDR, crate::link::parse_addrs => Table<Address>;
-        /// Nexthop objects.
-        nexthops: NEXTHOP, crate::nexthop::parse => Table<NexthopObject>;
-        /// Neighbours of both families.
-        neighbours: NEIGH, crate::neigh::parse => Table<Neighbour>;
-        /// Forwarding database.
-        fdb: FDB, crate::fdb::parse => Table<FdbEntry>;
-        /// Bridge ports.
-        bridge_ports: BRIDGE_LINK, crate::bridge::parse_ports => Table<BridgePort>;
-        /// Bridge VLANs.
-        bridge_vlans: BRIDGE_VLAN, crate::bridge::parse_vlans => Table<BridgeVlan>;
-        /// Sockets.
-        sockets: SOCKETS, crate::socket::parse => Table<Socket>;
-        /// Connection tracking.
-        conntrack: CONNTRACK, crate::conntrack::parse => Table<Connection>;
-        /// IP sets.
-        ipsets: IPSET, crate::ipset::parse => Table<IpSet>;
-        /// Sysctls.
-        sysctls: SYSCTL, crate::sysctl::parse => Sysctls;
-        /// nftables.
-        nft: NFT_JSON, crate::nft::parse => Table<crate::nft::Object>;
-        /// nftables as text: rules by handle.
-        nft_listing: NFT_TEXT, crate::nft::parse_listing => crate::nft::Listing;
-    }
-
-    /// Routes of one family.
-    pub fn routes(&self, family: Family) -> &Fact<Table<Route>> {
-        let (i, file) = match family {
-            Family::V4 => (0, name::ROUTE),
-            Family::V6 => (1, name::ROUTE6),
-        };
-        self.routes[i].get_or_init(|| self.raw(file).table(crate::route::parse))
-    }
-
-    /// Policy-routing rules of one family.
-    pub fn rules(&self, family: Family) -> &Fact<Table<Rule>> {
-        let (i, file) = match family {
-            Family::V4 => (0, name::RULE),
-            Family::V6 => (1, name::RULE6),
-        };
-        self.rules[i].get_or_init(|| self.raw(file).table(crate::rule::parse))
-    }
-
-    /// The bytes of an artifact of this namespace, by file name (see [`name`]).
-    #[must_use]
-    pub fn bytes(&self, file: &'static str) -> Fact<&[u8]> {
-        match &self.raw(file).content {
-            Ok(blob) => Fact::Known(blob.as_ref().as_ref()),
-            Err(why) if why.means_empty() => Fact::Empty(&[], *why),
-            Err(why) => Fact::Unknown(*why),
-        }
-    }
-
-    /// The shared bytes of an artifact, for a table that keeps slices of it.
-    #[must_use]
-    pub fn blob(&self, file: &'static str) -> Option<Blob> {
-        self.raw(file).content.as_ref().ok().cloned()
-    }
-
-    /// The path of an artifact of this namespace inside the snapshot.
-    #[must_use]
-    pub fn path(&self, file: &'static str) -> Arc<str> {
-        self.raw(file).path.clone()
-    }
-
-    fn raw(&self, file: &'static str) -> &Raw {
-        // Every registered name is put in by the constructor.
-        self.files.get(file).expect("artifact names come from the registry")
-    }
-}
-
 /// A whole snapshot.
 pub struct Snapshot {
     /// `manifest.json`, when there is one.
     pub manifest: Option<Manifest>,
     /// Trouble found while opening: entries that could not be read, hashes that differ, missing `netns.json`.
     pub problems: Vec<Problem>,
-    nodes: BTreeMap<String, NodeFacts>,
+    pub(crate) nodes: BTreeMap<String, NodeFacts>,
+    pub(crate) files: BTreeMap<String, File>,
+    pub(crate) cluster: Cluster,
+    /// Position in the manifest's list by path; for look-ups only.
+    pub(crate) entries: HashMap<String, usize>,
 }
 
 /// One node of a snapshot.
@@ -220,4 +87,169 @@ pub struct NodeFacts {
     pub host: NetnsFacts,
     /// The other namespaces, by folder name.
     pub netns: BTreeMap<String, NetnsFacts>,
+}
+
+/// A file and, once somebody asked for a line number, where its lines begin.
+pub(crate) struct File {
+    pub(crate) blob: Blob,
+    pub(crate) lines: OnceLock<LineIndex>,
+}
+
+impl File {
+    fn bytes(&self) -> &[u8] {
+        (*self.blob).as_ref()
+    }
+}
+
+impl Snapshot {
+    /// The nodes, in name order.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeFacts> {
+        self.nodes.values()
+    }
+
+    /// A node by name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&NodeFacts> {
+        self.nodes.get(name)
+    }
+
+    /// A network namespace.
+    #[must_use]
+    pub fn netns(&self, id: &NetnsId) -> Option<&NetnsFacts> {
+        let node = self.node(&id.node)?;
+        match &id.id {
+            None => Some(&node.host),
+            Some(id) => node.netns.get(id),
+        }
+    }
+
+    /// Every network namespace: node by node, the node's own first.
+    pub fn namespaces(&self) -> impl Iterator<Item = &NetnsFacts> {
+        self.nodes().flat_map(NodeFacts::namespaces)
+    }
+
+    /// The Kubernetes objects.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Paths of the files that are there, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// The bytes of a file, by its path inside the snapshot.
+    #[must_use]
+    pub fn bytes(&self, path: &str) -> Option<&[u8]> {
+        self.files.get(path).map(File::bytes)
+    }
+
+    /// Number of the line a byte offset is in, from 1.
+    #[must_use]
+    pub fn line_of(&self, path: &str, offset: u64) -> Option<u64> {
+        let file = self.files.get(path)?;
+        file.lines
+            .get_or_init(|| LineIndex::new(file.bytes()))
+            .line_of(file.bytes(), offset)
+    }
+
+    /// The line a byte offset is in, as written. JSON may be one long line: see [`Self::row_text`].
+    #[must_use]
+    pub fn line_text(&self, path: &str, offset: u64) -> Option<Cow<'_, str>> {
+        let bytes = self.bytes(path)?;
+        let offset = usize::try_from(offset).ok().filter(|offset| *offset < bytes.len())?;
+        let start = memchr::memrchr(b'\n', &bytes[..offset]).map_or(0, |end| end + 1);
+        let end = memchr::memchr(b'\n', &bytes[offset..]).map_or(bytes.len(), |len| offset + len);
+        Some(String::from_utf8_lossy(bytes[start..end].trim_ascii_end()))
+    }
+
+    /// A row as written.
+    #[must_use]
+    pub fn row_text(&self, path: &str, row: Row) -> Option<Cow<'_, str>> {
+        let start = usize::try_from(row.start).ok()?;
+        let bytes = self.bytes(path)?.get(start..start.checked_add(row.len as usize)?)?;
+        Some(String::from_utf8_lossy(bytes))
+    }
+
+    /// What the manifest says about a file.
+    #[must_use]
+    pub fn artifact(&self, path: &str) -> Option<&ArtifactEntry> {
+        self.manifest.as_ref()?.artifacts.get(*self.entries.get(path)?)
+    }
+
+    /// When a file was captured, RFC 3339.
+    #[must_use]
+    pub fn artifact_time(&self, path: &str) -> Option<&str> {
+        self.artifact(path)
+            .map(|entry| entry.at.as_str())
+            .filter(|at| !at.is_empty())
+    }
+
+    /// Compares every file with the hash in the manifest and records those that differ. Support tools redact in
+    /// place, so this is a warning. The hash function (lower-case hex) is passed in: this crate has none.
+    pub fn verify(&mut self, sha256: impl Fn(&[u8]) -> String) {
+        let Some(manifest) = &self.manifest else { return };
+        for entry in manifest.artifacts.iter().filter(|entry| !entry.sha256.is_empty()) {
+            let Some(file) = self.files.get(&entry.path) else {
+                continue;
+            };
+            if !sha256(file.bytes()).eq_ignore_ascii_case(&entry.sha256) {
+                let what = "modified after capture: its hash is not the one in the manifest".to_owned();
+                self.problems.push(Problem {
+                    artifact: entry.path.clone(),
+                    offset: None,
+                    what,
+                });
+            }
+        }
+    }
+
+    /// The problems of the snapshot and of every table parsed so far.
+    #[must_use]
+    pub fn all_problems(&self) -> Vec<Problem> {
+        let mut all = self.problems.clone();
+        for namespace in self.namespaces() {
+            namespace.problems(&mut all);
+        }
+        self.cluster.problems(&mut all);
+        all
+    }
+}
+
+impl NodeFacts {
+    /// The node's network namespaces, its own first.
+    pub fn namespaces(&self) -> impl Iterator<Item = &NetnsFacts> {
+        std::iter::once(&self.host).chain(self.netns.values())
+    }
+
+    /// What `netns.json` says about a namespace of this node.
+    #[must_use]
+    pub fn netns_entry(&self, id: &str) -> Option<&NetnsInfo> {
+        self.netns_info.get()?.iter().find(|entry| entry.id == id)
+    }
+
+    /// The path of a file of this node's folder (`node.json`, `netns.json`, `files/...`).
+    #[must_use]
+    pub fn path(&self, file: &str) -> String {
+        format!("nodes/{}/{file}", self.name)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("nodes", &self.nodes.len())
+            .field("files", &self.files.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for NodeFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeFacts")
+            .field("name", &self.name)
+            .field("netns", &self.netns.len())
+            .finish_non_exhaustive()
+    }
 }

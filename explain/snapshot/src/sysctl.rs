@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
+use crate::fact::Problem;
+use crate::lines;
 use crate::row::Row;
 
 /// The sysctls of one network namespace. Keys are as printed (`net.ipv4.conf.eth0.rp_filter`); an
@@ -26,8 +30,25 @@ impl Sysctls {
     }
 }
 
-/// Reads `sysctl.txt`.
+/// Reads `sysctl.txt`, and says which of its lines could not be read.
+///
+/// `sysctl` swaps `.` and `/` inside a name (`net.ipv4.conf.eth0/100.rp_filter`), and prints the path instead when
+/// asked with one (`net/ipv4/conf/eth0.100/rp_filter`). Both become `net.ipv4.conf.eth0.100.rp_filter`.
 #[must_use]
-pub fn parse(_artifact: std::sync::Arc<str>, _bytes: &[u8]) -> Sysctls {
-    Sysctls::default()
+pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> (Sysctls, Vec<Problem>) {
+    let table = lines::table(artifact, bytes, |at, line, rows| {
+        // Complaints of `sysctl`, when somebody kept both streams in one file.
+        if line.starts_with("sysctl: ") {
+            return Ok(());
+        }
+        let (key, value) = line.split_once('=').ok_or("a line without '='")?;
+        rows.push((key.trim().replace('/', "."), value.trim().to_owned(), at));
+        Ok(())
+    });
+    let values = table
+        .rows
+        .into_iter()
+        .map(|(key, value, at)| (key, (value, at)))
+        .collect();
+    (Sysctls { values }, table.problems)
 }

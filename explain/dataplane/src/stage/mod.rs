@@ -2,5 +2,6 @@
 //! the walk knows their order.
 
 pub mod conntrack;
+pub mod nat;
 pub mod netfilter;
 pub mod routing;

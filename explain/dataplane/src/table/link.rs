@@ -9,7 +9,7 @@ use knet_snapshot::link::{Address, Link};
 use knet_snapshot::store::NetnsFacts;
 
 /// The devices of a namespace by index and by name, and their addresses in kernel order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Links<'s> {
     links: Vec<&'s Link>,
     by_index: HashMap<IfIndex, usize>,

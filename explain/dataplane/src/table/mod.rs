@@ -1,8 +1,12 @@
 //! Tables compiled from facts: what is looked up, and how.
 
+pub mod connection;
+pub mod fdb;
 pub mod fib;
 pub mod ipset;
 pub mod link;
+pub mod neigh;
 pub mod socket;
+pub mod source;
 pub mod sysctl;
 pub mod xt;

@@ -1,0 +1,122 @@
+//! What kind of address one is: `inet_addr_type`, `inet_dev_addr_type`, `match_lookup_rt6`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use knet_snapshot::id::{Family, IfIndex, TableId};
+use knet_snapshot::route::RouteKind;
+
+use super::{Answer, Depth, Fib, Query};
+use crate::choice::Oracle;
+use crate::table::source::l3_table;
+
+impl Fib<'_> {
+    /// The kind of an address, and with `dev` only as far as it is that device's. `None`: not captured.
+    ///
+    /// IPv4 asks table `local` alone (a VRF's own table), never the rules. IPv6 asks for a route as a local
+    /// sender would: `Local`, `Anycast`, `Multicast`, `Unreachable` (any failure) or `Unicast`. An IPv6
+    /// address that is local is unicast as well; `-m addrtype` asks about both.
+    #[must_use]
+    pub fn addr_type(&self, addr: IpAddr, dev: Option<IfIndex>) -> Option<RouteKind> {
+        match addr {
+            IpAddr::V4(a) => self.addr_type4(a, dev),
+            IpAddr::V6(a) => self.addr_type6(a, dev),
+        }
+    }
+
+    /// `inet_addr_type_dev_table`: as for `dev`'s VRF, but whichever device has the address.
+    #[must_use]
+    pub fn addr_type_in(&self, addr: IpAddr, dev: Option<IfIndex>) -> Option<RouteKind> {
+        match addr {
+            IpAddr::V4(a) => special4(a).map_or_else(
+                || {
+                    self.table_kind4(self.local_table(dev), a)
+                        .map(|h| h.map_or(RouteKind::Unicast, |h| h.kind))
+                },
+                Some,
+            ),
+            IpAddr::V6(a) => self.addr_type6(a, None),
+        }
+    }
+
+    /// `__inet_dev_addr_type`
+    fn addr_type4(&self, addr: Ipv4Addr, dev: Option<IfIndex>) -> Option<RouteKind> {
+        if let Some(kind) = special4(addr) {
+            return Some(kind);
+        }
+        let hit = self.table_kind4(self.local_table(dev), addr)?;
+        // The device of the first next hop is compared, not of the one that was found.
+        let own = |h: &super::Hit<'_>| dev.is_none() || h.hops.first().and_then(|n| n.oif) == dev;
+        Some(hit.filter(own).map_or(RouteKind::Unicast, |h| h.kind))
+    }
+
+    fn addr_type6(&self, addr: Ipv6Addr, dev: Option<IfIndex>) -> Option<RouteKind> {
+        if addr.is_multicast() {
+            return Some(RouteKind::Multicast);
+        }
+        if let Some(dev) = dev {
+            if !self.links.addresses_known {
+                return None;
+            }
+            let usable = |a: &&knet_snapshot::link::Address| a.local == IpAddr::V6(addr) && !a.tentative;
+            if self.links.addresses_of(dev).any(|a| usable(&a)) {
+                return Some(RouteKind::Local);
+            }
+        }
+        let query = Query {
+            oif: dev,
+            ..Query::to(IpAddr::V6(addr))
+        };
+        let mut oracle = Oracle::default();
+        let depth = Depth {
+            any_path: true,
+            ..Depth::default()
+        };
+        let answer = self.lookup_to(&query, depth, &mut oracle).answer;
+        // Whatever the oracle had to be asked is not known.
+        if !oracle.taken().is_empty() {
+            return None;
+        }
+        match answer {
+            Answer::Route(hit) => match hit.kind {
+                RouteKind::Local if dev.is_none() => Some(RouteKind::Local),
+                RouteKind::Local | RouteKind::Unicast | RouteKind::Multicast | RouteKind::Broadcast => {
+                    Some(RouteKind::Unicast)
+                }
+                RouteKind::Anycast => Some(RouteKind::Anycast),
+                _ => Some(RouteKind::Unreachable),
+            },
+            Answer::Rule(_) | Answer::None => Some(RouteKind::Unreachable),
+            Answer::Unknown(_) => None,
+        }
+    }
+
+    fn local_table(&self, dev: Option<IfIndex>) -> TableId {
+        let link = dev.and_then(|d| self.links.get(d));
+        link.and_then(|l| l3_table(&self.links, l))
+            .map_or(TableId::LOCAL, TableId)
+    }
+
+    /// `__ip_dev_find` with no device: the address is some device's own, or table `local` calls it so.
+    /// `None`: not captured.
+    #[must_use]
+    pub fn is_own_address(&self, addr: IpAddr) -> Option<bool> {
+        if self.links.addresses_known && self.links.owner(addr).is_some() {
+            return Some(true);
+        }
+        match Family::of(addr) {
+            Family::V4 => Some(self.addr_type(addr, None)? == RouteKind::Local),
+            Family::V6 => self.links.addresses_known.then_some(false),
+        }
+    }
+}
+
+/// Kinds that need no table.
+fn special4(addr: Ipv4Addr) -> Option<RouteKind> {
+    if addr.octets()[0] == 0 || addr.is_broadcast() {
+        Some(RouteKind::Broadcast)
+    } else if addr.is_multicast() {
+        Some(RouteKind::Multicast)
+    } else {
+        None
+    }
+}

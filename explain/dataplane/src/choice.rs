@@ -84,6 +84,7 @@ pub struct Oracle {
     script: Vec<usize>,
     taken: Vec<Taken>,
     remembered: BTreeMap<String, usize>,
+    serial: u64,
 }
 
 impl Oracle {
@@ -108,6 +109,23 @@ impl Oracle {
         let option = if options < 2 { 0 } else { self.ask(Fork::Unknown(what), None, None, options) };
         self.remembered.insert(key, option);
         option
+    }
+
+    /// What this run knows about `key`: an answer given before, or something a stage saw happen.
+    #[must_use]
+    pub fn recall(&self, key: &str) -> Option<usize> {
+        self.remembered.get(key).copied()
+    }
+
+    /// Settles the answer to `key` for the rest of this run, because a stage saw the kernel change it.
+    pub fn remember(&mut self, key: impl Into<String>, option: usize) {
+        self.remembered.insert(key.into(), option);
+    }
+
+    /// A number no other call in this run gets: it tells two visits of the same place apart.
+    pub const fn serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
     }
 
     /// The answers given so far in this run.

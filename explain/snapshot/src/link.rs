@@ -207,11 +207,19 @@ pub struct Address {
 }
 
 /// Reads `link.json`. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
+///
+/// Printed by `ip` without `-d`, the rows do not say what kind of device they are: the kind is then
+/// [`LinkKind::Other`] without a name, and a problem says so.
 pub fn parse_links(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<Link>, Problem> {
-    json::table(artifact, bytes, |at, row, rows| {
+    let mut table = json::table(artifact, bytes, |at, row, rows| {
         rows.push(link(at, row)?);
         Ok(())
-    })
+    })?;
+    let unsaid = |link: &&Link| matches!(&link.kind, LinkKind::Other(kind) if kind.is_empty());
+    if let Some(start) = table.rows.iter().find(unsaid).map(|link| link.at.start) {
+        table.problem(start, "printed without -d: the kind of a device is not said".to_owned());
+    }
+    Ok(table)
 }
 
 /// Reads `addr.json`. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.

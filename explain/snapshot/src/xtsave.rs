@@ -4,6 +4,7 @@
 //! once for the borders between chains, and whoever needs a chain reads its lines then.
 
 use std::fmt;
+use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use memchr::{memchr, memchr_iter};
@@ -34,10 +35,15 @@ pub struct XtTableIndex {
     pub chains: Vec<XtChainIndex>,
     /// `iptables-nft` found rules of native nftables in the table and printed nothing of it.
     pub incompatible: bool,
-    /// Ended by `COMMIT`. Otherwise the file was cut off and rules may be missing.
+    /// Printed, and ended by `COMMIT`. Otherwise rules may be missing.
     pub complete: bool,
-    // By name, for look-ups only.
-    by_name: HashTable<u32>,
+    by_name: ByName,
+}
+
+/// Positions of chains by name, for look-ups only.
+#[derive(Clone, Default)]
+struct ByName {
+    positions: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
@@ -153,21 +159,16 @@ impl XtTableIndex {
             chains: Vec::new(),
             incompatible: false,
             complete: true,
-            by_name: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            by_name: ByName::default(),
         }
     }
 
     /// Number of a chain in [`Self::chains`], by name. `bytes` are those that were indexed.
     #[must_use]
     pub fn position(&self, bytes: &[u8], name: &[u8]) -> Option<usize> {
-        use std::hash::BuildHasher;
-        let same = |i: &u32| {
-            self.chains
-                .get(*i as usize)
-                .is_some_and(|chain| chain.name(bytes) == name)
-        };
-        self.by_name.find(self.hasher.hash_one(name), same).map(|i| *i as usize)
+        let ByName { positions, hasher } = &self.by_name;
+        let same = |i: &u32| self.chains.get(*i as usize).is_some_and(|chain| chain.name(bytes) == name);
+        positions.find(hasher.hash_one(name), same).map(|i| *i as usize)
     }
 
     /// A chain by name. `bytes` are those that were indexed.
@@ -177,23 +178,12 @@ impl XtTableIndex {
     }
 
     fn add(&mut self, bytes: &[u8], chain: XtChainIndex) -> usize {
-        use std::hash::BuildHasher;
-        let position = self.chains.len();
-        let (
-            Self {
-                chains,
-                by_name,
-                hasher,
-                ..
-            },
-            hash,
-        ) = {
-            let hash = self.hasher.hash_one(chain.name(bytes));
-            (self, hash)
-        };
+        let Self { chains, by_name: ByName { positions, hasher }, .. } = self;
+        let position = chains.len();
+        let hash = hasher.hash_one(chain.name(bytes));
         chains.push(chain);
         let rehash = |i: &u32| hasher.hash_one(chains.get(*i as usize).map_or(&[][..], |chain| chain.name(bytes)));
-        by_name.insert_unique(hash, u32::try_from(position).unwrap_or(u32::MAX), rehash);
+        positions.insert_unique(hash, u32::try_from(position).unwrap_or(u32::MAX), rehash);
         position
     }
 }
@@ -308,7 +298,8 @@ impl<'a> Scan<'a> {
             [b':', header @ ..] => self.header(start, header),
             b"COMMIT" => {
                 if let Some(table) = self.table.take() {
-                    self.save.tables[table].complete = true;
+                    let table = &mut self.save.tables[table];
+                    table.complete &= !table.incompatible;
                 }
             }
             _ if line.iter().all(u8::is_ascii_whitespace) => {}
@@ -393,11 +384,10 @@ impl<'a> Scan<'a> {
             self.problem(start, XtProblemKind::Incompatible);
             let at = row(start, start + line.len());
             match self.save.tables.iter_mut().find(|table| table.name == name) {
-                Some(table) => table.incompatible = true,
+                Some(table) => (table.incompatible, table.complete) = (true, false),
                 None => {
-                    let mut table = XtTableIndex::new(name, at);
-                    table.incompatible = true;
-                    self.save.tables.push(table);
+                    let table = XtTableIndex::new(name, at);
+                    self.save.tables.push(XtTableIndex { incompatible: true, complete: false, ..table });
                 }
             }
         }
@@ -496,6 +486,12 @@ fn slice(bytes: &[u8], at: Row) -> &[u8] {
     bytes
         .get(start..start.saturating_add(at.len as usize))
         .unwrap_or_default()
+}
+
+impl fmt::Debug for ByName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByName").field("len", &self.positions.len()).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Display for XtProblemKind {

@@ -42,15 +42,15 @@ impl Walker<'_, '_> {
 
     fn to_socket(&mut self, ns: NsId, skb: Skb) -> Next {
         let packet = &skb.packet;
-        let family_error = |reject4, reject6| if packet.dst.is_ipv4() { reject4 } else { reject6 };
-        let port_unreachable = family_error(Reject::IcmpPortUnreachable, Reject::Icmp6PortUnreachable);
+        let v4 = packet.dst.is_ipv4();
+        let port_unreachable = if v4 { Reject::IcmpPortUnreachable } else { Reject::Icmp6PortUnreachable };
         match (&packet.l4, packet.proto) {
             (L4::Icmp { ty, quoted: None, .. }, proto::ICMP | proto::ICMPV6) => {
                 let echo = matches!((packet.proto, ty), (proto::ICMP, 8) | (proto::ICMPV6, 128));
                 if !echo {
                     return Err(self.ended(ns, skb, Outcome::Delivered, Reason::Kernel));
                 }
-                let key = family_error("net.ipv4.icmp_echo_ignore_all", "net.ipv6.icmp.echo_ignore_all");
+                let key = if v4 { "net.ipv4.icmp_echo_ignore_all" } else { "net.ipv6.icmp.echo_ignore_all" };
                 let value = self.space(ns).sysctl().get(key);
                 if value.is_some_and(|v| v != 0) {
                     self.step(What::Sysctl { key: key.into(), value }, None);

@@ -8,7 +8,7 @@ use crate::stage::conntrack::Manip;
 use crate::stage::nat;
 use crate::stage::netfilter::{HookCx, Verdict, xt};
 use crate::table::xt::BaseChain;
-use crate::trace::{Answer, CtEvent, Field, Hook, NsId, Outcome, Reason, Reject, Step, What};
+use crate::trace::{Answer, CtEvent, Hook, NsId, Outcome, Reason, Reject, What};
 
 /// `NF_IP_PRI_CONNTRACK`
 const CONNTRACK: i32 = -200;
@@ -78,7 +78,7 @@ impl Walker<'_, '_> {
     /// end is not known.
     fn missing_tables(&mut self, ns: NsId, _hook: Hook, skb: &Skb) -> Result<(), Box<Ended>> {
         let family = skb.packet.family();
-        for missing in self.space(ns).xt().missing().iter().filter(|m| m.family == family) {
+        for missing in self.space(ns).xt().missing(family) {
             let what = Unknown::Table(missing.artifact.clone());
             if self.oracle.unknown(format!("{}?", missing.artifact), what, 2) == 1 {
                 self.step(What::NotCaptured(missing.artifact.clone()), None);
@@ -131,7 +131,7 @@ impl Walker<'_, '_> {
             oracle: &mut self.oracle,
             sink: &mut self.sink,
         };
-        let verdict = xt::run_base(chain, &mut cx);
+        let verdict = xt::run_base(&chain, &mut cx);
         self.settle(ns, skb, verdict)
     }
 
@@ -153,18 +153,5 @@ impl Walker<'_, '_> {
             Verdict::Queue => Err(self.ended(ns, skb, Outcome::Unknown, Reason::Userspace)),
             Verdict::Unknown => Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled)),
         }
-    }
-}
-
-impl Walker<'_, '_> {
-    /// Records that the packet was routed anew.
-    pub(super) fn reroute_step(&mut self) {
-        self.sink.step(|| Step { what: What::Reroute, evidence: Vec::new() });
-    }
-
-    /// Records a change of a field.
-    #[allow(dead_code, reason = "used by stages that change fields outside of rules")]
-    pub(super) fn rewrite_step(&mut self, field: Field) {
-        self.step(What::Rewrite(field), None);
     }
 }

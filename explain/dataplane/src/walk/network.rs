@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use knet_snapshot::id::{Family, IfIndex};
 
 use super::route::Routed;
-use super::walker::{At, Ended, Next, Seen, Walker};
+use super::walker::{At, Ended, Next, Seen, Source, Walker};
 use crate::packet::Eth;
 use crate::skb::{PktType, Skb};
 use crate::trace::{Answer, ClientSees, Field, Hook, NsId, Outcome, Reason, Stage, What};
@@ -88,9 +88,10 @@ impl Walker<'_, '_> {
     }
 
     /// `ip_queue_xmit` and friends: a route, OUTPUT, perhaps another route, POSTROUTING.
-    pub(super) fn send(&mut self, ns: NsId, mut skb: Skb, bound: bool) -> Next {
+    pub(super) fn send(&mut self, ns: NsId, mut skb: Skb, source: Source) -> Next {
         self.enter(ns, Stage::Output, None, &skb.packet);
-        self.route_output(ns, &mut skb, bound)?;
+        self.route_output(ns, &mut skb, source)?;
+        self.learn_client(&skb);
         if let Some(oif) = skb.oif {
             self.mtu_step(ns, oif);
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use knet_snapshot::id::Mac;
 use knet_snapshot::link::{Link, LinkKind, VxlanInfo};
 
-use super::walker::{At, Next, Walker};
+use super::walker::{At, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, Port, proto};
 use crate::skb::{Ct, PktType, Skb};
 use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
@@ -75,7 +75,7 @@ impl Walker<'_, '_> {
             pkt_type: PktType::Host,
             ..skb
         };
-        Ok(At::Send { ns, skb: outer_skb, bound: info.local.is_some() })
+        Ok(At::Send { ns, skb: outer_skb, source: if info.local.is_some() { Source::Bound } else { Source::Choose } })
     }
 
     /// The device of this namespace that unwraps a UDP packet, if one does.

@@ -24,7 +24,18 @@ pub(super) enum At {
     /// The network layer of a namespace has received the packet.
     Network { ns: NsId, skb: Skb, seen: Seen },
     /// A local program, or the kernel itself, sends the packet. The source is chosen already, or will be.
-    Send { ns: NsId, skb: Skb, bound: bool },
+    Send { ns: NsId, skb: Skb, source: Source },
+}
+
+/// How the source address of a locally made packet is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// By the route.
+    Choose,
+    /// A socket is bound to it.
+    Bound,
+    /// Already in the packet, and need not be an address of this namespace (`FLOWI_FLAG_ANYSRC`).
+    Any,
 }
 
 /// What happened to a received packet before it reached the network layer.
@@ -61,6 +72,8 @@ pub(super) struct Client {
     /// What the client sent, as it knows it.
     pub sent: Key,
     pub proto: u8,
+    /// The source in `sent` is final: the route chose it, or it was given.
+    pub known: bool,
 }
 
 /// Which packet of the exchange is being walked.
@@ -121,7 +134,7 @@ impl<'w, 's> Walker<'w, 's> {
                 At::Transmit { ns, dev, skb } => self.transmit(ns, dev, skb),
                 At::Receive { ns, dev, skb } => self.receive(ns, dev, skb),
                 At::Network { ns, skb, seen } => self.network(ns, skb, seen),
-                At::Send { ns, skb, bound } => self.send(ns, skb, bound),
+                At::Send { ns, skb, source } => self.send(ns, skb, source),
             };
             match next {
                 Ok(further) => at = further,
@@ -157,6 +170,21 @@ impl<'w, 's> Walker<'w, 's> {
         if let Some(hop) = &mut self.open {
             hop.stage = stage;
         }
+    }
+
+    /// The first packet has its source address now: this is what the client's socket is bound to.
+    pub fn learn_client(&mut self, skb: &Skb) {
+        if !self.client.known
+            && let Some(key) = Key::of(&skb.packet)
+        {
+            self.client.sent = key;
+            self.client.known = true;
+        }
+    }
+
+    /// The open hop is a local program's packet on its way out.
+    pub fn hop_is_output(&self) -> bool {
+        self.open.as_ref().is_some_and(|h| h.stage == Stage::Output)
     }
 
     /// The namespace of the open hop.

@@ -1,5 +1,7 @@
 //! Netfilter: base chains at a hook, by priority, whichever engine holds them.
 
+pub mod xt;
+
 use crate::choice::Oracle;
 use crate::skb::Skb;
 use crate::stage::conntrack::Conntrack;

@@ -187,6 +187,12 @@ impl<'s> Fib<'s> {
         self.rules(family).custom()
     }
 
+    /// Somebody added a route of type local, or one with a realm: the kernel then checks sources in full.
+    #[must_use]
+    pub const fn has_custom_local_routes(&self) -> bool {
+        self.v4.custom_local
+    }
+
     fn rules(&self, family: Family) -> &Rules<'s> {
         &self.rules[usize::from(family == Family::V6)]
     }

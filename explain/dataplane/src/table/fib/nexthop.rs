@@ -28,7 +28,12 @@ pub struct Hop<'s> {
 }
 
 /// The kernel lets its next hop be the loopback device.
-const BLACKHOLE: Hop<'static> = Hop { nexthop: None, blackhole: true, oif: Some(IfIndex(1)), weight: 1 };
+const BLACKHOLE: Hop<'static> = Hop {
+    nexthop: None,
+    blackhole: true,
+    oif: Some(IfIndex(1)),
+    weight: 1,
+};
 
 /// How the next hop of a route is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,12 +111,10 @@ impl<'s> Nexthops<'s> {
                 hops: std::iter::once(hop(nh, 1, links)).collect(),
                 pick: Pick::Own,
             }),
-            NexthopKind::Blackhole => {
-                Ok(Paths {
-                    hops: std::iter::once(BLACKHOLE).collect(),
-                    pick: Pick::Own,
-                })
-            }
+            NexthopKind::Blackhole => Ok(Paths {
+                hops: std::iter::once(BLACKHOLE).collect(),
+                pick: Pick::Own,
+            }),
             NexthopKind::Group { members, resilient } => {
                 let mut hops = SmallVec::new();
                 for (id, weight) in members {
@@ -119,7 +122,10 @@ impl<'s> Nexthops<'s> {
                     match self.objects.as_ref().and_then(|o| o.get(id)).map(|o| &o.kind) {
                         Some(NexthopKind::Hop(nh) | NexthopKind::Fdb(nh)) => hops.push(hop(nh, *weight, links)),
                         Some(NexthopKind::Blackhole) => {
-                            hops.push(Hop { weight: *weight, ..BLACKHOLE });
+                            hops.push(Hop {
+                                weight: *weight,
+                                ..BLACKHOLE
+                            });
                         }
                         _ => return Err("nexthop object"),
                     }

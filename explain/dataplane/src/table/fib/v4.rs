@@ -25,6 +25,8 @@ pub(super) struct Tables<'s> {
     /// `None`: not captured.
     routes: Option<&'s Table<Route>>,
     by_id: BTreeMap<TableId, Lpm<u32>>,
+    /// `fib_has_custom_local_routes`, or realms are in use: a local route that the kernel did not make.
+    pub custom_local: bool,
 }
 
 impl<'s> Tables<'s> {
@@ -45,8 +47,13 @@ impl<'s> Tables<'s> {
                 route,
             });
         }
+        let custom_local = routes
+            .into_iter()
+            .flat_map(|t| &t.rows)
+            .any(|r| (r.kind == RouteKind::Local && r.protocol.is_some_and(|p| p != 2)) || r.realm.is_some());
         Self {
             routes,
+            custom_local,
             by_id: entries.into_iter().map(|(t, e)| (t, Lpm::build(e))).collect(),
         }
     }

@@ -249,7 +249,10 @@ impl<'s> Fib<'s> {
         let mut paths = self.nexthops.of(route, &self.links)?;
         if paths.hops.is_empty() {
             // Routes that reject have the loopback device for a next hop.
-            paths.hops.push(Hop { nexthop: None, blackhole: false, oif: Some(LO),
+            paths.hops.push(Hop {
+                nexthop: None,
+                blackhole: false,
+                oif: Some(LO),
                 weight: 1,
             });
             paths.pick = Pick::Own;

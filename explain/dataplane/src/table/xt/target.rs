@@ -73,11 +73,8 @@ pub enum Target {
     Classify(u32),
     /// xt_TCPMSS.c
     Tcpmss,
-    /// xt_set.c: the set changes, the packet goes on.
-    Set {
-        /// `--map-set` may change mark and priority.
-        map: bool,
-    },
+    /// xt_set.c, `--add-set` and `--del-set`: these sets change, the packet goes on.
+    Set(Box<[Box<str>]>),
     /// Leaves the packet as it is and goes on: LOG, NFLOG, TRACE, AUDIT, CHECKSUM, TEE, SECMARK, ...
     Inert,
     /// A target this model does not know, or a chain the save does not hold, as written.

@@ -54,7 +54,12 @@ pub(super) fn target(group: &Group<'_>, family: Family) -> Option<Target> {
             Target::Classify((hex(major)? << 16) | (hex(minor)? & 0xffff))
         }
         "TCPMSS" => Target::Tcpmss,
-        "SET" => Target::Set { map: group.has("map-set") },
+        // `--map-set` copies mark, priority and queue from the set's members, which are not modelled.
+        "SET" if group.has("map-set") => return None,
+        "SET" => {
+            let named = group.opts.iter().filter(|o| matches!(o.name, "add-set" | "del-set"));
+            Target::Set(named.filter_map(|o| o.arg().map(Into::into)).collect())
+        }
         "LOG" | "NFLOG" | "ULOG" | "TRACE" | "AUDIT" | "CHECKSUM" | "TEE" | "SECMARK" | "CONNSECMARK" | "IDLETIMER"
         | "LED" | "RATEEST" | "TCPOPTSTRIP" => Target::Inert,
         _ => return None,

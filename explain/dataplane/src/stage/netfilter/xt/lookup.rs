@@ -1,0 +1,195 @@
+//! Matches that ask another table: xt_addrtype.c, ipt_rpfilter.c, ip6t_rpfilter.c, xt_realm.c, xt_socket.c,
+//! xt_set.c, xt_policy.c, xt_ipvs.c.
+
+use std::net::IpAddr;
+
+use knet_snapshot::artifact::name;
+use knet_snapshot::id::{Family, IfIndex};
+use knet_snapshot::route::RouteKind;
+use smallvec::SmallVec;
+
+use super::device;
+use crate::packet::proto;
+use crate::skb::{Ct, CtState};
+use crate::stage::netfilter::HookCx;
+use crate::table::ipset;
+use crate::table::socket::{SocketAnswer, SocketQuery, Taker};
+use crate::table::xt::matches::{Addrtype, Masked, Rpfilter, SetMatch, SocketMatch};
+use crate::trace::Evidence;
+use crate::tri::Tri;
+
+/// `inet_addr_type_dev_table` / the route lookup of `match_lookup_rt6`.
+fn addr_type(_cx: &mut HookCx<'_, '_>, _addr: IpAddr, _dev: Option<IfIndex>) -> Option<RouteKind> {
+    None
+}
+
+pub(super) fn addrtype(m: &Addrtype, cx: &mut HookCx<'_, '_>) -> Tri {
+    let dev = match (m.limit_in, m.limit_out) {
+        (true, _) => device::input(cx),
+        (_, true) => device::output(cx),
+        _ => None,
+    };
+    let (src, dst) = (cx.skb.packet.src, cx.skb.packet.dst);
+    let mut one = |want: Option<(u16, bool)>, addr: IpAddr| match want {
+        None => Tri::Yes,
+        Some((types, invert)) => match Family::of(addr) {
+            Family::V4 => addr_type(cx, addr, dev).map_or(Tri::Unknown, |kind| Tri::from(types & bit(kind) != 0)),
+            Family::V6 => addrtype6(types, addr, dev, cx),
+        }
+        .xor(invert),
+    };
+    // The destination is looked up only when the source fits.
+    match one(m.src, src) {
+        Tri::No => Tri::No,
+        source => source.and(one(m.dst, dst)),
+    }
+}
+
+/// `match_type6`: multicast, unicast and unspecified by the address itself, the rest by a route lookup.
+fn addrtype6(types: u16, addr: IpAddr, dev: Option<IfIndex>, cx: &mut HookCx<'_, '_>) -> Tri {
+    let asks = |kind: RouteKind| types & bit(kind) != 0;
+    if asks(RouteKind::Multicast) && !addr.is_multicast() {
+        return Tri::No;
+    }
+    // ipv6_addr_type: everything but multicast and :: has the unicast bit.
+    if asks(RouteKind::Unicast) && (addr.is_multicast() || addr.is_unspecified()) {
+        return Tri::No;
+    }
+    if types & 1 != 0 && !addr.is_unspecified() {
+        return Tri::No;
+    }
+    let looked_up = bit(RouteKind::Anycast) | bit(RouteKind::Local) | bit(RouteKind::Unreachable);
+    if types & looked_up == 0 {
+        return Tri::Yes;
+    }
+    match addr_type(cx, addr, dev) {
+        None => Tri::Unknown,
+        Some(kind) => {
+            let found = match kind {
+                RouteKind::Local | RouteKind::Anycast => bit(kind),
+                // Any lookup error, and every RTF_REJECT route, is "unreachable" here.
+                RouteKind::Unreachable | RouteKind::Blackhole | RouteKind::Prohibit | RouteKind::Throw => {
+                    bit(RouteKind::Unreachable)
+                }
+                _ => 0,
+            };
+            Tri::from(types & looked_up & found != 0)
+        }
+    }
+}
+
+/// `1 << RTN_*`
+const fn bit(kind: RouteKind) -> u16 {
+    match kind {
+        RouteKind::Unicast => 1 << 1,
+        RouteKind::Local => 1 << 2,
+        RouteKind::Broadcast => 1 << 3,
+        RouteKind::Anycast => 1 << 4,
+        RouteKind::Multicast => 1 << 5,
+        RouteKind::Blackhole => 1 << 6,
+        RouteKind::Unreachable => 1 << 7,
+        RouteKind::Prohibit => 1 << 8,
+        RouteKind::Throw => 1 << 9,
+        _ => 0,
+    }
+}
+
+/// The reverse path of the packet: is its source reached by the device it came in by?
+pub(super) fn rpfilter(m: &Rpfilter, cx: &mut HookCx<'_, '_>) -> Tri {
+    let Some(dev) = device::input(cx) else { return Tri::Unknown };
+    match cx.ns.links().get(dev) {
+        // rpfilter_is_loopback
+        Some(link) if link.flags.loopback => Tri::Yes.xor(m.invert),
+        _ => Tri::Unknown,
+    }
+}
+
+/// `skb_dst(skb)->tclassid`: 0 where no route and no rule of the namespace names a realm.
+pub(super) fn realm(m: &Masked, cx: &HookCx<'_, '_>) -> Tri {
+    let family = cx.skb.packet.family();
+    let facts = cx.ns.facts;
+    let routes = facts.routes(family).get().map(|t| t.problems.is_empty() && t.rows.iter().all(|r| r.realm.is_none()));
+    if routes == Some(true) { super::state::masked(0, m) } else { Tri::Unknown }
+}
+
+/// A socket for the packet that is not bound to the wildcard address, or any with `--nowildcard`.
+pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
+    let packet = &cx.skb.packet;
+    let (Some(sport), Some(dport)) = (packet.sport(), packet.dport()) else {
+        // xt_socket.c: TCP and UDP, and ICMP errors about them.
+        return if matches!(packet.proto, proto::ICMP | proto::ICMPV6) { Tri::Unknown } else { Tri::No };
+    };
+    if !matches!(packet.proto, proto::TCP | proto::UDP) {
+        return Tri::No;
+    }
+    let query = SocketQuery {
+        proto: packet.proto,
+        src: packet.src,
+        sport: (!sport.drawn).then_some(sport.value),
+        dst: packet.dst,
+        dport: dport.value,
+        iif: device::known_name(device::input(cx), cx),
+        vrf_port: None,
+    };
+    let takers = match cx.ns.sockets().lookup(&query) {
+        SocketAnswer::Unknown(_) => return Tri::Unknown,
+        // Only listeners are captured: the first packet of a connection has no other socket.
+        SocketAnswer::Nobody => {
+            let first = matches!(cx.skb.ct, Ct::Of { state: CtState::New, .. });
+            return if first { Tri::No } else { Tri::Unknown };
+        }
+        SocketAnswer::Listener(takers) | SocketAnswer::Connected(takers) => takers,
+    };
+    let counts = |t: &Taker<'_>| m.nowildcard || t.socket.local.is_some_and(|a| !a.is_unspecified());
+    let found = match (takers.iter().all(counts), takers.iter().any(counts)) {
+        (true, _) => Tri::Yes,
+        (_, false) => Tri::No,
+        _ => Tri::Unknown,
+    };
+    // IP_TRANSPARENT and SO_MARK of a socket are not in a snapshot.
+    if found == Tri::Yes && (m.transparent || m.restore_skmark) { Tri::Unknown } else { found }
+}
+
+pub(super) fn set(m: &SetMatch, cx: &HookCx<'_, '_>, more: &mut Vec<Evidence>) -> Tri {
+    if cx.oracle.recall(&set_changed(&m.name, cx)).is_some() {
+        // An earlier rule of this walk added to it or deleted from it.
+        return Tri::Unknown;
+    }
+    let dirs: SmallVec<[ipset::Side; 6]> =
+        m.dirs.iter().map(|src| if *src { ipset::Side::Src } else { ipset::Side::Dst }).collect();
+    let query = ipset::SetQuery {
+        packet: &cx.skb.packet,
+        eth: cx.skb.eth.as_ref(),
+        iif: device::known_name(device::input(cx), cx),
+        oif: device::known_name(device::output(cx), cx),
+        physin: device::known_name(cx.skb.physin, cx),
+        physout: device::known_name(cx.skb.physout, cx),
+        mark: cx.skb.mark,
+        dirs: &dirs,
+        flags: ipset::SetFlags { return_nomatch: m.return_nomatch, counters: m.counters, physdev: false },
+    };
+    let answer = cx.ns.ipsets().test(&m.name, &query);
+    more.extend(answer.evidence());
+    answer.matched.xor(m.invert)
+}
+
+/// Name under which a walk remembers that it changed a set.
+pub(super) fn set_changed(name: &str, cx: &HookCx<'_, '_>) -> String {
+    format!("ipset {} {name}", cx.ns.id.0)
+}
+
+/// xt_policy.c: a packet that no IPsec state of the namespace can have handled is `none`.
+pub(super) fn policy(none: bool, cx: &HookCx<'_, '_>) -> Tri {
+    if empty(cx, name::XFRM) { none.into() } else { Tri::Unknown }
+}
+
+/// xt_ipvs.c
+pub(super) fn ipvs(plain: Option<bool>, cx: &HookCx<'_, '_>) -> Tri {
+    if empty(cx, name::IPVS) { Tri::from(plain == Some(true)) } else { Tri::Unknown }
+}
+
+/// The artifact was captured and says nothing, or the kernel cannot have such state.
+fn empty(cx: &HookCx<'_, '_>, file: &'static str) -> bool {
+    let facts = cx.ns.facts.bytes(file);
+    facts.get().is_some_and(|bytes| bytes.iter().all(u8::is_ascii_whitespace))
+}

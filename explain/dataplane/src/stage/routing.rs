@@ -1,1 +1,0 @@
-//! Routing decisions: `ip_route_input`, `ip_route_output`, source selection, reverse path filter.

@@ -1,0 +1,5 @@
+//! An [`crate::Explanation`] as text, JSON, YAML.
+
+pub mod json;
+pub mod schema;
+pub mod text;

@@ -17,7 +17,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 pub use expr::{CtKey, Elem, Expr, Fib, HeaderOption, Jhash, Lookup, Numgen, Op, Payload, RtKey, Symhash, Verdict};
-pub use stmt::{Mangle, Match, Nat, NatKind, Reject, SetUpdate, Stmt};
+pub use stmt::{Mangle, Match, Nat, NatKind, Reject, SetUpdate, Stateful, Stmt};
 pub use text::{ChainText, Listing, TableText, parse as parse_listing};
 
 use crate::fact::Problem;

@@ -25,14 +25,14 @@ pub enum Stmt {
     Reject(Box<Reject>),
     /// `notrack`
     Notrack,
-    /// `counter`, anonymous or by name: its text.
-    Counter(Box<str>),
+    /// `counter`
+    Counter(Stateful),
     /// `log`: its text.
     Log(Box<str>),
-    /// `limit`: its text.
-    Limit(Box<str>),
-    /// `quota`: its text.
-    Quota(Box<str>),
+    /// `limit`
+    Limit(Stateful),
+    /// `quota`
+    Quota(Stateful),
     /// `queue`: its text.
     Queue(Box<str>),
     /// `add @set { ... }` and the like.
@@ -43,6 +43,15 @@ pub enum Stmt {
     Xt(Box<str>, Box<str>),
     /// Any other statement, by key, and its text.
     Other(Box<str>, Box<str>),
+}
+
+/// A statement that keeps state: in place or by the name of an object, or an object that a map names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stateful {
+    /// Its text.
+    Text(Box<str>),
+    /// From key to object.
+    Map(Box<Lookup>),
 }
 
 /// A comparison.
@@ -171,10 +180,10 @@ impl<'de> Visitor<'de> for StmtVisitor {
             "continue" => bare(&mut map, Stmt::Verdict(Verdict::Continue))?,
             "return" => bare(&mut map, Stmt::Verdict(Verdict::Return))?,
             "notrack" => bare(&mut map, Stmt::Notrack)?,
-            "counter" => Stmt::Counter(text(&mut map)?),
+            "counter" => Stmt::Counter(stateful(&mut map)?),
             "log" => Stmt::Log(text(&mut map)?),
-            "limit" => Stmt::Limit(text(&mut map)?),
-            "quota" => Stmt::Quota(text(&mut map)?),
+            "limit" => Stmt::Limit(stateful(&mut map)?),
+            "quota" => Stmt::Quota(stateful(&mut map)?),
             "queue" => Stmt::Queue(text(&mut map)?),
             "ct helper" => Stmt::CtHelper(text(&mut map)?),
             "set" | "map" => Stmt::Set(map.next_value()?),
@@ -199,6 +208,14 @@ impl<'de> Visitor<'de> for StmtVisitor {
 
 fn text<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Box<str>, A::Error> {
     Ok(map.next_value::<Box<RawValue>>()?.get().into())
+}
+
+fn stateful<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Stateful, A::Error> {
+    let text = text(map)?;
+    if let Ok(Expr::Map(lookup)) = serde_json::from_str(&text) {
+        return Ok(Stateful::Map(lookup));
+    }
+    Ok(Stateful::Text(text))
 }
 
 fn bare<'de, A: MapAccess<'de>>(map: &mut A, stmt: Stmt) -> Result<Stmt, A::Error> {

@@ -412,6 +412,14 @@ impl<'s> Nft<'s> {
         }
     }
 
+    /// Packets change the set: what a rule of the walk did to it is looked at first.
+    #[must_use]
+    pub fn is_dynamic(&self, set: &SetRef<'_>) -> bool {
+        let SetRef::Named(i) = set else { return false };
+        // nft 1.0.6 does not print `dynamic` in its JSON.
+        self.sets.get(*i).is_some_and(|s| s.decl.flags.iter().any(|f| matches!(&**f, "dynamic" | "timeout")))
+    }
+
     /// A rule as `nft -a` prints it.
     #[must_use]
     pub fn evidence(&self, chain: &Chain<'s>, rule: &Rule<'s>) -> Evidence {

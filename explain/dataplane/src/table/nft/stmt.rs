@@ -1,6 +1,6 @@
 //! Statements, resolved.
 
-use knet_snapshot::nft::{self as raw, NatKind, Verdict};
+use knet_snapshot::nft::{self as raw, NatKind, Stateful, Verdict};
 use smallvec::smallvec;
 
 use super::NfFamily;
@@ -22,6 +22,17 @@ pub enum Stmt<'s> {
     Object(Expr<'s>, SetRef<'s>, Effect),
     /// Without a key.
     Plain(Effect),
+    /// Adds an element to a set, or deletes it.
+    Update {
+        /// Adds or updates.
+        add: bool,
+        /// Element.
+        key: Expr<'s>,
+        /// Set.
+        set: SetRef<'s>,
+        /// What a statement of the element does.
+        effect: Effect,
+    },
     /// Sets something.
     Mangle(Target, Expr<'s>),
     /// Translation.
@@ -30,8 +41,11 @@ pub enum Stmt<'s> {
     Reject(Reject),
     /// `notrack`
     Notrack,
-    /// To a program.
-    Queue,
+    /// To a program; with `bypass` only if there is one.
+    Queue {
+        /// `bypass`
+        bypass: bool,
+    },
     /// `ct helper set`; `None` = the helper's object is not in the ruleset.
     Helper(Option<&'s str>),
 }
@@ -43,8 +57,12 @@ pub enum Effect {
     None,
     /// Whether the rule goes on depends on earlier packets or on what is not in a snapshot.
     Decides,
-    /// It may take the packet away.
-    Steals,
+    /// It sends the packet out of another device.
+    Forwards,
+    /// It answers a TCP handshake itself.
+    Proxies,
+    /// It takes an established connection past the rules.
+    Offloads,
     /// It may change what is not modelled; the packet goes on.
     Changes,
 }
@@ -172,7 +190,6 @@ impl<'s> Stmt<'s> {
         use raw::Stmt as S;
         match stmt {
             S::Match(m) => Self::Match(Match::compile(m, scope)),
-            S::Verdict(Verdict::Queue) => Self::Queue,
             S::Verdict(verdict) => Self::Verdict(verdict),
             S::Vmap(lookup) => {
                 let key = Expr::compile(&lookup.key, &[], scope);
@@ -187,19 +204,45 @@ impl<'s> Stmt<'s> {
             S::Nat(kind, nat) => Self::Nat(Nat::compile(*kind, nat, scope)),
             S::Reject(reject) => Self::Reject(Reject::compile(reject, scope)),
             S::Notrack => Self::Notrack,
-            S::Counter(_) | S::Log(_) | S::Set(_) => Self::Plain(Effect::None),
-            S::Limit(_) | S::Quota(_) | S::Xt(..) => Self::Plain(Effect::Decides),
-            S::Queue(_) => Self::Queue,
+            S::Counter(object) => Self::object(object, Effect::None, scope),
+            S::Limit(object) | S::Quota(object) => Self::object(object, Effect::Decides, scope),
+            S::Log(_) => Self::Plain(Effect::None),
+            S::Xt(..) => Self::Plain(Effect::Decides),
+            S::Set(update) => {
+                let key = Expr::compile(&update.elem, &[], scope);
+                let set = match update.set.strip_prefix('@').and_then(|name| (scope.set)(name)) {
+                    Some(i) => SetRef::Named(i),
+                    None => SetRef::Missing,
+                };
+                let counts = |s: &raw::Stmt| matches!(s, S::Counter(_));
+                let effect = if update.stmt.iter().all(counts) { Effect::None } else { Effect::Decides };
+                Self::Update { add: &*update.op != "delete", key, set, effect }
+            }
+            S::Queue(text) => Self::Queue { bypass: text.contains("\"bypass\"") },
             S::CtHelper(text) => match serde_json::from_str::<String>(text) {
                 Ok(name) => Self::Helper(helper(&name)),
                 Err(_) => Self::Helper(None),
             },
             S::Other(key, _) => Self::Plain(match &**key {
-                "last" | "secmark" | "ct timeout" | "ct expectation" | "flow" | "dup" | "meter_none" => Effect::None,
-                "fwd" | "synproxy" => Effect::Steals,
+                "last" | "secmark" | "ct timeout" | "ct expectation" | "dup" => Effect::None,
+                "flow" => Effect::Offloads,
+                "fwd" => Effect::Forwards,
+                "synproxy" => Effect::Proxies,
                 "exthdr" | "optstrip" | "reset" => Effect::Changes,
                 _ => Effect::Decides,
             }),
+        }
+    }
+
+    /// A counter, limit or quota: in place, by name, or by a map from key to name.
+    fn object(object: &'s Stateful, effect: Effect, scope: &Scope<'_, 's>) -> Self {
+        match object {
+            Stateful::Map(lookup) => {
+                let key = Expr::compile(&lookup.key, &[], scope);
+                let set = SetRef::compile(&lookup.data, &key, &[], true, scope);
+                Self::Object(key, set, effect)
+            }
+            Stateful::Text(_) => Self::Plain(effect),
         }
     }
 }

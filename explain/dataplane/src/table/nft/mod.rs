@@ -374,6 +374,11 @@ impl<'s> Nft<'s> {
         self.chains.get(*self.tables.get(table)?.chains.get(name)?)
     }
 
+    /// Every chain of a table, with the position [`Nft::chain_of`] wants, in file order.
+    pub fn chain_names<'x>(&'x self, table: &'x Table<'s>) -> impl Iterator<Item = (usize, &'x Arc<str>)> {
+        self.chains.iter().filter(|c| std::ptr::eq(&raw const self.tables[c.table], table)).map(|c| (c.table, &c.name))
+    }
+
     /// The table of a chain.
     #[must_use]
     pub fn table_of(&self, chain: &Chain<'s>) -> &Table<'s> {

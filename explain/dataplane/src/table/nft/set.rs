@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use knet_snapshot::nft::{Expr, Verdict};
 use smallvec::SmallVec;
 
@@ -28,6 +28,7 @@ pub struct Set<'s> {
     /// It is a map.
     pub map: bool,
     index: OnceLock<Index<'s>>,
+    partial: OnceLock<Partial>,
 }
 
 /// An element that matched.
@@ -89,6 +90,16 @@ enum Find {
     Grouped(Vec<Group>, Vec<Spans>),
 }
 
+/// For keys of which not every bit is known: the keys in order, and the single values of each part.
+#[derive(Debug)]
+struct Partial {
+    keys: Vec<Spans>,
+    /// `None` for a part in which some element has a range.
+    values: Vec<Option<HashSet<u128>>>,
+    /// A catch-all element, or one that could not be read.
+    open: bool,
+}
+
 /// Elements whose parts are prefixes of the same lengths, or arbitrary ranges in the same places.
 #[derive(Debug)]
 struct Group {
@@ -101,7 +112,7 @@ impl<'s> Set<'s> {
     /// A set over elements as written.
     #[must_use]
     pub fn new(elems: &'s [Expr], key: SmallVec<[Ty; 4]>, value: SmallVec<[Ty; 4]>, map: bool) -> Self {
-        Self { elems, more: Vec::new(), key, value, map, index: OnceLock::new() }
+        Self { elems, more: Vec::new(), key, value, map, index: OnceLock::new(), partial: OnceLock::new() }
     }
 
     /// Looks a key up.
@@ -115,6 +126,56 @@ impl<'s> Set<'s> {
             None if index.unreadable => Answer::Unknown,
             None => Answer::Miss,
         }
+    }
+
+    /// Whether some element may match a key of which only the bits in `known` are sure.
+    pub fn may_hold(&self, key: &[u128], known: &[u128], ifs: &IfNames<'_>) -> bool {
+        let partial = self.partial.get_or_init(|| self.keys(ifs));
+        if partial.open {
+            return true;
+        }
+        let parts = || key.iter().zip(known).zip(&self.key).enumerate();
+        for (i, ((value, known), ty)) in parts() {
+            if known & ty.mask() == ty.mask()
+                && let Some(Some(values)) = partial.values.get(i)
+                && !values.contains(&(value & ty.mask()))
+            {
+                return false;
+            }
+        }
+        partial.keys.iter().any(|spans| {
+            parts().zip(spans).all(|((_, ((value, known), ty)), (lo, hi))| {
+                let min = value & known & ty.mask();
+                let max = min | (!known & ty.mask());
+                min <= *hi && max >= *lo && (lo != hi || (lo ^ value) & known & ty.mask() == 0)
+            })
+        })
+    }
+
+    fn keys(&self, ifs: &IfNames<'_>) -> Partial {
+        let mut partial =
+            Partial { keys: Vec::new(), values: self.key.iter().map(|_| Some(HashSet::new())).collect(), open: false };
+        for written in self.elems.iter().chain(self.more.iter().copied().flatten()) {
+            let key = match written {
+                Expr::List(pair) if self.map && pair.len() == 2 => &pair[0],
+                _ => written,
+            };
+            let Some(spans) = spans(key, &self.key, ifs) else {
+                partial.open = true;
+                continue;
+            };
+            for (values, (lo, hi)) in partial.values.iter_mut().zip(&spans) {
+                if lo == hi {
+                    values.iter_mut().for_each(|v| {
+                        v.insert(*lo);
+                    });
+                } else {
+                    *values = None;
+                }
+            }
+            partial.keys.push(spans);
+        }
+        partial
     }
 
     /// How many elements there are.
@@ -179,6 +240,7 @@ pub fn spans(expr: &Expr, tys: &[Ty], ifs: &IfNames<'_>) -> Option<Spans> {
         (Expr::Concat(parts), _) if parts.len() == tys.len() => {
             parts.iter().zip(tys).map(|(part, ty)| ty.constant(part, ifs)).collect()
         }
+        (Expr::Elem(elem), _) => spans(&elem.val, tys, ifs),
         (_, [ty]) => Some(SmallVec::from_iter([ty.constant(expr, ifs)?])),
         _ => None,
     }

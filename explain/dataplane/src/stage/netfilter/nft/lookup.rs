@@ -43,8 +43,11 @@ pub(super) fn lookup<'x, 's>(
         _ => {
             let Some(vals) = eval(key, here, cx, more) else { return Found::Break };
             match known(&vals, key) {
-                None if set.is_empty() && !nft.is_dynamic(set_ref) => Found::Miss,
-                None => Found::Unknown,
+                None if nft.is_dynamic(set_ref) || vals.len() != set.key.len() => Found::Unknown,
+                None => {
+                    let (bits, known): (Parts, Parts) = vals.iter().map(|v| (v.bits, v.known)).unzip();
+                    if set.may_hold(&bits, &known, nft.ifs()) { Found::Unknown } else { Found::Miss }
+                }
                 Some(parts) => match remembered(set_ref, &parts, here, cx) {
                     Some(true) => Found::Added,
                     Some(false) => Found::Miss,

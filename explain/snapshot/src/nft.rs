@@ -206,6 +206,9 @@ pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<Object>, Problem>
 /// Reads one object. What cannot be read as it stands is read again piece by piece, so that a rule keeps
 /// its other statements and a set its other elements.
 fn object(text: &str, problem: &mut dyn FnMut(String)) -> ObjectKind {
+    if let Ok(Whole(kind)) = serde_json::from_str(text) {
+        return kind;
+    }
     let Some((key, body)) = single(text) else {
         problem("an object without exactly one key".to_owned());
         return ObjectKind::Unknown("".into(), text.into());
@@ -229,6 +232,36 @@ fn object(text: &str, problem: &mut dyn FnMut(String)) -> ObjectKind {
         problem(format!("{key}: {e}"));
         ObjectKind::Unknown(key.into(), body.into())
     })
+}
+
+/// An object read in one pass, when every piece of it can be read.
+struct Whole(ObjectKind);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WholeVisitor;
+        impl<'de> Visitor<'de> for WholeVisitor {
+            type Value = Whole;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of a ruleset")
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Whole, A::Error> {
+                let key: Option<expr::Key<'de>> = map.next_key()?;
+                let kind = match key.as_ref().map(|k| &*k.0) {
+                    Some("table") => ObjectKind::Table(map.next_value()?),
+                    Some("chain") => ObjectKind::Chain(map.next_value()?),
+                    Some("rule") => ObjectKind::Rule(map.next_value()?),
+                    Some("set" | "map") => ObjectKind::Set(map.next_value()?),
+                    _ => return Err(serde::de::Error::custom("another object")),
+                };
+                if map.next_key::<serde::de::IgnoredAny>()?.is_some() {
+                    return Err(serde::de::Error::custom("not exactly one key"));
+                }
+                Ok(Whole(kind))
+            }
+        }
+        deserializer.deserialize_map(WholeVisitor)
+    }
 }
 
 /// The only key of an object, and its value as written.

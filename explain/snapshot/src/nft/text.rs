@@ -139,7 +139,8 @@ fn devices(line: &str) -> Vec<Box<str>> {
         (None, None) => return Vec::new(),
     };
     list.split(',')
-        .map(|d| d.trim().trim_matches(['"', ';']).into())
-        .filter(|d: &Box<str>| !d.is_empty())
+        .map(|d| d.trim().trim_matches(['"', ';']))
+        .filter(|d| !d.is_empty())
+        .map(Into::into)
         .collect()
 }

@@ -43,7 +43,12 @@ impl Here<'_, '_> {
     }
 
     fn key(&self, what: &str) -> String {
-        format!("nft {} {} {} {what}", self.base.nft.artifact(), self.rule.at.start, self.visit)
+        format!(
+            "nft {} {} {} {what}",
+            self.base.nft.artifact(),
+            self.rule.at.start,
+            self.visit
+        )
     }
 
     fn step(&self, verdict: Option<RuleVerdict>, mut more: Vec<Evidence>) -> Step {
@@ -96,12 +101,18 @@ pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
     if nft.damaged() {
         let key = format!("nft {} damaged {visit}", nft.artifact());
         if cx.oracle.unknown(key, Unknown::Table(nft.artifact().clone()), 2) == 1 {
-            cx.sink.step(|| Step { what: What::NotCaptured(nft.artifact().clone()), evidence: Vec::new() });
+            cx.sink.step(|| Step {
+                what: What::NotCaptured(nft.artifact().clone()),
+                evidence: Vec::new(),
+            });
             return Verdict::Unknown;
         }
     }
     let mut stack: Vec<Frame<'_, '_>> = Vec::new();
-    let mut frame = Frame { chain: base.chain, next: 0 };
+    let mut frame = Frame {
+        chain: base.chain,
+        next: 0,
+    };
     let mut jumps = 0;
     loop {
         let Some(rule) = nft.rules(frame.chain).get(frame.next) else {
@@ -112,7 +123,15 @@ pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
             continue;
         };
         frame.next += 1;
-        match run_rule(&Here { base, chain: frame.chain, rule, visit }, cx) {
+        match run_rule(
+            &Here {
+                base,
+                chain: frame.chain,
+                rule,
+                visit,
+            },
+            cx,
+        ) {
             Flow::Next | Flow::Broken => {}
             Flow::Return => match stack.pop() {
                 Some(caller) => frame = caller,
@@ -158,7 +177,10 @@ fn run_rule<'x>(here: &Here<'x, '_>, cx: &mut HookCx<'_, '_>) -> Flow<'x> {
         verdict => cx.sink.step(|| here.step(verdict, more)),
     }
     for what in changes {
-        cx.sink.step(|| Step { what, evidence: vec![here.evidence()] });
+        cx.sink.step(|| Step {
+            what,
+            evidence: vec![here.evidence()],
+        });
     }
     flow
 }
@@ -172,7 +194,14 @@ fn policy(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
             chain: base.chain.name.clone(),
             drop,
         };
-        Step { what, evidence: base.nft.policy(base.chain).into_iter().collect() }
+        Step {
+            what,
+            evidence: base.nft.policy(base.chain).into_iter().collect(),
+        }
     });
-    if drop { Verdict::Drop { policy: true } } else { Verdict::Accept }
+    if drop {
+        Verdict::Drop { policy: true }
+    } else {
+        Verdict::Accept
+    }
 }

@@ -239,8 +239,6 @@ pub struct Scope<'x, 's> {
     pub set: &'x dyn Fn(&str) -> Option<usize>,
     /// Types of a named set's value.
     pub value_of: &'x dyn Fn(usize) -> Tys,
-    /// Types of a named set's key.
-    pub key_of: &'x dyn Fn(usize) -> Tys,
     /// Devices.
     pub ifs: &'x IfNames<'s>,
 }
@@ -256,7 +254,10 @@ fn one(kind: Kind, bits: u16) -> Tys {
 impl<'s> Expr<'s> {
     /// Not modelled.
     pub fn unknown() -> Self {
-        Self { node: Node::Unknown(Gate::Any), tys: int(128) }
+        Self {
+            node: Node::Unknown(Gate::Any),
+            tys: int(128),
+        }
     }
 
     /// Type of the only part.
@@ -283,7 +284,10 @@ impl<'s> Expr<'s> {
         let constant = |ty: Option<&Ty>| {
             let ty = *ty?;
             let (lo, hi) = ty.constant(expr, scope.ifs)?;
-            (lo == hi).then(|| Self { node: Node::Const(lo), tys: smallvec![ty] })
+            (lo == hi).then(|| Self {
+                node: Node::Const(lo),
+                tys: smallvec![ty],
+            })
         };
         match expr {
             E::Text(_) | E::Number(_) | E::Bool(_) | E::List(_) => constant(hint.first()).unwrap_or_else(Self::unknown),
@@ -316,8 +320,13 @@ impl<'s> Expr<'s> {
                     };
                     list.push(Self::compile(operand, &hint, scope));
                 }
-                let Some(tys) = list.first().map(|e| e.tys.clone()) else { return Self::unknown() };
-                Self { node: Node::Binary(*op, list), tys }
+                let Some(tys) = list.first().map(|e| e.tys.clone()) else {
+                    return Self::unknown();
+                };
+                Self {
+                    node: Node::Binary(*op, list),
+                    tys,
+                }
             }
             E::Concat(parts) => {
                 let list: Vec<Self> = parts
@@ -326,7 +335,10 @@ impl<'s> Expr<'s> {
                     .map(|(i, part)| Self::compile(part, hint.get(i..=i).unwrap_or_default(), scope))
                     .collect();
                 let tys = list.iter().flat_map(|e| e.tys.iter().copied()).collect();
-                Self { node: Node::Concat(list), tys }
+                Self {
+                    node: Node::Concat(list),
+                    tys,
+                }
             }
             E::Map(lookup) => {
                 let key = Self::compile(&lookup.key, &[], scope);
@@ -336,7 +348,10 @@ impl<'s> Expr<'s> {
                     SetRef::Anonymous(set) => set.value.clone(),
                     SetRef::Missing => hint.iter().copied().collect(),
                 };
-                Self { node: Node::Map(Box::new(key), set), tys }
+                Self {
+                    node: Node::Map(Box::new(key), set),
+                    tys,
+                }
             }
             E::Option(option) => {
                 let gate = match &*option.class {
@@ -347,7 +362,10 @@ impl<'s> Expr<'s> {
                     "exthdr" => Gate::Ip6,
                     _ => Gate::Any,
                 };
-                Self { node: Node::Unknown(gate), tys: int(128) }
+                Self {
+                    node: Node::Unknown(gate),
+                    tys: int(128),
+                }
             }
             E::Elem(elem) => Self::compile(&elem.val, hint, scope),
             E::Set(_) | E::Prefix(..) | E::Range(_) | E::Socket(_) | E::Verdict(_) | E::Unknown(..) => {
@@ -359,17 +377,12 @@ impl<'s> Expr<'s> {
 
 impl<'s> SetRef<'s> {
     /// Resolves `@name` or a literal that is asked with `key`.
-    pub fn compile(
-        data: &'s raw::Expr,
-        key: &Expr<'s>,
-        value: &[Ty],
-        map: bool,
-        scope: &Scope<'_, 's>,
-    ) -> Self {
+    pub fn compile(data: &'s raw::Expr, key: &Expr<'s>, value: &[Ty], map: bool, scope: &Scope<'_, 's>) -> Self {
         match data {
-            raw::Expr::Text(name) => {
-                name.strip_prefix('@').and_then(|name| (scope.set)(name)).map_or(Self::Missing, Self::Named)
-            }
+            raw::Expr::Text(name) => name
+                .strip_prefix('@')
+                .and_then(|name| (scope.set)(name))
+                .map_or(Self::Missing, Self::Named),
             raw::Expr::Set(elems) => {
                 let mut value: Tys = value.iter().copied().collect();
                 // A NAT map gives an address, or an address and a port.
@@ -390,7 +403,14 @@ impl<'s> SetRef<'s> {
 }
 
 fn draw<'s>(chance: DrawKind, modulus: u32, offset: u32) -> Expr<'s> {
-    Expr { node: Node::Draw(Draw { chance, modulus, offset }), tys: int(32) }
+    Expr {
+        node: Node::Draw(Draw {
+            chance,
+            modulus,
+            offset,
+        }),
+        tys: int(32),
+    }
 }
 
 fn meta<'s>(key: &str) -> Expr<'s> {
@@ -425,7 +445,10 @@ fn meta<'s>(key: &str) -> Expr<'s> {
         "cgroup" => (Meta::OfSocket, int(32)),
         _ => (Meta::Other, int(128)),
     };
-    Expr { node: Node::Meta(meta), tys }
+    Expr {
+        node: Node::Meta(meta),
+        tys,
+    }
 }
 
 fn ct<'s>(key: &raw::CtKey) -> Expr<'s> {
@@ -458,16 +481,23 @@ fn ct<'s>(key: &raw::CtKey) -> Expr<'s> {
         "label" => (CtField::Other, one(Kind::CtLabel, 128)),
         _ => (CtField::Other, int(128)),
     };
-    Expr { node: Node::Ct(field, dir), tys }
+    Expr {
+        node: Node::Ct(field, dir),
+        tys,
+    }
 }
 
 fn rt<'s>(key: &raw::RtKey) -> Expr<'s> {
     let family = key.family.as_deref().and_then(NfFamily::parse);
     match (&*key.key, family) {
-        ("nexthop", Some(NfFamily::Ip6)) => {
-            Expr { node: Node::Nexthop(NfFamily::Ip6), tys: one(Kind::Ipv6, 128) }
-        }
-        ("nexthop", _) => Expr { node: Node::Nexthop(NfFamily::Ip), tys: one(Kind::Ipv4, 32) },
+        ("nexthop", Some(NfFamily::Ip6)) => Expr {
+            node: Node::Nexthop(NfFamily::Ip6),
+            tys: one(Kind::Ipv6, 128),
+        },
+        ("nexthop", _) => Expr {
+            node: Node::Nexthop(NfFamily::Ip),
+            tys: one(Kind::Ipv4, 32),
+        },
         _ => Expr::unknown(),
     }
 }
@@ -481,15 +511,23 @@ fn fib_expr<'s>(fib: &raw::Fib) -> Expr<'s> {
         "check" => (FibResult::Check, one(Kind::Bool, 1)),
         _ => (FibResult::Unknown, int(128)),
     };
-    let node =
-        Node::Fib(Fib { result, saddr: has("saddr"), mark: has("mark"), iif: has("iif"), oif: has("oif") });
+    let node = Node::Fib(Fib {
+        result,
+        saddr: has("saddr"),
+        mark: has("mark"),
+        iif: has("iif"),
+        oif: has("oif"),
+    });
     Expr { node, tys }
 }
 
 /// A field by name (the header templates of nft's `proto.c`), or raw.
 fn payload<'s>(p: &raw::Payload) -> Expr<'s> {
     if p.tunnel.is_some() {
-        return Expr { node: Node::Unknown(Gate::Any), tys: int(128) };
+        return Expr {
+            node: Node::Unknown(Gate::Any),
+            tys: int(128),
+        };
     }
     if let Some(base) = &p.base {
         let base = match &**base {
@@ -501,10 +539,18 @@ fn payload<'s>(p: &raw::Payload) -> Expr<'s> {
         let (Ok(offset), Ok(len @ 1..=128)) = (u16::try_from(p.offset), u16::try_from(p.len)) else {
             return Expr::unknown();
         };
-        let node = Node::Payload(Payload { gate: Gate::Any, base, offset, len });
+        let node = Node::Payload(Payload {
+            gate: Gate::Any,
+            base,
+            offset,
+            len,
+        });
         return Expr { node, tys: int(len) };
     }
-    let (protocol, field) = (p.protocol.as_deref().unwrap_or_default(), p.field.as_deref().unwrap_or_default());
+    let (protocol, field) = (
+        p.protocol.as_deref().unwrap_or_default(),
+        p.field.as_deref().unwrap_or_default(),
+    );
     let gate = gate(protocol);
     let found = match protocol {
         "ether" => ether(field).map(|f| (Base::Ll, f)),
@@ -513,10 +559,19 @@ fn payload<'s>(p: &raw::Payload) -> Expr<'s> {
         _ => transport(protocol, field).map(|f| (Base::Th, f)),
     };
     match found {
-        Some((base, (offset, len, kind))) => {
-            Expr { node: Node::Payload(Payload { gate, base, offset, len }), tys: one(kind, len) }
-        }
-        None => Expr { node: Node::Unknown(gate), tys: int(128) },
+        Some((base, (offset, len, kind))) => Expr {
+            node: Node::Payload(Payload {
+                gate,
+                base,
+                offset,
+                len,
+            }),
+            tys: one(kind, len),
+        },
+        None => Expr {
+            node: Node::Unknown(gate),
+            tys: int(128),
+        },
     }
 }
 

@@ -154,17 +154,24 @@ impl BaseChain<'_, '_> {
     /// Its policy is `drop`.
     #[must_use]
     pub fn drops(&self) -> bool {
-        self.chain.decl.is_some_and(|(d, _)| d.policy.as_deref() == Some("drop"))
+        self.chain
+            .decl
+            .is_some_and(|(d, _)| d.policy.as_deref() == Some("drop"))
     }
 
     /// Devices of a netdev chain (or an inet chain at ingress). Empty: not printed anywhere.
     #[must_use]
     pub fn devices(&self) -> Vec<&str> {
-        let Some((decl, _)) = self.chain.decl else { return Vec::new() };
+        let Some((decl, _)) = self.chain.decl else {
+            return Vec::new();
+        };
         if !decl.dev.is_empty() {
             return decl.dev.iter().map(|d| &**d).collect();
         }
-        let text = self.table.text.and_then(|t| t.chains.iter().find(|c| *c.name == *self.chain.name));
+        let text = self
+            .table
+            .text
+            .and_then(|t| t.chains.iter().find(|c| *c.name == *self.chain.name));
         text.map_or_else(Vec::new, |c| c.devices.iter().map(|d| &**d).collect())
     }
 }
@@ -238,7 +245,11 @@ impl<'s> Nft<'s> {
                 ObjectKind::Set(decl) => find(&decl.family, &decl.table)
                     .map(|t| {
                         this.tables[t].sets.insert(&decl.name, this.sets.len());
-                        this.sets.push(NamedSet { decl, at: object.at, set: declared(decl) });
+                        this.sets.push(NamedSet {
+                            decl,
+                            at: object.at,
+                            set: declared(decl),
+                        });
                     })
                     .is_some(),
                 ObjectKind::Element(more) => find(&more.family, &more.table)
@@ -253,7 +264,9 @@ impl<'s> Nft<'s> {
                     }
                     true
                 }
-                ObjectKind::Unknown(key, _) => !matches!(&**key, "chain" | "rule" | "set" | "map" | "element" | "table" | ""),
+                ObjectKind::Unknown(key, _) => {
+                    !matches!(&**key, "chain" | "rule" | "set" | "map" | "element" | "table" | "")
+                }
             };
             this.damaged |= !placed;
         }
@@ -346,7 +359,15 @@ impl<'s> Nft<'s> {
                 continue;
             }
             let priority = decl.prio.unwrap_or_default();
-            all.push((BaseChain { nft: self, chain, table, priority }, (table.handle, decl.handle)));
+            all.push((
+                BaseChain {
+                    nft: self,
+                    chain,
+                    table,
+                    priority,
+                },
+                (table.handle, decl.handle),
+            ));
         }
         all.sort_by(|(a, x), (b, y)| a.priority.cmp(&b.priority).then(y.cmp(x)));
         all.into_iter().map(|(b, _)| b).collect()
@@ -376,7 +397,10 @@ impl<'s> Nft<'s> {
 
     /// Every chain of a table, with the position [`Nft::chain_of`] wants, in file order.
     pub fn chain_names<'x>(&'x self, table: &'x Table<'s>) -> impl Iterator<Item = (usize, &'x Arc<str>)> {
-        self.chains.iter().filter(|c| std::ptr::eq(&raw const self.tables[c.table], table)).map(|c| (c.table, &c.name))
+        self.chains
+            .iter()
+            .filter(|c| std::ptr::eq(&raw const self.tables[c.table], table))
+            .map(|c| (c.table, &c.name))
     }
 
     /// The table of a chain.
@@ -394,7 +418,6 @@ impl<'s> Nft<'s> {
                 family: table.family,
                 set: &|name| table.sets.get(name).copied(),
                 value_of: &|i| self.sets.get(i).map(|s| s.set.value.clone()).unwrap_or_default(),
-                key_of: &|i| self.sets.get(i).map(|s| s.set.key.clone()).unwrap_or_default(),
                 ifs: &self.ifs,
             };
             let helper = |name: &str| table.helpers.get(name).copied();
@@ -422,7 +445,9 @@ impl<'s> Nft<'s> {
     pub fn is_dynamic(&self, set: &SetRef<'_>) -> bool {
         let SetRef::Named(i) = set else { return false };
         // nft 1.0.6 does not print `dynamic` in its JSON.
-        self.sets.get(*i).is_some_and(|s| s.decl.flags.iter().any(|f| matches!(&**f, "dynamic" | "timeout")))
+        self.sets
+            .get(*i)
+            .is_some_and(|s| s.decl.flags.iter().any(|f| matches!(&**f, "dynamic" | "timeout")))
     }
 
     /// A rule as `nft -a` prints it.
@@ -431,10 +456,18 @@ impl<'s> Nft<'s> {
         let listed = self.tables[chain.table].text.and_then(|t| t.rule(rule.decl.handle));
         let handle = Some(rule.decl.handle);
         match (listed, self.listing) {
-            (Some((at, text)), Some(listing)) => {
-                Evidence { artifact: listing.artifact.clone(), at, handle, text: text.into() }
-            }
-            _ => Evidence { artifact: self.artifact.clone(), at: rule.at, handle, text: print::rule(rule.decl).into() },
+            (Some((at, text)), Some(listing)) => Evidence {
+                artifact: listing.artifact.clone(),
+                at,
+                handle,
+                text: text.into(),
+            },
+            _ => Evidence {
+                artifact: self.artifact.clone(),
+                at: rule.at,
+                handle,
+                text: print::rule(rule.decl).into(),
+            },
         }
     }
 
@@ -480,12 +513,21 @@ fn hook_of(decl: &raw::ChainDecl) -> Option<Hook> {
 
 fn declared(decl: &raw::Set) -> Set<'_> {
     let tys = |names: &[Box<str>]| -> Tys {
-        names.iter().map(|n| Ty::named(n).unwrap_or(Ty::new(Kind::Int, 128))).collect()
+        names
+            .iter()
+            .map(|n| Ty::named(n).unwrap_or(Ty::new(Kind::Int, 128)))
+            .collect()
     };
     let map = !decl.map.is_empty();
-    let object = |n: &str| matches!(n, "verdict" | "counter" | "quota" | "limit" | "synproxy" | "secmark")
-        || n.starts_with("ct ") && !matches!(n, "ct_state" | "ct_mark");
-    let value = if decl.map.iter().any(|n| object(n)) { Tys::new() } else { tys(&decl.map) };
+    let object = |n: &str| {
+        matches!(n, "verdict" | "counter" | "quota" | "limit" | "synproxy" | "secmark")
+            || n.starts_with("ct ") && !matches!(n, "ct_state" | "ct_mark")
+    };
+    let value = if decl.map.iter().any(|n| object(n)) {
+        Tys::new()
+    } else {
+        tys(&decl.map)
+    };
     Set::new(&decl.elem, tys(&decl.key), value, map)
 }
 

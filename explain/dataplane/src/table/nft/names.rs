@@ -4,8 +4,14 @@
 pub type Names = &'static [(&'static str, u128)];
 
 /// `ether type`, `meta protocol`
-pub const ETHER_TYPE: Names =
-    &[("ip", 0x0800), ("arp", 0x0806), ("ip6", 0x86dd), ("8021q", 0x8100), ("8021ad", 0x88a8), ("vlan", 0x8100)];
+pub const ETHER_TYPE: Names = &[
+    ("ip", 0x0800),
+    ("arp", 0x0806),
+    ("ip6", 0x86dd),
+    ("8021q", 0x8100),
+    ("8021ad", 0x88a8),
+    ("vlan", 0x8100),
+];
 
 /// `meta l4proto`, `ip protocol`, as `/etc/protocols` and nft name them.
 pub const L4PROTO: Names = &[
@@ -133,8 +139,12 @@ pub const ICMP6_CODE: Names = &[
 ];
 
 /// `reject with icmpx`
-pub const ICMPX_CODE: Names =
-    &[("no-route", 0), ("port-unreachable", 1), ("host-unreachable", 2), ("admin-prohibited", 3)];
+pub const ICMPX_CODE: Names = &[
+    ("no-route", 0),
+    ("port-unreachable", 1),
+    ("host-unreachable", 2),
+    ("admin-prohibited", 3),
+];
 
 /// `tcp flags`
 pub const TCP_FLAGS: Names = &[
@@ -149,7 +159,13 @@ pub const TCP_FLAGS: Names = &[
 ];
 
 /// `ct state`
-pub const CT_STATE: Names = &[("invalid", 1), ("established", 2), ("related", 4), ("new", 8), ("untracked", 64)];
+pub const CT_STATE: Names = &[
+    ("invalid", 1),
+    ("established", 2),
+    ("related", 4),
+    ("new", 8),
+    ("untracked", 64),
+];
 
 /// `ct direction`
 pub const CT_DIR: Names = &[("original", 0), ("reply", 1)];
@@ -170,7 +186,13 @@ pub const CT_STATUS: Names = &[
 ];
 
 /// `meta pkttype`
-pub const PKT_TYPE: Names = &[("host", 0), ("unicast", 0), ("broadcast", 1), ("multicast", 2), ("other", 3)];
+pub const PKT_TYPE: Names = &[
+    ("host", 0),
+    ("unicast", 0),
+    ("broadcast", 1),
+    ("multicast", 2),
+    ("other", 3),
+];
 
 /// `fib ... type`
 pub const ADDR_TYPE: Names = &[
@@ -221,11 +243,25 @@ pub const DSCP: Names = &[
 pub const ECN: Names = &[("not-ect", 0), ("ect1", 1), ("ect0", 2), ("ce", 3)];
 
 /// `meta nfproto`
-pub const NFPROTO: Names = &[("ipv4", 2), ("ipv6", 10), ("arp", 3), ("netdev", 5), ("bridge", 7), ("inet", 1)];
+pub const NFPROTO: Names = &[
+    ("ipv4", 2),
+    ("ipv6", 10),
+    ("arp", 3),
+    ("netdev", 5),
+    ("bridge", 7),
+    ("inet", 1),
+];
 
 /// `meta iiftype`
-pub const IF_TYPE: Names =
-    &[("ether", 1), ("ppp", 512), ("ipip", 768), ("ipip6", 769), ("loopback", 772), ("sit", 776), ("ipgre", 778)];
+pub const IF_TYPE: Names = &[
+    ("ether", 1),
+    ("ppp", 512),
+    ("ipip", 768),
+    ("ipip6", 769),
+    ("loopback", 772),
+    ("sit", 776),
+    ("ipgre", 778),
+];
 
 /// `meta iifgroup`
 pub const GROUP: Names = &[("default", 0)];

@@ -30,10 +30,21 @@ pub fn element(expr: &Expr) -> String {
 /// A base chain's declaration.
 #[must_use]
 pub fn chain(decl: &ChainDecl) -> String {
-    let ChainDecl { name, kind, hook, prio, policy, .. } = decl;
+    let ChainDecl {
+        name,
+        kind,
+        hook,
+        prio,
+        policy,
+        ..
+    } = decl;
     let mut out = format!("chain {name}");
     if let (Some(kind), Some(hook)) = (kind, hook) {
-        let _ = write!(out, " {{ type {kind} hook {hook} priority {};", prio.unwrap_or_default());
+        let _ = write!(
+            out,
+            " {{ type {kind} hook {hook} priority {};",
+            prio.unwrap_or_default()
+        );
         if let Some(policy) = policy {
             let _ = write!(out, " policy {policy};");
         }
@@ -50,7 +61,13 @@ fn push(out: &mut String, word: &str) {
 }
 
 fn elem_text(elem: &Elem) -> String {
-    let Elem { val, timeout, expires, comment, stmts } = elem;
+    let Elem {
+        val,
+        timeout,
+        expires,
+        comment,
+        stmts,
+    } = elem;
     let mut out = expression(val);
     for (key, body) in stmts {
         push(&mut out, &other(key, body));
@@ -71,6 +88,7 @@ fn statement(stmt: &Stmt) -> String {
     match stmt {
         Stmt::Match(m) => {
             let op = match &*m.op {
+                "==" if spelled_out(&m.left) && !matches!(m.right, Expr::Set(_)) => "== ".to_owned(),
                 "==" | "in" => String::new(),
                 "!" => "! ".to_owned(),
                 op => format!("{op} "),
@@ -138,6 +156,16 @@ fn statement(stmt: &Stmt) -> String {
     }
 }
 
+/// `nft` prints `==` where leaving it out would mean "one of these bits", and behind an operator.
+fn spelled_out(left: &Expr) -> bool {
+    match left {
+        Expr::Binary(..) => true,
+        Expr::Payload(p) => p.field.as_deref() == Some("flags"),
+        Expr::Ct(ct) => matches!(&*ct.key, "state" | "status"),
+        _ => false,
+    }
+}
+
 /// A statement whose body the model keeps as text: the JSON reads well enough.
 fn other(key: &str, body: &str) -> String {
     match body {
@@ -159,7 +187,11 @@ fn stateful(key: &str, state: &Stateful) -> String {
                 let word = |k: &str| o.get(k).and_then(serde_json::Value::as_str).unwrap_or_default();
                 let rate = o.get("rate").and_then(serde_json::Value::as_u64).unwrap_or_default();
                 let over = if o.get("inv").is_some() { "over " } else { "" };
-                let unit = if word("rate_unit").is_empty() { String::new() } else { format!(" {}", word("rate_unit")) };
+                let unit = if word("rate_unit").is_empty() {
+                    String::new()
+                } else {
+                    format!(" {}", word("rate_unit"))
+                };
                 format!("limit rate {over}{rate}{unit}/{}", word("per"))
             }
             _ => other(key, text),
@@ -197,6 +229,7 @@ fn operand(left: &Expr, right: &Expr) -> String {
     let quoted = match left {
         Expr::Meta(key) => key.ends_with("name") || matches!(&**key, "iif" | "oif" | "iifkind" | "oifkind"),
         Expr::Ct(key) => &*key.key == "helper",
+        Expr::Fib(fib) => &*fib.result == "oifname",
         _ => false,
     };
     match right {
@@ -242,7 +275,8 @@ fn expression(expr: &Expr) -> String {
         }
         Expr::Meta(key) => match &**key {
             "mark" | "priority" | "l4proto" | "protocol" | "nfproto" | "length" | "random" | "secpath" | "ipsec"
-            | "time" | "hour" | "day" | "pkttype" | "cpu" | "cgroup" | "rtclassid" | "skuid" | "skgid" | "nftrace" => {
+            | "time" | "hour" | "day" | "iiftype" | "oiftype" | "iifkind" | "oifkind" | "pkttype" | "cpu"
+            | "cgroup" | "rtclassid" | "skuid" | "skgid" | "nftrace" => {
                 format!("meta {key}")
             }
             key => key.to_owned(),
@@ -264,13 +298,34 @@ fn expression(expr: &Expr) -> String {
         Expr::Numgen(n) => format!("numgen {} mod {}{}", n.mode, n.modulus, offset(n.offset)),
         Expr::Jhash(h) => {
             let seed = h.seed.map(|s| format!(" seed {s:#x}")).unwrap_or_default();
-            format!("jhash {} mod {}{seed}{}", expression(&h.expr), h.modulus, offset(h.offset))
+            format!(
+                "jhash {} mod {}{seed}{}",
+                expression(&h.expr),
+                h.modulus,
+                offset(h.offset)
+            )
         }
         Expr::Symhash(h) => format!("symhash mod {}{}", h.modulus, offset(h.offset)),
         Expr::Socket(key) => format!("socket {key}"),
-        Expr::Binary(op, list) => joined(list, &format!(" {} ", op.text())),
+        Expr::Binary(op, list) => {
+            let words: Vec<String> = list
+                .iter()
+                .enumerate()
+                .map(|(i, e)| binary_operand(i, e, list))
+                .collect();
+            words.join(&format!(" {} ", op.text()))
+        }
         Expr::Verdict(v) => verdict(v),
         Expr::Unknown(key, body) => other(key, body),
+    }
+}
+
+/// Masks are written as the left operand's type writes its values.
+fn binary_operand(i: usize, expr: &Expr, list: &[Expr]) -> String {
+    match (expr, list.first()) {
+        (Expr::Binary(..), _) => format!("({})", expression(expr)),
+        (Expr::Number(_), Some(first)) if i > 0 && !matches!(first, Expr::Binary(..)) => operand(first, expr),
+        _ => expression(expr),
     }
 }
 

@@ -112,7 +112,15 @@ impl<'s> Set<'s> {
     /// A set over elements as written.
     #[must_use]
     pub fn new(elems: &'s [Expr], key: SmallVec<[Ty; 4]>, value: SmallVec<[Ty; 4]>, map: bool) -> Self {
-        Self { elems, more: Vec::new(), key, value, map, index: OnceLock::new(), partial: OnceLock::new() }
+        Self {
+            elems,
+            more: Vec::new(),
+            key,
+            value,
+            map,
+            index: OnceLock::new(),
+            partial: OnceLock::new(),
+        }
     }
 
     /// Looks a key up.
@@ -120,9 +128,11 @@ impl<'s> Set<'s> {
         let index = self.index.get_or_init(|| self.compile(ifs));
         let found = index.find.get(key).or(index.catchall);
         match found.and_then(|i| index.elements.get(i as usize)) {
-            Some(e) => {
-                Answer::Hit(Hit { written: e.written, data: &e.data, conditional: e.conditional })
-            }
+            Some(e) => Answer::Hit(Hit {
+                written: e.written,
+                data: &e.data,
+                conditional: e.conditional,
+            }),
             None if index.unreadable => Answer::Unknown,
             None => Answer::Miss,
         }
@@ -153,8 +163,11 @@ impl<'s> Set<'s> {
     }
 
     fn keys(&self, ifs: &IfNames<'_>) -> Partial {
-        let mut partial =
-            Partial { keys: Vec::new(), values: self.key.iter().map(|_| Some(HashSet::new())).collect(), open: false };
+        let mut partial = Partial {
+            keys: Vec::new(),
+            values: self.key.iter().map(|_| Some(HashSet::new())).collect(),
+            open: false,
+        };
         for written in self.elems.iter().chain(self.more.iter().copied().flatten()) {
             let key = match written {
                 Expr::List(pair) if self.map && pair.len() == 2 => &pair[0],
@@ -205,7 +218,10 @@ impl<'s> Set<'s> {
                 _ => (written, Data::None),
             };
             let (key, conditional) = match key {
-                Expr::Elem(elem) => (&elem.val, elem.stmts.iter().any(|(k, _)| !matches!(&**k, "counter" | "last"))),
+                Expr::Elem(elem) => (
+                    &elem.val,
+                    elem.stmts.iter().any(|(k, _)| !matches!(&**k, "counter" | "last")),
+                ),
                 _ => (key, false),
             };
             let at = u32::try_from(elements.len()).unwrap_or(u32::MAX);
@@ -218,9 +234,18 @@ impl<'s> Set<'s> {
                 unreadable = true;
                 continue;
             }
-            elements.push(Element { written, data, conditional });
+            elements.push(Element {
+                written,
+                data,
+                conditional,
+            });
         }
-        Index { find: Find::build(keys, self.key.len()), elements, catchall, unreadable }
+        Index {
+            find: Find::build(keys, self.key.len()),
+            elements,
+            catchall,
+            unreadable,
+        }
     }
 
     fn data(&self, expr: &'s Expr, ifs: &IfNames<'_>) -> Data<'s> {
@@ -267,7 +292,10 @@ impl Find {
         for (key, i) in numbered() {
             let masks: SmallVec<[Option<u128>; 4]> = key.iter().map(|s| prefix_mask(*s)).collect();
             let group = *by_masks.entry(masks.clone()).or_insert_with(|| {
-                groups.push(Group { masks, by_key: HashMap::new() });
+                groups.push(Group {
+                    masks,
+                    by_key: HashMap::new(),
+                });
                 groups.len() - 1
             });
             let group = &mut groups[group];
@@ -294,7 +322,10 @@ impl Find {
                 .filter_map(|g| {
                     let found = g.by_key.get(&masked(key.iter().copied(), &g.masks))?;
                     let fits = |i: &&u32| {
-                        keys[**i as usize].iter().zip(key).all(|((lo, hi), k)| (lo..=hi).contains(&k))
+                        keys[**i as usize]
+                            .iter()
+                            .zip(key)
+                            .all(|((lo, hi), k)| (lo..=hi).contains(&k))
                     };
                     found.iter().find(fits).copied()
                 })

@@ -215,10 +215,21 @@ impl<'s> Stmt<'s> {
                     None => SetRef::Missing,
                 };
                 let counts = |s: &raw::Stmt| matches!(s, S::Counter(_));
-                let effect = if update.stmt.iter().all(counts) { Effect::None } else { Effect::Decides };
-                Self::Update { add: &*update.op != "delete", key, set, effect }
+                let effect = if update.stmt.iter().all(counts) {
+                    Effect::None
+                } else {
+                    Effect::Decides
+                };
+                Self::Update {
+                    add: &*update.op != "delete",
+                    key,
+                    set,
+                    effect,
+                }
             }
-            S::Queue(text) => Self::Queue { bypass: text.contains("\"bypass\"") },
+            S::Queue(text) => Self::Queue {
+                bypass: text.contains("\"bypass\""),
+            },
             S::CtHelper(text) => match serde_json::from_str::<String>(text) {
                 Ok(name) => Self::Helper(helper(&name)),
                 Err(_) => Self::Helper(None),
@@ -261,11 +272,21 @@ impl<'s> Match<'s> {
             "in" if bitmask => Cmp::AnyBit,
             "in" => Cmp::Eq,
             "!" => Cmp::NoBit,
-            _ => return Self { left, op: Cmp::Eq, right: Right::Unknown },
+            _ => {
+                return Self {
+                    left,
+                    op: Cmp::Eq,
+                    right: Right::Unknown,
+                };
+            }
         };
         let right = right(&m.right, &left, scope);
         // A set holds whole values, so membership is never by bits.
-        let op = if op == Cmp::AnyBit && matches!(right, Right::Set(_)) { Cmp::Eq } else { op };
+        let op = if op == Cmp::AnyBit && matches!(right, Right::Set(_)) {
+            Cmp::Eq
+        } else {
+            op
+        };
         Self { left, op, right }
     }
 }
@@ -287,7 +308,11 @@ fn right<'s>(expr: &'s raw::Expr, left: &Expr<'s>, scope: &Scope<'_, 's>) -> Rig
             Some(spans) => Right::Spans(spans),
             None => {
                 let expr = Expr::compile(expr, &left.tys, scope);
-                if matches!(expr.node, Node::Unknown(Gate::Any)) { Right::Unknown } else { Right::Expr(expr) }
+                if matches!(expr.node, Node::Unknown(Gate::Any)) {
+                    Right::Unknown
+                } else {
+                    Right::Expr(expr)
+                }
             }
         },
     }
@@ -329,8 +354,14 @@ impl<'s> Nat<'s> {
         Self {
             kind,
             family,
-            addr: nat.addr.as_ref().map(|e| NatArg::compile(e, &smallvec![addr_ty, port_ty], scope)),
-            port: nat.port.as_ref().map(|e| NatArg::compile(e, &smallvec![port_ty], scope)),
+            addr: nat
+                .addr
+                .as_ref()
+                .map(|e| NatArg::compile(e, &smallvec![addr_ty, port_ty], scope)),
+            port: nat
+                .port
+                .as_ref()
+                .map(|e| NatArg::compile(e, &smallvec![port_ty], scope)),
             random: has("random"),
             fully_random: has("fully-random"),
             persistent: has("persistent"),
@@ -361,7 +392,9 @@ impl Reject {
     fn compile(reject: &raw::Reject, scope: &Scope<'_, '_>) -> Self {
         let code = |kind: Kind, default: u8| match &reject.expr {
             None => Some(default),
-            Some(expr) => Ty::new(kind, 8).constant(expr, scope.ifs).and_then(|(n, _)| u8::try_from(n).ok()),
+            Some(expr) => Ty::new(kind, 8)
+                .constant(expr, scope.ifs)
+                .and_then(|(n, _)| u8::try_from(n).ok()),
         };
         let how = match reject.kind.as_deref() {
             Some("tcp reset") => Some(Self::TcpReset),

@@ -131,13 +131,20 @@ impl Ty {
     /// All bits of the type.
     #[must_use]
     pub const fn mask(self) -> u128 {
-        if self.bits >= 128 { u128::MAX } else { (1 << self.bits) - 1 }
+        if self.bits >= 128 {
+            u128::MAX
+        } else {
+            (1 << self.bits) - 1
+        }
     }
 
     /// `ct state new,established` asks whether one of the bits is set.
     #[must_use]
     pub const fn is_bitmask(self) -> bool {
-        matches!(self.kind, Kind::TcpFlags | Kind::CtState | Kind::CtStatus | Kind::CtLabel)
+        matches!(
+            self.kind,
+            Kind::TcpFlags | Kind::CtState | Kind::CtStatus | Kind::CtLabel
+        )
     }
 
     const fn names(self) -> Names {
@@ -219,7 +226,13 @@ impl Ty {
                 "root" => one(0xffff_ffff),
                 _ => {
                     let (major, minor) = text.split_once(':')?;
-                    let half = |t: &str| if t.is_empty() { Some(0) } else { u16::from_str_radix(t, 16).ok() };
+                    let half = |t: &str| {
+                        if t.is_empty() {
+                            Some(0)
+                        } else {
+                            u16::from_str_radix(t, 16).ok()
+                        }
+                    };
                     one(u128::from(half(major)?) << 16 | u128::from(half(minor)?))
                 }
             },

@@ -38,9 +38,7 @@ pub(super) fn act<'x, 's>(
                 Data::Verdict(verdict) => written(verdict),
                 _ => Flow::Act(RuleVerdict::Unknown, Verdict::Unknown),
             },
-            Found::Added | Found::Unknown if holds(at, here, cx) => {
-                Flow::Act(RuleVerdict::Unknown, Verdict::Unknown)
-            }
+            Found::Added | Found::Unknown if holds(at, here, cx) => Flow::Act(RuleVerdict::Unknown, Verdict::Unknown),
             Found::Added | Found::Unknown => Flow::Broken,
         },
         Stmt::Object(key, set, effect) => match lookup(key, set, here, cx, more) {
@@ -122,8 +120,7 @@ fn settled(from: usize, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> bool {
             }
             Stmt::Match(_) | Stmt::Plain(Effect::None | Effect::Decides) => {}
             Stmt::Vmap(key, set) => {
-                return key.is_pure()
-                    && matches!(lookup(key, set, here, cx, &mut unused), Found::Break | Found::Miss);
+                return key.is_pure() && matches!(lookup(key, set, here, cx, &mut unused), Found::Break | Found::Miss);
             }
             Stmt::Object(key, set, Effect::None | Effect::Decides) if key.is_pure() => {
                 if matches!(lookup(key, set, here, cx, &mut unused), Found::Break | Found::Miss) {
@@ -187,7 +184,12 @@ fn plain<'x>(
 
 fn queue<'x>(bypass: bool, here: &Here<'x, '_>, cx: &mut HookCx<'_, '_>) -> Flow<'x> {
     // Without a program listening the packet is accepted. Who listens is not captured.
-    if bypass && cx.oracle.unknown(here.key("queue"), Unknown::Outside("a program on the queue"), 2) == 1 {
+    if bypass
+        && cx
+            .oracle
+            .unknown(here.key("queue"), Unknown::Outside("a program on the queue"), 2)
+            == 1
+    {
         return Flow::Act(RuleVerdict::Accept, Verdict::Accept);
     }
     Flow::Act(RuleVerdict::Queue, Verdict::Queue)
@@ -265,7 +267,9 @@ fn mangle<'x, 's>(
     if !has(gate, here, cx) {
         return Flow::Broken;
     }
-    let Some(vals) = eval(value, here, cx, more) else { return Flow::Broken };
+    let Some(vals) = eval(value, here, cx, more) else {
+        return Flow::Broken;
+    };
     let val = vals.first().copied().unwrap_or(super::lookup::UNKNOWN);
     let word = val.get(0xffff_ffff).and_then(|n| u32::try_from(n).ok());
     let lost = Flow::Act(RuleVerdict::Unknown, Verdict::Unknown);
@@ -295,16 +299,23 @@ fn mangle<'x, 's>(
         Target::CtMark => {
             let ct = cx.skb.ct;
             // nft_ct_set_eval: nothing happens without a connection, and the rule goes on.
-            let Some(entry) = cx.ct.entry_mut(ct) else { return Flow::Next };
+            let Some(entry) = cx.ct.entry_mut(ct) else {
+                return Flow::Next;
+            };
             let from = std::mem::replace(&mut entry.mark, word);
             if let Some(to) = word
                 && from != word
             {
-                changes.push(What::Rewrite(Field::ConnMark { from: from.unwrap_or_default(), to }));
+                changes.push(What::Rewrite(Field::ConnMark {
+                    from: from.unwrap_or_default(),
+                    to,
+                }));
             }
         }
         Target::CtZone => {
-            let Some(zone) = word.and_then(|n| u16::try_from(n).ok()).map(Zone) else { return lost };
+            let Some(zone) = word.and_then(|n| u16::try_from(n).ok()).map(Zone) else {
+                return lost;
+            };
             // nft_ct_set_zone_eval: "already tracked".
             if cx.skb.ct == Ct::None {
                 cx.skb.zone = zone;
@@ -334,5 +345,7 @@ fn translated(before: &crate::packet::Packet, after: &crate::packet::Packet) -> 
         (false, (before.dst, before.dport()), (after.dst, after.dport())),
     ];
     let changed = ends.into_iter().filter(|(_, from, to)| from != to);
-    changed.map(|(source, from, to)| What::Nat { source, from, to }).collect()
+    changed
+        .map(|(source, from, to)| What::Nat { source, from, to })
+        .collect()
 }

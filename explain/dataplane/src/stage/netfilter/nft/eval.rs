@@ -36,13 +36,22 @@ pub(super) fn eval<'x, 's>(
         Node::Nexthop(family) => single(nexthop(*family, cx)?),
         Node::Fib(f) => single(fib::fib(f, here, cx)),
         Node::Draw(draw) => single(drawn(*draw, here, cx)),
-        Node::Jhash { modulus, offset, seed, inner } => {
+        Node::Jhash {
+            modulus,
+            offset,
+            seed,
+            inner,
+        } => {
             let vals = eval(inner, here, cx, more)?;
             let hash = register(inner, &vals).map(|bytes| scale(jhash(&bytes, *seed), *modulus));
             match hash {
                 Some(n) => single(Val::from(n.wrapping_add(*offset))),
                 None => single(drawn(
-                    Draw { chance: crate::table::nft::expr::DrawKind::Hash, modulus: *modulus, offset: *offset },
+                    Draw {
+                        chance: crate::table::nft::expr::DrawKind::Hash,
+                        modulus: *modulus,
+                        offset: *offset,
+                    },
                     here,
                     cx,
                 )),
@@ -179,13 +188,21 @@ pub(super) fn matches<'x, 's>(
             None => Tri::Unknown,
         },
         (right, _) => {
-            let Some(left) = eval(&m.left, here, cx, more) else { return Tri::No };
+            let Some(left) = eval(&m.left, here, cx, more) else {
+                return Tri::No;
+            };
             match right {
                 Right::Spans(spans) => compare(&left, &masks(&m.left), m.op, spans),
                 Right::Expr(expr) => {
-                    let Some(right) = eval(expr, here, cx, more) else { return Tri::No };
+                    let Some(right) = eval(expr, here, cx, more) else {
+                        return Tri::No;
+                    };
                     let masks = masks(&m.left);
-                    let known = right.iter().zip(&masks).map(|(v, m)| v.get(*m).map(|n| (n, n))).collect();
+                    let known = right
+                        .iter()
+                        .zip(&masks)
+                        .map(|(v, m)| v.get(*m).map(|n| (n, n)))
+                        .collect();
                     let Some(spans) = known else { return Tri::Unknown };
                     compare(&left, &masks, m.op, &spans)
                 }

@@ -30,15 +30,22 @@ pub(super) fn fib(fib: &Fib, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> Va
             (Device::Is(dev), FibResult::Check) => Val::from(dev.is_some()),
             (Device::Is(dev), FibResult::Oif) => Val::from(dev.map_or(0, |d| d.0)),
             (Device::Is(None), _) => Val::of(0),
-            (Device::Is(Some(dev)), _) => {
-                cx.ns.links().get(dev).and_then(|l| name(&l.name)).map_or(Val::UNKNOWN, Val::of)
-            }
+            (Device::Is(Some(dev)), _) => cx
+                .ns
+                .links()
+                .get(dev)
+                .and_then(|l| name(&l.name))
+                .map_or(Val::UNKNOWN, Val::of),
         },
     }
 }
 
 fn kind(fib: &Fib, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Val {
-    let addr = if fib.saddr { cx.skb.packet.src } else { cx.skb.packet.dst };
+    let addr = if fib.saddr {
+        cx.skb.packet.src
+    } else {
+        cx.skb.packet.dst
+    };
     let dev = if fib.iif {
         input(here, cx)
     } else if fib.oif {
@@ -46,7 +53,9 @@ fn kind(fib: &Fib, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Val {
     } else {
         None
     };
-    let Some(kind) = cx.ns.fib().addr_type(addr, dev) else { return Val::UNKNOWN };
+    let Some(kind) = cx.ns.fib().addr_type(addr, dev) else {
+        return Val::UNKNOWN;
+    };
     Val::of(match kind {
         RouteKind::Unicast => 1,
         RouteKind::Local => 2,
@@ -89,18 +98,29 @@ pub(super) fn device(fib: &Fib, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) ->
             return Device::Is(inp);
         }
     }
-    let (dst, src) = if fib.saddr { (packet.src, packet.dst) } else { (packet.dst, packet.src) };
+    let (dst, src) = if fib.saddr {
+        (packet.src, packet.dst)
+    } else {
+        (packet.dst, packet.src)
+    };
     let linklocal = matches!(dst, IpAddr::V6(a) if a.is_unicast_link_local());
     let query = Query {
         src: (!src.is_multicast() && !src.is_unspecified()).then_some(src),
-        iif: if fib.saddr && fib.iif && cx.hook == Hook::Forward && dst.is_ipv4() { out } else { None },
+        iif: if fib.saddr && fib.iif && cx.hook == Hook::Forward && dst.is_ipv4() {
+            out
+        } else {
+            None
+        },
         oif: if linklocal { wanted } else { None },
         bound: linklocal && wanted.is_some(),
         mark: if fib.mark { cx.skb.mark } else { 0 },
         tos: packet.tos & 0x1c,
         ..Query::to(dst)
     };
-    let depth = Depth { any_path: wanted.is_some(), ignore_linkstate: dst.is_ipv4() };
+    let depth = Depth {
+        any_path: wanted.is_some(),
+        ignore_linkstate: dst.is_ipv4(),
+    };
     let v4 = dst.is_ipv4();
     let lookup = cx.ns.fib().lookup_to(&query, depth, cx.oracle);
     match lookup.answer {
@@ -126,8 +146,11 @@ fn found(hit: &Hit<'_>, wanted: Option<IfIndex>, v4: bool) -> Device {
         None => hit.oif.map_or(Device::Unknown, |d| Device::Is(Some(d))),
         // fib_info_nh_uses_dev: any next hop of an IPv4 route will do.
         Some(dev) => {
-            let devs: Vec<Option<IfIndex>> =
-                if v4 { hit.hops.iter().map(|h| h.oif).chain([hit.oif]).collect() } else { vec![hit.oif] };
+            let devs: Vec<Option<IfIndex>> = if v4 {
+                hit.hops.iter().map(|h| h.oif).chain([hit.oif]).collect()
+            } else {
+                vec![hit.oif]
+            };
             if devs.contains(&Some(dev)) {
                 Device::Is(Some(dev))
             } else if devs.iter().all(Option::is_some) || hit.oif.is_some() {

@@ -19,7 +19,11 @@ struct Header {
 
 impl Header {
     const fn new(len: usize) -> Self {
-        Self { bytes: [0; 48], known: [0; 48], len }
+        Self {
+            bytes: [0; 48],
+            known: [0; 48],
+            len,
+        }
     }
 
     fn put(&mut self, at: usize, bytes: &[u8]) {
@@ -222,8 +226,14 @@ pub(super) fn write(p: &Payload, val: Val, skb: &mut Skb, family: NfFamily) -> W
         // The flow label.
         (Base::Nh, 12, 20) if !v4 => Written::Ignored,
         (Base::Th, 0 | 16, 16) if ports => {
-            let Some(n) = known.and_then(|n| u16::try_from(n).ok()) else { return Written::Unknown };
-            if p.offset == 0 { packet.set_sport(n.into()) } else { packet.set_dport(n.into()) }
+            let Some(n) = known.and_then(|n| u16::try_from(n).ok()) else {
+                return Written::Unknown;
+            };
+            if p.offset == 0 {
+                packet.set_sport(n.into())
+            } else {
+                packet.set_dport(n.into())
+            }
             Written::Tuple
         }
         (Base::Th, 104, 8) => match (&mut packet.l4, known) {
@@ -236,12 +246,18 @@ pub(super) fn write(p: &Payload, val: Val, skb: &mut Skb, family: NfFamily) -> W
         },
         (Base::Th, offset, _) if offset >= 32 => Written::Ignored,
         (Base::Ll, 0 | 48, 48) => {
-            let Some(eth) = &mut skb.eth else { return Written::NotThere };
+            let Some(eth) = &mut skb.eth else {
+                return Written::NotThere;
+            };
             let mac = known.map(|n| {
                 let b = n.to_be_bytes();
                 knet_snapshot::id::Mac([b[10], b[11], b[12], b[13], b[14], b[15]])
             });
-            if p.offset == 0 { eth.dst = mac } else { eth.src = mac }
+            if p.offset == 0 {
+                eth.dst = mac
+            } else {
+                eth.src = mac
+            }
             Written::Tuple
         }
         _ => Written::Unknown,
@@ -251,13 +267,21 @@ pub(super) fn write(p: &Payload, val: Val, skb: &mut Skb, family: NfFamily) -> W
 fn set_ttl(packet: &mut Packet, to: Option<u8>) -> Written {
     let Some(to) = to else { return Written::Unknown };
     let from = std::mem::replace(&mut packet.ttl, to);
-    Written::Fields(if from == to { Vec::new() } else { vec![Field::Ttl { from, to }] })
+    Written::Fields(if from == to {
+        Vec::new()
+    } else {
+        vec![Field::Ttl { from, to }]
+    })
 }
 
 fn set_tos(packet: &mut Packet, to: Option<u8>) -> Written {
     let Some(to) = to else { return Written::Unknown };
     let from = std::mem::replace(&mut packet.tos, to);
-    Written::Fields(if from == to { Vec::new() } else { vec![Field::Tos { from, to }] })
+    Written::Fields(if from == to {
+        Vec::new()
+    } else {
+        vec![Field::Tos { from, to }]
+    })
 }
 
 fn set_addr(addr: &mut IpAddr, to: Option<u128>) -> Written {

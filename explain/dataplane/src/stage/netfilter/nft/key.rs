@@ -66,8 +66,12 @@ pub(super) fn meta(key: Meta, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Optio
         Meta::Oifgroup => of_link(true, &|l| Some(l.group.map_or(Val::UNKNOWN, Val::from)))?,
         Meta::Iifkind => of_link(false, &link_kind)?,
         Meta::Oifkind => of_link(true, &link_kind)?,
-        Meta::Ibrname => of_link(false, &|l| l.master.as_deref().map(|m| name(m).map_or(Val::UNKNOWN, Val::of)))?,
-        Meta::Obrname => of_link(true, &|l| l.master.as_deref().map(|m| name(m).map_or(Val::UNKNOWN, Val::of)))?,
+        Meta::Ibrname => of_link(false, &|l| {
+            l.master.as_deref().map(|m| name(m).map_or(Val::UNKNOWN, Val::of))
+        })?,
+        Meta::Obrname => of_link(true, &|l| {
+            l.master.as_deref().map(|m| name(m).map_or(Val::UNKNOWN, Val::of))
+        })?,
         Meta::L4Proto => Val::from(u32::from(skb.packet.proto)),
         Meta::NfProto => Val::from(match here.family() {
             NfFamily::Bridge => 7_u32,
@@ -159,13 +163,23 @@ pub(super) fn ct(field: CtField, dir: Option<Dir>, cx: &HookCx<'_, '_>) -> Optio
         return Some(Val::of(match cx.skb.ct {
             Ct::None | Ct::Invalid => 1,
             Ct::Untracked => 64,
-            Ct::Of { state: CtState::Established, .. } => 2,
-            Ct::Of { state: CtState::Related, .. } => 4,
-            Ct::Of { state: CtState::New, .. } => 8,
+            Ct::Of {
+                state: CtState::Established,
+                ..
+            } => 2,
+            Ct::Of {
+                state: CtState::Related,
+                ..
+            } => 4,
+            Ct::Of {
+                state: CtState::New, ..
+            } => 8,
         }));
     }
     let entry = cx.ct.entry(cx.skb.ct)?;
-    let Ct::Of { dir: packet_dir, .. } = cx.skb.ct else { return None };
+    let Ct::Of { dir: packet_dir, .. } = cx.skb.ct else {
+        return None;
+    };
     let tuple = match dir.unwrap_or(packet_dir) {
         Dir::Original => &entry.orig,
         Dir::Reply => &entry.reply,
@@ -175,7 +189,16 @@ pub(super) fn ct(field: CtField, dir: Option<Dir>, cx: &HookCx<'_, '_>) -> Optio
         (IpAddr::V6(a), None | Some(NfFamily::Ip6)) => Some(Val::of(a.to_bits())),
         _ => None,
     };
-    let port = |p: Port| if p.drawn { Val { bits: 0, known: !0xffff } } else { Val::from(u32::from(p.value)) };
+    let port = |p: Port| {
+        if p.drawn {
+            Val {
+                bits: 0,
+                known: !0xffff,
+            }
+        } else {
+            Val::from(u32::from(p.value))
+        }
+    };
     Some(match field {
         CtField::State | CtField::Other => Val::UNKNOWN,
         CtField::Direction => Val::from(packet_dir == Dir::Reply),
@@ -208,7 +231,13 @@ fn status(entry: &crate::stage::conntrack::Entry) -> Val {
         (entry.dnat_done, 8),
         (entry.helper.is_some(), 13),
     ];
-    let set = bits.iter().filter(|(on, _)| *on).fold(0_u128, |all, (_, bit)| all | 1 << bit);
+    let set = bits
+        .iter()
+        .filter(|(on, _)| *on)
+        .fold(0_u128, |all, (_, bit)| all | 1 << bit);
     let unknown = if entry.captured.is_some() { 1 << 6 | 1 << 10 } else { 0 };
-    Val { bits: set, known: !unknown }
+    Val {
+        bits: set,
+        known: !unknown,
+    }
 }

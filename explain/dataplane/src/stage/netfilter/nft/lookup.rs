@@ -37,16 +37,24 @@ pub(super) fn lookup<'x, 's>(
     more: &mut Vec<Evidence>,
 ) -> Found<'x, 's> {
     let nft = here.base.nft;
-    let Some(set) = nft.set(set_ref) else { return Found::Unknown };
+    let Some(set) = nft.set(set_ref) else {
+        return Found::Unknown;
+    };
     let found = match &key.node {
         Node::Draw(draw) => drawn(*draw, set, here, cx),
         _ => {
-            let Some(vals) = eval(key, here, cx, more) else { return Found::Break };
+            let Some(vals) = eval(key, here, cx, more) else {
+                return Found::Break;
+            };
             match known(&vals, key) {
                 None if nft.is_dynamic(set_ref) || vals.len() != set.key.len() => Found::Unknown,
                 None => {
                     let (bits, known): (Parts, Parts) = vals.iter().map(|v| (v.bits, v.known)).unzip();
-                    if set.may_hold(&bits, &known, nft.ifs()) { Found::Unknown } else { Found::Miss }
+                    if set.may_hold(&bits, &known, nft.ifs()) {
+                        Found::Unknown
+                    } else {
+                        Found::Miss
+                    }
                 }
                 Some(parts) => match remembered(set_ref, &parts, here, cx) {
                     Some(true) => Found::Added,
@@ -99,9 +107,15 @@ fn drawn<'x, 's>(draw: Draw, set: &'x Set<'s>, here: &Here<'x, 's>, cx: &mut Hoo
             None => options.push((found, 1)),
         }
     }
-    let weights: Vec<_> = options.iter().map(|(_, n)| ratio(*n, u64::from(draw.modulus))).collect();
+    let weights: Vec<_> = options
+        .iter()
+        .map(|(_, n)| ratio(*n, u64::from(draw.modulus)))
+        .collect();
     let taken = cx.oracle.chance(draw.chance.chance(), &weights, Some(here.evidence()));
-    options.into_iter().nth(taken).map_or(Found::Unknown, |(found, _)| found)
+    options
+        .into_iter()
+        .nth(taken)
+        .map_or(Found::Unknown, |(found, _)| found)
 }
 
 /// What a rule of this walk did to an element.
@@ -112,7 +126,10 @@ fn remembered(set: &SetRef<'_>, parts: &Parts, here: &Here<'_, '_>, cx: &HookCx<
 
 fn memory(set: &SetRef<'_>, parts: &Parts, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Option<String> {
     let SetRef::Named(i) = set else { return None };
-    here.base.nft.is_dynamic(set).then(|| format!("nft set {} {i} {parts:x?}", cx.ns.id.0))
+    here.base
+        .nft
+        .is_dynamic(set)
+        .then(|| format!("nft set {} {i} {parts:x?}", cx.ns.id.0))
 }
 
 /// Adds an element to a set for the rest of this walk, or deletes it. `None`: the packet has no such key.

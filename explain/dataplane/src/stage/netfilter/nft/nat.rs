@@ -30,7 +30,10 @@ pub(super) fn nat<'x, 's>(
 ) -> Flow<'x> {
     let v4 = cx.skb.packet.src.is_ipv4();
     // nft_nat_inet_eval: a rule for the other family does nothing.
-    if nat.family.is_some_and(|f| (f == NfFamily::Ip && !v4) || (f == NfFamily::Ip6 && v4)) {
+    if nat
+        .family
+        .is_some_and(|f| (f == NfFamily::Ip && !v4) || (f == NfFamily::Ip6 && v4))
+    {
         return Flow::Next;
     }
     let mut range = NatRange {
@@ -73,12 +76,7 @@ pub(super) fn nat<'x, 's>(
     }
 }
 
-fn value<'x, 's>(
-    arg: &'x NatArg<'s>,
-    here: &Here<'x, 's>,
-    cx: &mut HookCx<'_, '_>,
-    more: &mut Vec<Evidence>,
-) -> Arg {
+fn value<'x, 's>(arg: &'x NatArg<'s>, here: &Here<'x, 's>, cx: &mut HookCx<'_, '_>, more: &mut Vec<Evidence>) -> Arg {
     match arg {
         NatArg::Spans(spans) => Arg::Spans(spans.clone()),
         NatArg::Map(key, set) => match lookup(key, set, here, cx, more) {
@@ -92,8 +90,11 @@ fn value<'x, 's>(
         NatArg::Expr(expr) => match eval(expr, here, cx, more) {
             None => Arg::Break,
             Some(vals) => {
-                let spans: Option<Spans> =
-                    vals.iter().zip(&expr.tys).map(|(v, ty)| v.get(ty.mask()).map(|n| (n, n))).collect();
+                let spans: Option<Spans> = vals
+                    .iter()
+                    .zip(&expr.tys)
+                    .map(|(v, ty)| v.get(ty.mask()).map(|n| (n, n)))
+                    .collect();
                 spans.map_or(Arg::Unknown, Arg::Spans)
             }
         },

@@ -48,7 +48,12 @@ pub(super) struct Run {
 
 /// Files of the host's namespace.
 pub(super) fn snapshot(files: &[(&str, &str)]) -> Snapshot {
-    let base = [("link.json", LINKS), ("addr.json", ADDRS), ("route.json", ROUTES), ("rule.json", RULES)];
+    let base = [
+        ("link.json", LINKS),
+        ("addr.json", ADDRS),
+        ("route.json", ROUTES),
+        ("rule.json", RULES),
+    ];
     let all = base.iter().chain(files).map(|(name, text)| {
         let blob: Blob = Arc::new(text.as_bytes().to_vec());
         (format!("nodes/n/host/{name}"), blob)
@@ -63,21 +68,35 @@ pub(super) fn walk(snapshot: &Snapshot, hook: Hook, skb: &Skb, tracked: bool) ->
     explore(512, |oracle| {
         let mut skb = skb.clone();
         let mut ct = Conntrack::default();
-        let mut sink = Sink { detail: Detail::Full, ..Sink::default() };
+        let mut sink = Sink {
+            detail: Detail::Full,
+            ..Sink::default()
+        };
         if tracked {
             ct.track(ns, &mut skb);
         }
         let mut verdict = Verdict::Accept;
         let family = skb.packet.family();
         for base in ns.nft().base_chains(family, hook) {
-            let mut cx =
-                HookCx { ns, hook, skb: &mut skb, ct: &mut ct, oracle: &mut *oracle, sink: &mut sink };
+            let mut cx = HookCx {
+                ns,
+                hook,
+                skb: &mut skb,
+                ct: &mut ct,
+                oracle: &mut *oracle,
+                sink: &mut sink,
+            };
             verdict = run_base(base, &mut cx);
             if verdict != Verdict::Accept {
                 break;
             }
         }
-        Run { verdict, skb, steps: sink.steps, ct }
+        Run {
+            verdict,
+            skb,
+            steps: sink.steps,
+            ct,
+        }
     })
 }
 
@@ -115,7 +134,11 @@ pub(super) fn packet(src: &str, dst: &str, proto: u8, l4: L4) -> Skb {
             df: true,
             inner: None,
         },
-        eth: Some(Eth { src: Some(Mac([2, 0, 0, 0, 0, 9])), dst: Some(Mac([2, 0, 0, 0, 0, 1])), vlan: None }),
+        eth: Some(Eth {
+            src: Some(Mac([2, 0, 0, 0, 0, 9])),
+            dst: Some(Mac([2, 0, 0, 0, 0, 1])),
+            vlan: None,
+        }),
         mark: 0,
         priority: 0,
         iif: Some(IfIndex(2)),
@@ -131,19 +154,36 @@ pub(super) fn packet(src: &str, dst: &str, proto: u8, l4: L4) -> Skb {
 }
 
 pub(super) fn tcp(src: &str, dst: &str, dport: u16) -> Skb {
-    let l4 = L4::Tcp { sport: 40000.into(), dport: dport.into(), flags: tcp_flag::SYN };
+    let l4 = L4::Tcp {
+        sport: 40000.into(),
+        dport: dport.into(),
+        flags: tcp_flag::SYN,
+    };
     packet(src, dst, proto::TCP, l4)
 }
 
 pub(super) fn udp(src: &str, dst: &str, dport: u16) -> Skb {
-    packet(src, dst, proto::UDP, L4::Ports { sport: 40000.into(), dport: dport.into() })
+    packet(
+        src,
+        dst,
+        proto::UDP,
+        L4::Ports {
+            sport: 40000.into(),
+            dport: dport.into(),
+        },
+    )
 }
 
 /// The verdict of a chain whose rules come from `rules`, when there is only one way to go.
 pub(super) fn verdict(family: &str, rules: &[&str], others: &[&str], skb: &Skb) -> Verdict {
     let snapshot = snapshot(&[("nft.json", &ruleset(family, "forward", rules, others))]);
     let explored = walk(&snapshot, Hook::Forward, skb, true);
-    assert_eq!(explored.leaves.len(), 1, "{:?}", explored.leaves.iter().map(|l| &l.path).collect::<Vec<_>>());
+    assert_eq!(
+        explored.leaves.len(),
+        1,
+        "{:?}",
+        explored.leaves.iter().map(|l| &l.path).collect::<Vec<_>>()
+    );
     explored.leaves.into_iter().next().expect("one leaf").value.verdict
 }
 

@@ -27,11 +27,18 @@ impl Val {
 
     /// The value when every bit of `mask` is known.
     pub(super) const fn get(self, mask: u128) -> Option<u128> {
-        if self.known & mask == mask { Some(self.bits & mask) } else { None }
+        if self.known & mask == mask {
+            Some(self.bits & mask)
+        } else {
+            None
+        }
     }
 
     pub(super) const fn masked(self, mask: u128) -> Self {
-        Self { bits: self.bits & mask, known: self.known | !mask }
+        Self {
+            bits: self.bits & mask,
+            known: self.known | !mask,
+        }
     }
 
     const fn min(self) -> u128 {
@@ -82,17 +89,26 @@ pub(super) fn binary(op: Op, a: Val, b: Val, mask: u128) -> Val {
             bits: a.bits & b.bits,
             known: (a.known & b.known) | (a.known & !a.bits) | (b.known & !b.bits),
         },
-        Op::Or => {
-            Val { bits: a.bits | b.bits, known: (a.known & b.known) | (a.known & a.bits) | (b.known & b.bits) }
-        }
-        Op::Xor => Val { bits: a.bits ^ b.bits, known: a.known & b.known },
+        Op::Or => Val {
+            bits: a.bits | b.bits,
+            known: (a.known & b.known) | (a.known & a.bits) | (b.known & b.bits),
+        },
+        Op::Xor => Val {
+            bits: a.bits ^ b.bits,
+            known: a.known & b.known,
+        },
         Op::Shl | Op::Shr => {
-            let Some(by) = b.get(0xff).and_then(|n| u32::try_from(n).ok()) else { return Val::UNKNOWN };
+            let Some(by) = b.get(0xff).and_then(|n| u32::try_from(n).ok()) else {
+                return Val::UNKNOWN;
+            };
             let shift = |n: u128| match op {
                 Op::Shl => n.checked_shl(by).unwrap_or(0),
                 _ => n.checked_shr(by).unwrap_or(0),
             };
-            Val { bits: shift(a.bits & mask), known: !shift(!a.known & mask) }
+            Val {
+                bits: shift(a.bits & mask),
+                known: !shift(!a.known & mask),
+            }
         }
     };
     out.masked(mask)
@@ -103,7 +119,12 @@ pub(super) fn compare(vals: &[Val], masks: &[u128], op: Cmp, spans: &Spans) -> T
     if vals.len() != spans.len() || vals.len() != masks.len() {
         return Tri::Unknown;
     }
-    let all = || vals.iter().zip(masks).zip(spans).fold(Tri::Yes, |so_far, ((v, m), s)| so_far.and(v.within(*s, *m)));
+    let all = || {
+        vals.iter()
+            .zip(masks)
+            .zip(spans)
+            .fold(Tri::Yes, |so_far, ((v, m), s)| so_far.and(v.within(*s, *m)))
+    };
     let (Some(&v), Some(&mask), Some(&(lo, hi))) = (vals.first(), masks.first(), spans.first()) else {
         return Tri::Unknown;
     };

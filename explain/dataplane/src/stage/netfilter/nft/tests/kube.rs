@@ -49,33 +49,67 @@ fn a_service_address_goes_to_each_endpoint_with_its_share() {
         })
         .collect();
     assert_eq!(got, [("10.244.0.6".to_owned(), 8080), ("10.244.2.7".to_owned(), 8081)]);
-    let texts: Vec<_> = run.leaves[0].value.steps.iter().flat_map(|s| &s.evidence).map(|e| &*e.text).collect();
-    assert!(texts.contains(&"service-ips { 10.96.1.2 . tcp . 80 : goto service-X }"), "{texts:?}");
+    let texts: Vec<_> = run.leaves[0]
+        .value
+        .steps
+        .iter()
+        .flat_map(|s| &s.evidence)
+        .map(|e| &*e.text)
+        .collect();
+    assert!(
+        texts.contains(&"service-ips { 10.96.1.2 . tcp . 80 : goto service-X }"),
+        "{texts:?}"
+    );
 }
 
 #[test]
 fn a_node_port_is_marked_and_masqueraded() {
     let snapshot = snapshot(&[("nft.json", KUBE)]);
     let run = walk(&snapshot, Hook::Prerouting, &tcp("10.0.0.9", "10.0.0.1", 30080), true);
-    assert!(run.leaves.iter().all(|l| l.value.skb.mark == 0x4000 && l.value.ct.entries()[0].dnat));
+    assert!(
+        run.leaves
+            .iter()
+            .all(|l| l.value.skb.mark == 0x4000 && l.value.ct.entries()[0].dnat)
+    );
     let mut skb = tcp("10.0.0.9", "10.244.0.6", 8080);
     skb.mark = 0x4000;
     let run = walk(&snapshot, Hook::Postrouting, &skb, true);
     let value = &run.leaves[0].value;
     assert_eq!(value.skb.mark, 0, "the mark is taken back");
-    assert_eq!(value.ct.entries()[0].reply.dst.to_string(), "10.244.0.1", "the bridge's own address");
+    assert_eq!(
+        value.ct.entries()[0].reply.dst.to_string(),
+        "10.244.0.1",
+        "the bridge's own address"
+    );
 }
 
 #[test]
 fn a_service_without_endpoints_is_refused_and_other_traffic_is_not() {
     let snapshot = snapshot(&[("nft.json", KUBE)]);
     let run = walk(&snapshot, Hook::Forward, &tcp("10.244.0.5", "10.96.1.10", 80), true);
-    assert_eq!(run.leaves[0].value.verdict, Verdict::Reject(Reject::IcmpPortUnreachable));
+    assert_eq!(
+        run.leaves[0].value.verdict,
+        Verdict::Reject(Reject::IcmpPortUnreachable)
+    );
     let run = walk(&snapshot, Hook::Forward, &tcp("10.244.0.5", "10.96.1.10", 81), true);
     assert_eq!(run.leaves.len(), 1);
     assert_eq!(run.leaves[0].value.verdict, Verdict::Accept);
-    let ping = packet("10.244.0.5", "10.244.0.6", proto::ICMP, L4::Icmp { ty: 8, code: 0, id: 7.into(), quoted: None });
-    assert_eq!(walk(&snapshot, Hook::Forward, &ping, true).leaves.len(), 1, "a key of a ping is found in no map");
+    let ping = packet(
+        "10.244.0.5",
+        "10.244.0.6",
+        proto::ICMP,
+        L4::Icmp {
+            ty: 8,
+            code: 0,
+            id: 7.into(),
+            quoted: None,
+        },
+    );
+    assert_eq!(
+        walk(&snapshot, Hook::Forward, &ping, true).leaves.len(),
+        1,
+        "a key of a ping is found in no map"
+    );
 }
 
 #[test]

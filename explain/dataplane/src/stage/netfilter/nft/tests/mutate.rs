@@ -17,8 +17,19 @@ const RULES: &[&str] = &[
 
 const SET: &str = r#"{"set":{"family":"FAM","name":"s","table":"t","type":"ipv4_addr","handle":5,"flags":["interval","timeout"],"elem":[{"prefix":{"addr":"10.244.0.0","len":16}},"*"]}}"#;
 
-const WORDS: &[&str] =
-    &["0", "-1", "340282366920938463463374607431768211456", "null", "[]", "{}", "\"\"", "\"*\"", "128", "true", "\"sub\""];
+const WORDS: &[&str] = &[
+    "0",
+    "-1",
+    "340282366920938463463374607431768211456",
+    "null",
+    "[]",
+    "{}",
+    "\"\"",
+    "\"*\"",
+    "128",
+    "true",
+    "\"sub\"",
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]

@@ -39,7 +39,13 @@ struct DstIndex {
 impl Chain {
     pub(super) fn cut(index: Option<&XtChainIndex>, bytes: &[u8], family: Family) -> Self {
         let Some(index) = index else { return Self::default() };
-        let slots: Vec<Slot> = index.rules(bytes).map(|line| Slot { at: line.at, rule: OnceLock::new() }).collect();
+        let slots: Vec<Slot> = index
+            .rules(bytes)
+            .map(|line| Slot {
+                at: line.at,
+                rule: OnceLock::new(),
+            })
+            .collect();
         let by_dst = (slots.len() > INDEX_FROM).then(|| DstIndex::build(index, bytes, family));
         Self { slots, by_dst }
     }
@@ -73,7 +79,10 @@ impl Chain {
         find: &dyn Fn(&str) -> Option<ChainRef>,
     ) -> Option<&Rule> {
         let slot = self.slots.get(position)?;
-        Some(slot.rule.get_or_init(|| Box::new(parse::rule(&text(bytes, slot.at), slot.at, family, find))))
+        Some(
+            slot.rule
+                .get_or_init(|| Box::new(parse::rule(&text(bytes, slot.at), slot.at, family, find))),
+        )
     }
 }
 
@@ -130,7 +139,9 @@ fn exact_destination(line: &[u8], family: Family) -> Option<u128> {
 /// The rule in a row, without the counters in front of it.
 pub(super) fn text(bytes: &[u8], at: Row) -> Cow<'_, str> {
     let start = usize::try_from(at.start).unwrap_or(usize::MAX);
-    let line = bytes.get(start..start.saturating_add(at.len as usize)).unwrap_or_default();
+    let line = bytes
+        .get(start..start.saturating_add(at.len as usize))
+        .unwrap_or_default();
     let line = match line {
         [b'[', rest @ ..] => match memchr::memchr(b']', rest) {
             Some(end) => rest[end + 1..].strip_prefix(b" ").unwrap_or(&rest[end + 1..]),

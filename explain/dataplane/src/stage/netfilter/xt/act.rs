@@ -97,12 +97,10 @@ fn change(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> bool {
     match &here.rule.target {
         Target::Mark { value, mask } => set_mark(here, cx, (cx.skb.mark & !mask) ^ value),
         Target::Connmark(m) => return connmark(*m, here, cx),
-        Target::Ct(CtTarget::Notrack) => {
-            // xt_CT.c: "Previously seen (loopback)? Ignore." A template counts as seen.
-            if cx.skb.ct == Ct::None && cx.skb.zone.0 == 0 {
-                cx.skb.ct = Ct::Untracked;
-                rewrite(here, cx, Field::Untracked);
-            }
+        // xt_CT.c: "Previously seen (loopback)? Ignore." A template counts as seen.
+        Target::Ct(CtTarget::Notrack) if cx.skb.ct == Ct::None && cx.skb.zone.0 == 0 => {
+            cx.skb.ct = Ct::Untracked;
+            rewrite(here, cx, Field::Untracked);
         }
         Target::Ct(CtTarget::Template {
             zone,

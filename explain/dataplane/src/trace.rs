@@ -536,6 +536,15 @@ pub struct Reply {
     pub hops: Vec<Hop>,
 }
 
+/// The client's next packet, when it has an answer but that packet does not get through.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Followup {
+    /// Where it ended.
+    pub end: End,
+    /// The hops, in order.
+    pub hops: Vec<Hop>,
+}
+
 /// One way the packet can go.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Branch {
@@ -557,6 +566,8 @@ pub struct Branch {
     pub hops: Vec<Hop>,
     /// The way back, when something comes back.
     pub reply: Option<Reply>,
+    /// The client's next packet, when it is lost although the first was answered.
+    pub followup: Option<Followup>,
     /// What the client's program gets to see.
     pub client_sees: ClientSees,
     /// What this branch takes for granted.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use hashbrown::HashMap;
 use knet_snapshot::Snapshot;
-use knet_snapshot::id::{IfIndex, Mac};
+use knet_snapshot::id::{Family, IfIndex, Mac};
 use knet_snapshot::link::{Link, LinkKind};
 use knet_snapshot::store::{NetnsFacts, NetnsId, NodeFacts};
 
@@ -116,6 +116,7 @@ pub struct World<'s> {
     nodes: Vec<Node<'s>>,
     by_name: BTreeMap<&'s NetnsId, NsId>,
     underlay: OnceLock<Underlay>,
+    addresses: OnceLock<hashbrown::HashSet<std::net::IpAddr>>,
 }
 
 /// One node: its own namespace and the others on it.
@@ -167,7 +168,7 @@ impl<'s> World<'s> {
             nodes.push(Node { facts, spaces: ids, wires: OnceLock::new() });
         }
         let by_name = spaces.iter().map(|s| (s.name, s.id)).collect();
-        Self { snapshot, spaces, nodes, by_name, underlay: OnceLock::new() }
+        Self { snapshot, spaces, nodes, by_name, underlay: OnceLock::new(), addresses: OnceLock::new() }
     }
 
     /// A namespace by index.
@@ -186,6 +187,22 @@ impl<'s> World<'s> {
     #[must_use]
     pub fn find(&self, name: &NetnsId) -> Option<NsId> {
         self.by_name.get(name).copied()
+    }
+
+    /// The own namespace of the node that a namespace is on.
+    #[must_use]
+    pub fn host_of(&self, ns: NsId) -> NsId {
+        self.nodes[self.space(ns).node].spaces[0]
+    }
+
+    /// Some captured namespace has this address.
+    #[must_use]
+    pub fn has_address(&self, addr: std::net::IpAddr) -> bool {
+        let all = self.addresses.get_or_init(|| {
+            let spaces = self.spaces.iter();
+            spaces.flat_map(|s| Family::BOTH.into_iter().flat_map(|f| s.links().addresses(f)).map(|a| a.local)).collect()
+        });
+        all.contains(&addr)
     }
 
     /// The other end of a veth.

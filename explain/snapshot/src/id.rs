@@ -45,6 +45,9 @@ pub enum Family {
 }
 
 impl Family {
+    /// Both families.
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
     /// The family of an address.
     #[must_use]
     pub const fn of(addr: std::net::IpAddr) -> Self {

@@ -207,11 +207,19 @@ pub struct Address {
 }
 
 /// Reads `link.json`. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
+///
+/// Printed by `ip` without `-d`, the rows do not say what kind of device they are: the kind is then
+/// [`LinkKind::Other`] without a name, and a problem says so.
 pub fn parse_links(artifact: Arc<str>, bytes: &[u8]) -> Result<Table<Link>, Problem> {
-    json::table(artifact, bytes, |at, row, rows| {
+    let mut table = json::table(artifact, bytes, |at, row, rows| {
         rows.push(link(at, row)?);
         Ok(())
-    })
+    })?;
+    let unsaid = |link: &&Link| matches!(&link.kind, LinkKind::Other(kind) if kind.is_empty());
+    if let Some(start) = table.rows.iter().find(unsaid).map(|link| link.at.start) {
+        table.problem(start, "printed without -d: the kind of a device is not said".to_owned());
+    }
+    Ok(table)
 }
 
 /// Reads `addr.json`. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
@@ -267,7 +275,18 @@ fn kind(row: &Object<'_>) -> Result<LinkKind, Unreadable> {
     let info = row.object("linkinfo").unwrap_or(&none);
     let data = info.object("info_data").unwrap_or(&none);
     let Some(kind) = info.text("info_kind") else {
-        return Ok(LinkKind::Device);
+        // Only `ip -d` prints kinds. Without it a bridge looks like a NIC, and taking it for one would send
+        // packets to the wire.
+        let detailed = ["promiscuity", "num_tx_queues", "min_mtu"]
+            .into_iter()
+            .any(|key| row.get(key).is_some());
+        let loopback = row.words("flags").any(|flag| flag == "LOOPBACK");
+        let printed_without = !detailed && !loopback && row.get("qdisc").is_some();
+        return Ok(if printed_without {
+            LinkKind::Other(String::new())
+        } else {
+            LinkKind::Device
+        });
     };
     let word = |key: &str| data.text(key).map(String::from).unwrap_or_default();
     Ok(match &*kind {

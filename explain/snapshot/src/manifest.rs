@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::null_is_default;
+
 /// Why an artifact is not there. Only the first two mean that the table is *empty*.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,20 +44,28 @@ impl AbsentReason {
 #[serde(default)]
 pub struct Manifest {
     /// `knet.snapshot/v1`
+    #[serde(deserialize_with = "null_is_default")]
     pub schema: String,
     /// What made the snapshot.
+    #[serde(deserialize_with = "null_is_default")]
     pub tool: Tool,
     /// `native`, or the name of the foreign bundle's format.
+    #[serde(deserialize_with = "null_is_default")]
     pub origin: String,
     /// Capture window, RFC 3339.
+    #[serde(deserialize_with = "null_is_default")]
     pub window: Window,
     /// `none`, `secrets` or `share`.
+    #[serde(deserialize_with = "null_is_default")]
     pub redaction: String,
     /// The nodes.
+    #[serde(deserialize_with = "null_is_default")]
     pub nodes: Vec<NodeEntry>,
     /// The artifacts that are there.
+    #[serde(deserialize_with = "null_is_default")]
     pub artifacts: Vec<ArtifactEntry>,
     /// The artifacts that are not, and why.
+    #[serde(deserialize_with = "null_is_default")]
     pub absent: Vec<AbsentEntry>,
 }
 
@@ -64,8 +74,10 @@ pub struct Manifest {
 #[serde(default)]
 pub struct Tool {
     /// Name.
+    #[serde(deserialize_with = "null_is_default")]
     pub name: String,
     /// Version.
+    #[serde(deserialize_with = "null_is_default")]
     pub version: String,
 }
 
@@ -74,8 +86,10 @@ pub struct Tool {
 #[serde(default)]
 pub struct Window {
     /// RFC 3339.
+    #[serde(deserialize_with = "null_is_default")]
     pub start: String,
     /// RFC 3339.
+    #[serde(deserialize_with = "null_is_default")]
     pub end: String,
 }
 
@@ -84,8 +98,10 @@ pub struct Window {
 #[serde(default)]
 pub struct NodeEntry {
     /// Name.
+    #[serde(deserialize_with = "null_is_default")]
     pub name: String,
     /// `complete`, `partial`, `failed`.
+    #[serde(deserialize_with = "null_is_default")]
     pub status: String,
 }
 
@@ -94,24 +110,31 @@ pub struct NodeEntry {
 #[serde(default)]
 pub struct ArtifactEntry {
     /// Path inside the snapshot.
+    #[serde(deserialize_with = "null_is_default")]
     pub path: String,
     /// `exec`, `netlink`, `proc`, `api`, ...
+    #[serde(deserialize_with = "null_is_default")]
     pub via: String,
     /// Command, when a command printed it.
+    #[serde(deserialize_with = "null_is_default")]
     pub argv: Vec<String>,
     /// Tool version.
+    #[serde(deserialize_with = "null_is_default")]
     pub tool: String,
     /// Exit code.
     pub exit: Option<i32>,
     /// When, RFC 3339.
+    #[serde(deserialize_with = "null_is_default")]
     pub at: String,
     /// Size.
     pub bytes: Option<u64>,
     /// Hash of the bytes at capture.
+    #[serde(deserialize_with = "null_is_default")]
     pub sha256: String,
     /// Read twice and unchanged, or a dump the kernel did not interrupt.
     pub consistent: Option<bool>,
     /// Remarks of the collector.
+    #[serde(deserialize_with = "null_is_default")]
     pub notes: Vec<String>,
 }
 
@@ -123,6 +146,6 @@ pub struct AbsentEntry {
     /// Why.
     pub reason: AbsentReason,
     /// In words.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub detail: String,
 }

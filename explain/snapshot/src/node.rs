@@ -2,15 +2,20 @@
 
 use serde::Deserialize;
 
+use crate::json::null_is_default;
+
 /// `node.json`
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct NodeInfo {
     /// Host name.
+    #[serde(deserialize_with = "null_is_default")]
     pub hostname: String,
     /// Kernel release.
+    #[serde(deserialize_with = "null_is_default")]
     pub kernel: String,
     /// Operating system.
+    #[serde(deserialize_with = "null_is_default")]
     pub os: String,
     /// Loaded modules, if listed.
     pub modules: Option<Vec<String>>,
@@ -21,6 +26,7 @@ pub struct NodeInfo {
 #[serde(default)]
 pub struct NetnsInfo {
     /// Folder name under `netns/`.
+    #[serde(deserialize_with = "null_is_default")]
     pub id: String,
     /// Inode of the namespace.
     pub inode: Option<u64>,
@@ -29,6 +35,7 @@ pub struct NetnsInfo {
     /// The pod whose sandbox it is.
     pub pod: Option<PodRef>,
     /// Veth peers of this namespace in the node's own namespace.
+    #[serde(deserialize_with = "null_is_default")]
     pub peers: Vec<Peer>,
     /// The id by which the node's own namespace knows it (`link_netnsid`).
     pub nsid: Option<i32>,
@@ -39,8 +46,10 @@ pub struct NetnsInfo {
 #[serde(default)]
 pub struct PodRef {
     /// Namespace.
+    #[serde(deserialize_with = "null_is_default")]
     pub namespace: String,
     /// Name.
+    #[serde(deserialize_with = "null_is_default")]
     pub name: String,
     /// UID.
     pub uid: Option<String>,
@@ -51,7 +60,9 @@ pub struct PodRef {
 #[serde(default)]
 pub struct Peer {
     /// Index inside the namespace.
+    #[serde(deserialize_with = "null_is_default")]
     pub ifindex: u32,
     /// Index in the node's own namespace.
+    #[serde(deserialize_with = "null_is_default")]
     pub host_ifindex: u32,
 }

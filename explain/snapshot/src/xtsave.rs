@@ -4,6 +4,7 @@
 //! once for the borders between chains, and whoever needs a chain reads its lines then.
 
 use std::fmt;
+use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use memchr::{memchr, memchr_iter};
@@ -34,10 +35,15 @@ pub struct XtTableIndex {
     pub chains: Vec<XtChainIndex>,
     /// `iptables-nft` found rules of native nftables in the table and printed nothing of it.
     pub incompatible: bool,
-    /// Ended by `COMMIT`. Otherwise the file was cut off and rules may be missing.
+    /// Printed, and ended by `COMMIT`. Otherwise rules may be missing.
     pub complete: bool,
-    // By name, for look-ups only.
-    by_name: HashTable<u32>,
+    by_name: ByName,
+}
+
+/// Positions of chains by name, for look-ups only.
+#[derive(Clone, Default)]
+struct ByName {
+    positions: HashTable<u32>,
     hasher: DefaultHashBuilder,
 }
 
@@ -120,6 +126,9 @@ pub enum XtProblemKind {
 /// So many problems are listed; a file of garbage has one a line.
 const MOST_PROBLEMS: usize = 1000;
 
+/// The kernel has five; a file of garbage must not make looking for one slow.
+const MOST_TABLES: usize = 64;
+
 impl XtSave {
     /// Scans a save. Never fails; what is not understood is listed.
     #[must_use]
@@ -153,21 +162,20 @@ impl XtTableIndex {
             chains: Vec::new(),
             incompatible: false,
             complete: true,
-            by_name: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            by_name: ByName::default(),
         }
     }
 
     /// Number of a chain in [`Self::chains`], by name. `bytes` are those that were indexed.
     #[must_use]
     pub fn position(&self, bytes: &[u8], name: &[u8]) -> Option<usize> {
-        use std::hash::BuildHasher;
+        let ByName { positions, hasher } = &self.by_name;
         let same = |i: &u32| {
             self.chains
                 .get(*i as usize)
                 .is_some_and(|chain| chain.name(bytes) == name)
         };
-        self.by_name.find(self.hasher.hash_one(name), same).map(|i| *i as usize)
+        positions.find(hasher.hash_one(name), same).map(|i| *i as usize)
     }
 
     /// A chain by name. `bytes` are those that were indexed.
@@ -177,23 +185,16 @@ impl XtTableIndex {
     }
 
     fn add(&mut self, bytes: &[u8], chain: XtChainIndex) -> usize {
-        use std::hash::BuildHasher;
-        let position = self.chains.len();
-        let (
-            Self {
-                chains,
-                by_name,
-                hasher,
-                ..
-            },
-            hash,
-        ) = {
-            let hash = self.hasher.hash_one(chain.name(bytes));
-            (self, hash)
-        };
+        let Self {
+            chains,
+            by_name: ByName { positions, hasher },
+            ..
+        } = self;
+        let position = chains.len();
+        let hash = hasher.hash_one(chain.name(bytes));
         chains.push(chain);
         let rehash = |i: &u32| hasher.hash_one(chains.get(*i as usize).map_or(&[][..], |chain| chain.name(bytes)));
-        by_name.insert_unique(hash, u32::try_from(position).unwrap_or(u32::MAX), rehash);
+        positions.insert_unique(hash, u32::try_from(position).unwrap_or(u32::MAX), rehash);
         position
     }
 }
@@ -289,6 +290,9 @@ impl<'a> Scan<'a> {
                 .iter()
                 .position(|b| matches!(b, b' ' | b'\r'))
                 .unwrap_or(rule.len())];
+            if name.is_empty() {
+                return self.problem(start, XtProblemKind::UnknownLine);
+            }
             self.run = Some(Run {
                 name,
                 start,
@@ -308,7 +312,8 @@ impl<'a> Scan<'a> {
             [b':', header @ ..] => self.header(start, header),
             b"COMMIT" => {
                 if let Some(table) = self.table.take() {
-                    self.save.tables[table].complete = true;
+                    let table = &mut self.save.tables[table];
+                    table.complete &= !table.incompatible;
                 }
             }
             _ if line.iter().all(u8::is_ascii_whitespace) => {}
@@ -320,17 +325,27 @@ impl<'a> Scan<'a> {
         self.end_table(start);
         let name = String::from_utf8_lossy(name);
         let name = name.trim();
-        let position = match self.save.tables.iter().position(|table| table.name == name) {
-            Some(position) => {
-                self.problem(start, XtProblemKind::RepeatedTable);
-                position
-            }
-            None => {
-                self.save.tables.push(XtTableIndex::new(name, row(start, end)));
-                self.save.tables.len() - 1
-            }
+        let known = self.save.tables.len();
+        let Some(position) = self.table_entry(name, row(start, end)) else {
+            return self.problem(start, XtProblemKind::UnknownLine);
         };
+        if position < known {
+            self.problem(start, XtProblemKind::RepeatedTable);
+        }
         self.table = Some(position);
+    }
+
+    /// Position of a table, which is made when it is not there. `None` beyond what a kernel can have by far.
+    fn table_entry(&mut self, name: &str, header: Row) -> Option<usize> {
+        let tables = &mut self.save.tables;
+        if let Some(position) = tables.iter().position(|table| table.name == name) {
+            return Some(position);
+        }
+        if tables.len() == MOST_TABLES {
+            return None;
+        }
+        tables.push(XtTableIndex::new(name, header));
+        Some(tables.len() - 1)
     }
 
     /// A table that was not ended by `COMMIT`.
@@ -346,8 +361,13 @@ impl<'a> Scan<'a> {
             return self.problem(start, XtProblemKind::OutsideTable);
         };
         let at = row(start, start + 1 + header.len());
-        let mut words = header.split(|b| *b == b' ').filter(|word| !word.is_empty());
-        let name = words.next().unwrap_or_default();
+        let name = &header[..header.iter().position(|b| *b == b' ').unwrap_or(header.len())];
+        if name.is_empty() {
+            return self.problem(start, XtProblemKind::UnknownLine);
+        }
+        let mut words = header[name.len()..]
+            .split(|b| *b == b' ')
+            .filter(|word| !word.is_empty());
         let policy = match words.next() {
             Some(b"-") | None => XtPolicy::Return,
             Some(b"ACCEPT") => XtPolicy::Accept,
@@ -392,13 +412,9 @@ impl<'a> Scan<'a> {
         } else if let Some(name) = incompatible_table(&text) {
             self.problem(start, XtProblemKind::Incompatible);
             let at = row(start, start + line.len());
-            match self.save.tables.iter_mut().find(|table| table.name == name) {
-                Some(table) => table.incompatible = true,
-                None => {
-                    let mut table = XtTableIndex::new(name, at);
-                    table.incompatible = true;
-                    self.save.tables.push(table);
-                }
+            if let Some(position) = self.table_entry(name, at) {
+                let table = &mut self.save.tables[position];
+                (table.incompatible, table.complete) = (true, false);
             }
         }
     }
@@ -496,6 +512,14 @@ fn slice(bytes: &[u8], at: Row) -> &[u8] {
     bytes
         .get(start..start.saturating_add(at.len as usize))
         .unwrap_or_default()
+}
+
+impl fmt::Debug for ByName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByName")
+            .field("len", &self.positions.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Display for XtProblemKind {

@@ -1,11 +1,27 @@
 //! The walk: the only place that knows the order of stages.
 
-use std::net::IpAddr;
+mod answer;
+mod bridge;
+mod deliver;
+mod fold;
+mod hooks;
+mod link;
+mod neighbour;
+mod network;
+mod route;
+mod tunnel;
+mod walker;
 
-use knet_snapshot::id::IfIndex;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::packet::L4;
-use crate::trace::{Detail, NsId, Trace};
+use knet_snapshot::id::{Family, IfIndex, Zone};
+
+use self::walker::{At, Client, Ended, Leg, Source, Walker};
+use crate::choice::{Oracle, explore};
+use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
+use crate::skb::{Ct, PktType, Sender, Skb};
+use crate::stage::conntrack::{Conntrack, Key};
+use crate::trace::{Assumption, Branch, Detail, Followup, NsId, Outcome, Reply, Sink, Trace};
 use crate::world::World;
 
 /// What to send, and from where.
@@ -68,6 +84,161 @@ impl Default for Limits {
 
 /// Walks the packet, and its answer back, along every way it can go. Total: every input gets a trace.
 #[must_use]
-pub fn trace(_world: &World<'_>, _start: &Start, _detail: Detail, _limits: Limits) -> Option<Trace> {
-    None
+pub fn trace(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Trace {
+    let explored = explore(limits.branches.max(1), |oracle| exchange(world, start, detail, limits, oracle));
+    Trace {
+        sent: start.packet(),
+        start: start.ns,
+        truncated: explored.truncated,
+        branches: fold::branches(explored.leaves),
+    }
+}
+
+impl Start {
+    /// The packet as it is sent; an unspecified source is still to be chosen.
+    fn packet(&self) -> Packet {
+        Packet {
+            src: self.src.unwrap_or(match self.dst {
+                IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            }),
+            dst: self.dst,
+            proto: self.proto,
+            l4: self.l4.clone(),
+            ttl: self.ttl,
+            tos: self.tos,
+            len: self.len,
+            df: self.dst.is_ipv6() || self.proto == proto::TCP,
+            inner: None,
+        }
+    }
+
+    /// The first stage of a packet of the client.
+    fn enter(&self, world: &World<'_>, packet: Packet) -> At {
+        let skb = Skb {
+            packet,
+            eth: None,
+            mark: self.mark,
+            priority: 0,
+            iif: None,
+            oif: None,
+            nexthop: None,
+            physin: None,
+            physout: None,
+            pkt_type: PktType::Host,
+            zone: Zone::default(),
+            ct: Ct::None,
+            sender: None,
+        };
+        match self.origin {
+            Origin::Local { uid } => {
+                let source = if self.src.is_some() { Source::Bound } else { Source::Choose };
+                let sender = Some(Sender { uid: Some(uid.unwrap_or(0)), gid: None, socket: true });
+                At::Send { ns: self.ns, skb: Skb { sender, ..skb }, source }
+            }
+            Origin::Wire { dev } => {
+                // The sender's MAC is not known; the frame is addressed to the device, or to the bridge
+                // that the device is a port of.
+                let links = world.space(self.ns).links();
+                let own = links.get(dev);
+                let master = own.and_then(|l| l.master.as_deref()).and_then(|m| links.named(m));
+                let dst = master.or(own).and_then(|l| l.mac);
+                At::Receive { ns: self.ns, dev, skb: Skb { eth: Some(Eth { src: None, dst, vlan: None }), ..skb } }
+            }
+        }
+    }
+}
+
+/// One run: the request, the answer to it, and the client's next packet.
+fn exchange(world: &World<'_>, start: &Start, detail: Detail, limits: Limits, oracle: &mut Oracle) -> Branch {
+    let packet = start.packet();
+    let client = Client {
+        ns: start.ns,
+        outside: matches!(start.origin, Origin::Wire { .. }),
+        sent: Key::of(&packet).unwrap_or(Key { src: packet.src, dst: packet.dst, sport: 0.into(), dport: 0.into() }),
+        proto: packet.proto,
+        known: start.src.is_some(),
+    };
+    let sink = Sink { detail, steps: Vec::new() };
+    let ct = Conntrack::with_captured(!start.any_sport);
+    let mut walker = Walker::new(world, std::mem::take(oracle), ct, sink, client, limits.stages);
+    if start.any_sport
+        && let Some(port) = packet.sport()
+    {
+        walker.assumptions.insert(Assumption::SourcePort(port.value));
+    }
+    let request = walker.follow(start.enter(world, packet));
+    let hops = walker.take_hops();
+    let sent = walker.client.sent;
+    let reply = walker.answer(&request);
+    let followup = match &reply {
+        Some(reply) if reply.fits && client.proto == proto::TCP && reply.answer == crate::trace::Answer::Data => {
+            followup(&mut walker, world, start)
+        }
+        _ => None,
+    };
+    let Ended { end, errno, reject, .. } = *request;
+    let arrived = Key::of(&end.packet).unwrap_or(sent);
+    let client_sees = answer::client_sees(&walker, &end, errno, reply.as_ref(), followup.as_ref());
+    let branch = Branch {
+        path: Vec::new(),
+        at_least: crate::choice::ratio(1, 1),
+        at_most: crate::choice::ratio(1, 1),
+        reject,
+        snat: arrived.src != sent.src || arrived.sport != sent.sport,
+        dnat: arrived.dst != sent.dst || arrived.dport != sent.dport,
+        end,
+        hops,
+        reply,
+        followup,
+        client_sees,
+        assumptions: walker.assumptions.iter().cloned().collect(),
+    };
+    *oracle = walker.oracle;
+    branch
+}
+
+/// A TCP client that has its SYN-ACK sends an ACK, and data with it. On a node that saw only one
+/// direction, conntrack takes that packet for invalid.
+fn followup(walker: &mut Walker<'_, '_>, world: &World<'_>, start: &Start) -> Option<Followup> {
+    walker.leg = Leg::Followup;
+    let mut packet = start.packet();
+    packet.src = walker.client.sent.src;
+    if let L4::Tcp { flags, .. } = &mut packet.l4 {
+        *flags = tcp_flag::ACK;
+    }
+    let at = match start.enter(world, packet) {
+        At::Send { ns, skb, .. } => At::Send { ns, skb, source: Source::Bound },
+        other => other,
+    };
+    let ended = walker.follow(at);
+    let hops = walker.take_hops();
+    // Only a packet that does not get through is worth telling.
+    (ended.end.outcome != Outcome::Delivered).then_some(Followup { end: ended.end, hops })
+}
+
+/// The TTL that packets of a namespace start with.
+fn default_ttl(walker: &Walker<'_, '_>, ns: NsId, family: Family) -> u8 {
+    let sysctl = walker.space(ns).sysctl();
+    let value = match family {
+        Family::V4 => sysctl.get("net.ipv4.ip_default_ttl"),
+        Family::V6 => sysctl.get("net.ipv6.conf.all.hop_limit"),
+    };
+    value.and_then(|v| u8::try_from(v).ok()).filter(|&v| v > 0).unwrap_or(64)
+}
+
+impl Walker<'_, '_> {
+    /// Walks what the request's end sets off, if anything.
+    fn answer(&mut self, request: &Ended) -> Option<Reply> {
+        let answer = request.answer?;
+        let ns = request.end.place.ns?;
+        self.leg = Leg::Reply;
+        let family = request.skb.packet.family();
+        let ttl = default_ttl(self, ns, family);
+        let (skb, source) = answer::packet(self, ns, request, answer, ttl)?;
+        let ended = self.follow(At::Send { ns, skb, source });
+        let hops = self.take_hops();
+        let fits = ended.end.outcome == Outcome::Delivered && self.fits(&ended.skb);
+        Some(Reply { answer, end: ended.end, fits, hops })
+    }
 }

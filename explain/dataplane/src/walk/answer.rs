@@ -1,0 +1,183 @@
+//! What is sent back, and what the client makes of it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use knet_snapshot::id::{Family, Zone};
+
+use super::walker::{Ended, Source, Walker};
+use crate::packet::{L4, Packet, proto, tcp_flag};
+use crate::skb::{Ct, CtState, Dir, PktType, Sender, Skb};
+use crate::stage::conntrack::answer_type;
+use crate::trace::{Answer, ClientSees, End, Followup, NsId, Outcome, Reason, Reject, Reply};
+
+/// The answer as a packet, and how its source is chosen. `None` when the kernel stays silent.
+pub(super) fn packet(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer: Answer, ttl: u8) -> Option<(Skb, Source)> {
+    let asked = &request.skb.packet;
+    let rejected = request.reject.is_some();
+    let delivered = !rejected && matches!(request.end.outcome, Outcome::Delivered | Outcome::NoListener);
+    let (packet, source, socket) = match answer {
+        Answer::Data => (turned(asked, ttl, tcp_flag::SYN | tcp_flag::ACK)?, Source::Bound, true),
+        Answer::Reset if delivered => (turned(asked, ttl, tcp_flag::RST | tcp_flag::ACK)?, Source::Bound, false),
+        // nf_send_reset answers in the name of the server, whoever has its address.
+        Answer::Reset => (turned(asked, ttl, tcp_flag::RST | tcp_flag::ACK)?, Source::Any, false),
+        Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => {
+            (error(asked, answer, ttl, delivered)?, if delivered { Source::Bound } else { Source::Choose }, false)
+        }
+    };
+    // nf_ct_attach (nf_send_reset, icmp_glue_bits): a reset or an error belongs to the connection it is
+    // about, though that was never confirmed; so its addresses are translated back. A packet that reached
+    // its socket has lost its connection by then, and the answer finds it by its tuple.
+    let ct = match request.skb.ct {
+        Ct::Of { entry, dir, .. } if !delivered && answer != Answer::Data => {
+            let dir = if dir == Dir::Original { Dir::Reply } else { Dir::Original };
+            Ct::Of { entry, dir, state: CtState::Related }
+        }
+        _ => Ct::None,
+    };
+    let skb = Skb {
+        packet,
+        eth: None,
+        mark: reflected_mark(walker, ns, request, answer),
+        priority: 0,
+        iif: None,
+        oif: None,
+        nexthop: None,
+        physin: None,
+        physout: None,
+        pkt_type: PktType::Host,
+        zone: Zone::default(),
+        ct,
+        sender: Some(Sender { uid: if socket { None } else { Some(0) }, gid: None, socket }),
+    };
+    Some((skb, source))
+}
+
+/// `fwmark_reflect` for what the kernel says by itself, `tcp_fwmark_accept` for accepted connections.
+fn reflected_mark(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer: Answer) -> u32 {
+    let key = match (request.skb.packet.family(), answer) {
+        (_, Answer::Data) if request.skb.packet.proto == proto::TCP => "net.ipv4.tcp_fwmark_accept",
+        (_, Answer::Data) => return 0,
+        (Family::V4, _) => "net.ipv4.fwmark_reflect",
+        (Family::V6, _) => "net.ipv6.fwmark_reflect",
+    };
+    if walker.space(ns).sysctl().get(key).unwrap_or(0) != 0 { request.skb.mark } else { 0 }
+}
+
+/// The packet turned round.
+fn turned(asked: &Packet, ttl: u8, flags: u8) -> Option<Packet> {
+    let l4 = match &asked.l4 {
+        L4::Tcp { sport, dport, .. } => L4::Tcp { sport: *dport, dport: *sport, flags },
+        L4::Ports { sport, dport } => L4::Ports { sport: *dport, dport: *sport },
+        L4::Icmp { ty, code, id, quoted: None } => {
+            L4::Icmp { ty: answer_type(asked.proto, *ty), code: *code, id: *id, quoted: None }
+        }
+        L4::Icmp { quoted: Some(_), .. } => return None,
+        L4::Other => L4::Other,
+    };
+    Some(Packet { src: asked.dst, dst: asked.src, l4, ttl, tos: 0, inner: None, ..asked.clone() })
+}
+
+/// An ICMP error about the packet. `icmp_send` says nothing about errors, and nothing to nobody.
+fn error(asked: &Packet, answer: Answer, ttl: u8, delivered: bool) -> Option<Packet> {
+    if matches!(asked.l4, L4::Icmp { quoted: Some(_), .. }) || asked.src.is_unspecified() || asked.src.is_multicast() {
+        return None;
+    }
+    let v4 = asked.dst.is_ipv4();
+    let (ty, code) = icmp_of(answer, v4);
+    let unspecified = if v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    Some(Packet {
+        src: if delivered { asked.dst } else { unspecified },
+        dst: asked.src,
+        proto: if v4 { proto::ICMP } else { proto::ICMPV6 },
+        l4: L4::Icmp { ty, code, id: 0.into(), quoted: Some(Box::new(asked.clone())) },
+        ttl,
+        tos: 0,
+        len: asked.len.saturating_add(if v4 { 28 } else { 48 }).min(576),
+        df: false,
+        inner: None,
+    })
+}
+
+const fn icmp_of(answer: Answer, v4: bool) -> (u8, u8) {
+    use Reject as R;
+    match answer {
+        Answer::Error(R::IcmpNetUnreachable) => (3, 0),
+        Answer::Error(R::IcmpHostUnreachable) => (3, 1),
+        Answer::Error(R::IcmpProtoUnreachable) => (3, 2),
+        Answer::Error(R::IcmpPortUnreachable) => (3, 3),
+        Answer::Error(R::IcmpNetProhibited) => (3, 9),
+        Answer::Error(R::IcmpHostProhibited) => (3, 10),
+        Answer::Error(R::IcmpAdminProhibited) => (3, 13),
+        Answer::Error(R::Icmp6NoRoute) => (1, 0),
+        Answer::Error(R::Icmp6AdmProhibited) => (1, 1),
+        Answer::Error(R::Icmp6BeyondScope) => (1, 2),
+        Answer::Error(R::Icmp6AddrUnreachable) => (1, 3),
+        Answer::Error(R::Icmp6PortUnreachable) => (1, 4),
+        Answer::Error(R::Icmp6PolicyFail) => (1, 5),
+        Answer::Error(R::Icmp6RejectRoute) => (1, 6),
+        Answer::TimeExceeded if v4 => (11, 0),
+        Answer::TimeExceeded => (3, 0),
+        Answer::TooBig if v4 => (3, 4),
+        Answer::TooBig => (2, 0),
+        Answer::Error(R::TcpReset) | Answer::Data | Answer::Reset => (3, 3),
+    }
+}
+
+/// What `connect`, or `send` and `recv`, return in the end.
+pub(super) fn client_sees(
+    walker: &Walker<'_, '_>,
+    end: &End,
+    errno: Option<ClientSees>,
+    reply: Option<&Reply>,
+    followup: Option<&Followup>,
+) -> ClientSees {
+    if let Some(errno) = errno {
+        return errno;
+    }
+    let Some(reply) = reply else {
+        return match end.outcome {
+            // Taken by something that has no answer of its own.
+            Outcome::Delivered => ClientSees::Reply,
+            _ => lost(walker, end),
+        };
+    };
+    if !reply.fits {
+        return lost(walker, &reply.end);
+    }
+    let tcp = end.packet.proto == proto::TCP;
+    match reply.answer {
+        Answer::Data => followup.map_or(ClientSees::Reply, |f| lost(walker, &f.end)),
+        Answer::Reset => ClientSees::Refused,
+        Answer::Error(how) => told(how, tcp),
+        // tcp_v4_err: EHOSTUNREACH ends a connection attempt; UDP sockets do not hear of it.
+        Answer::TimeExceeded if tcp => ClientSees::Unreachable,
+        Answer::TimeExceeded | Answer::TooBig => ClientSees::Timeout,
+    }
+}
+
+/// What is seen of a packet that got lost.
+fn lost(walker: &Walker<'_, '_>, end: &End) -> ClientSees {
+    match end.outcome {
+        Outcome::Unknown => ClientSees::Unknown,
+        // Out there somebody may answer, except for an address that is in here.
+        Outcome::LeavesCluster if end.reason == Reason::NextHopOutside && !walker.world.has_address(end.packet.dst) => {
+            ClientSees::Unknown
+        }
+        _ => ClientSees::Timeout,
+    }
+}
+
+/// `icmp_err_convert`, `icmpv6_err_convert`. A connected UDP socket hears only of fatal ones.
+const fn told(how: Reject, tcp: bool) -> ClientSees {
+    use Reject as R;
+    match how {
+        R::IcmpPortUnreachable | R::Icmp6PortUnreachable | R::TcpReset => ClientSees::Refused,
+        R::IcmpNetUnreachable | R::IcmpHostUnreachable | R::Icmp6NoRoute | R::Icmp6BeyondScope | R::Icmp6AddrUnreachable => {
+            if tcp { ClientSees::Unreachable } else { ClientSees::Timeout }
+        }
+        R::IcmpProtoUnreachable | R::IcmpNetProhibited | R::IcmpHostProhibited | R::IcmpAdminProhibited => {
+            ClientSees::Unreachable
+        }
+        R::Icmp6AdmProhibited | R::Icmp6PolicyFail | R::Icmp6RejectRoute => ClientSees::Prohibited,
+    }
+}

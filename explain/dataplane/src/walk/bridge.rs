@@ -1,0 +1,285 @@
+//! Bridges: `br_handle_frame`, `br_dev_xmit`, `br_forward`, and netfilter on bridged frames
+//! (`br_netfilter_hooks.c`).
+
+use knet_snapshot::artifact::name;
+use knet_snapshot::id::{Family, IfIndex, Mac};
+use knet_snapshot::link::{BridgeInfo, Link, LinkKind};
+
+use super::route::Routed;
+use super::walker::{At, Ended, Next, Seen, Walker};
+use crate::packet::Eth;
+use crate::skb::{PktType, Skb};
+use crate::trace::{Assumption, Evidence, FdbTo, Hook, NsId, Outcome, Reason, Stage, What};
+
+/// Where a bridge sends a unicast frame.
+enum Target {
+    Local,
+    Port(IfIndex, Option<Evidence>),
+    Nowhere,
+}
+
+impl Walker<'_, '_> {
+    /// A frame comes in by a port.
+    pub(super) fn bridge_receive(&mut self, ns: NsId, bridge: &Link, port: &Link, mut skb: Skb) -> Next {
+        let LinkKind::Bridge(info) = &bridge.kind else {
+            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
+        };
+        if let Some(p) = self.space(ns).fdb().port(&port.name)
+            && !matches!(p.state.as_str(), "forwarding" | "learning")
+        {
+            let evidence = self.space(ns).fdb().port_evidence(p);
+            self.step(What::Fdb { mac: skb.eth.and_then(|e| e.dst), to: FdbTo::Flood(Vec::new()) }, Some(evidence));
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::PortState));
+        }
+        if !bridge.flags.up {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown));
+        }
+        let vlan = match self.vlan_ingress(ns, info, port, skb.eth) {
+            Ok(vlan) => vlan,
+            Err(()) => return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter)),
+        };
+        skb.iif = Some(bridge.index);
+        let mut seen = Seen::default();
+        if self.bridge_calls_netfilter(ns, info, skb.packet.family()) {
+            seen.prerouting = true;
+            skb.physin = Some(port.index);
+            // setup_pre_routing: a frame for somebody else is the host's while the hooks look at it.
+            let before = skb.packet.dst;
+            let kind = std::mem::replace(&mut skb.pkt_type, PktType::Host);
+            skb = self.hook(ns, Hook::Prerouting, skb)?;
+            skb.pkt_type = kind;
+            if skb.packet.dst != before {
+                return self.bridged_dnat(ns, bridge, port, skb, vlan);
+            }
+        }
+        self.bridge_finish(ns, bridge, info, port, skb, vlan, seen)
+    }
+
+    /// `br_nf_pre_routing_finish` after the destination was translated: routed out of the same bridge, the
+    /// packet stays a bridged one and gets the new neighbour's MAC; otherwise it goes up.
+    fn bridged_dnat(&mut self, ns: NsId, bridge: &Link, port: &Link, mut skb: Skb, vlan: Option<u16>) -> Next {
+        let routed = match self.route_input(ns, &mut skb) {
+            // "Bridged-and-DNAT'ed traffic doesn't require ip_forwarding."
+            Err(ended) if ended.end.reason == Reason::ForwardingOff => {
+                match self.route_on_bridge(ns, bridge.index, &skb) {
+                    Some(nexthop) => Routed::Forward { oif: bridge.index, nexthop },
+                    None => return Err(ended),
+                }
+            }
+            other => other?,
+        };
+        if let Routed::Forward { oif, nexthop } = routed
+            && oif == bridge.index
+        {
+            skb.oif = Some(bridge.index);
+            skb.nexthop = Some(nexthop);
+            let mac = self.resolve(ns, bridge, nexthop, &mut skb)?;
+            skb.eth = Some(Eth { src: bridge.mac, dst: mac, vlan: None });
+            let LinkKind::Bridge(info) = &bridge.kind else {
+                return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
+            };
+            return self.bridge_finish(ns, bridge, info, port, skb, vlan, Seen { prerouting: true, routed: false });
+        }
+        // The MAC becomes the bridge's own, so that the frame is passed up.
+        skb.pkt_type = PktType::Host;
+        Ok(At::Network { ns, skb, seen: Seen { prerouting: true, routed: false } })
+    }
+
+    /// `br_handle_frame_finish`: where to?
+    #[allow(clippy::too_many_arguments, reason = "the frame, its bridge, its port and its VLAN")]
+    fn bridge_finish(
+        &mut self,
+        ns: NsId,
+        bridge: &Link,
+        info: &BridgeInfo,
+        port: &Link,
+        skb: Skb,
+        vlan: Option<u16>,
+        seen: Seen,
+    ) -> Next {
+        let dst = skb.eth.and_then(|e| e.dst);
+        match self.bridge_lookup(ns, bridge, dst, vlan, Some(port.index)) {
+            Target::Local => {
+                let mut skb = skb;
+                skb.pkt_type = if dst.is_some_and(Mac::is_multicast) { skb.pkt_type } else { PktType::Host };
+                skb.iif = Some(bridge.index);
+                Ok(At::Network { ns, skb, seen })
+            }
+            Target::Port(out, evidence) => {
+                self.bridge_forward(ns, bridge, info, Some(port.index), out, skb, vlan, evidence)
+            }
+            Target::Nowhere => Err(self.ended(ns, skb, Outcome::NeighbourFailed, Reason::NoFloodTarget)),
+        }
+    }
+
+    /// `br_dev_xmit`: the node itself sends out of the bridge device.
+    pub(super) fn bridge_transmit(&mut self, ns: NsId, bridge: &Link, skb: Skb) -> Next {
+        let LinkKind::Bridge(info) = &bridge.kind else {
+            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
+        };
+        let vlan = if info.vlan_filtering == Some(true) { self.space(ns).fdb().pvid(&bridge.name) } else { None };
+        match self.bridge_lookup(ns, bridge, skb.eth.and_then(|e| e.dst), vlan, None) {
+            Target::Port(out, evidence) => self.bridge_forward(ns, bridge, info, None, out, skb, vlan, evidence),
+            Target::Local | Target::Nowhere => {
+                Err(self.ended(ns, skb, Outcome::NeighbourFailed, Reason::NoFloodTarget))
+            }
+        }
+    }
+
+    /// `br_fdb_find_rcu`. A MAC the bridge does not know is flooded, and the one device behind a port that
+    /// has it takes the frame.
+    fn bridge_lookup(&mut self, ns: NsId, bridge: &Link, mac: Option<Mac>, vlan: Option<u16>, from: Option<IfIndex>) -> Target {
+        let Some(mac) = mac else {
+            // A sender outside the snapshot: its neighbour entry leads to whoever has the address.
+            return Target::Local;
+        };
+        let space = self.space(ns);
+        if from.is_some() && bridge.mac == Some(mac) {
+            self.step(What::Fdb { mac: Some(mac), to: FdbTo::Local }, None);
+            return Target::Local;
+        }
+        if let Some(entry) = space.fdb().lookup(&bridge.name, mac, vlan).or_else(|| space.fdb().lookup(&bridge.name, mac, None)) {
+            let evidence = space.fdb().evidence(entry);
+            if entry.permanent {
+                self.step(What::Fdb { mac: Some(mac), to: FdbTo::Local }, Some(evidence));
+                return Target::Local;
+            }
+            if let Some(port) = space.links().named(&entry.dev) {
+                self.step(What::Fdb { mac: Some(mac), to: FdbTo::Port(port.index) }, Some(evidence.clone()));
+                return Target::Port(port.index, Some(evidence));
+            }
+        }
+        let ports = self.flood_ports(ns, bridge, from);
+        self.step(What::Fdb { mac: Some(mac), to: FdbTo::Flood(ports.clone()) }, None);
+        self.assumptions.insert(Assumption::BridgeLearns);
+        let behind = ports.iter().copied().find(|&p| self.mac_behind(ns, p, mac));
+        behind.map_or(Target::Nowhere, |p| Target::Port(p, None))
+    }
+
+    /// Ports that an unknown unicast or broadcast frame is copied to.
+    pub(super) fn flood_ports(&self, ns: NsId, bridge: &Link, from: Option<IfIndex>) -> Vec<IfIndex> {
+        let space = self.space(ns);
+        let hairpin = |dev: &str| space.fdb().port(dev).and_then(|p| p.hairpin).unwrap_or(false);
+        space
+            .links()
+            .iter()
+            .filter(|l| l.master.as_deref() == Some(bridge.name.as_str()) && l.flags.up)
+            .filter(|l| Some(l.index) != from || hairpin(&l.name))
+            .filter(|l| space.fdb().port(&l.name).is_none_or(|p| p.flood != Some(false) && p.state == "forwarding"))
+            .map(|l| l.index)
+            .collect()
+    }
+
+    /// The device at the other end of a port has this MAC.
+    fn mac_behind(&self, ns: NsId, port: IfIndex, mac: Mac) -> bool {
+        self.world.peer(ns, port).and_then(|p| self.link(p.ns, p.dev)).is_some_and(|l| l.mac == Some(mac))
+    }
+
+    /// `should_deliver`, then the bridge's FORWARD and POSTROUTING with netfilter called for IP.
+    #[allow(clippy::too_many_arguments, reason = "the frame, its bridge, both ports and its VLAN")]
+    fn bridge_forward(
+        &mut self,
+        ns: NsId,
+        bridge: &Link,
+        info: &BridgeInfo,
+        from: Option<IfIndex>,
+        out: IfIndex,
+        mut skb: Skb,
+        vlan: Option<u16>,
+        found: Option<Evidence>,
+    ) -> Next {
+        let space = self.space(ns);
+        let Some(port) = space.links().get(out) else {
+            return Err(self.not_captured(ns, skb, name::LINK));
+        };
+        if from.is_some() {
+            self.stage(Stage::Bridge);
+        }
+        let settings = space.fdb().port(&port.name);
+        if let Some(reason) = self.refuses(ns, from, port, settings) {
+            let evidence = settings.map(|p| space.fdb().port_evidence(p));
+            let mac = skb.eth.and_then(|e| e.dst);
+            self.step(What::Fdb { mac, to: FdbTo::Port(out) }, found.into_iter().chain(evidence));
+            return Err(self.last_row_decides(ns, skb, reason));
+        }
+        if info.vlan_filtering == Some(true)
+            && let Some(id) = vlan
+        {
+            if space.fdb().vlans_known && space.fdb().vlan(&port.name, id).is_none() {
+                return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
+            }
+            let tagged = space.fdb().vlan(&port.name, id).is_some_and(|v| !v.untagged);
+            skb.eth = skb.eth.map(|e| Eth { vlan: tagged.then_some(id), ..e });
+        }
+        if from.is_some() && self.bridge_calls_netfilter(ns, info, skb.packet.family()) {
+            skb.iif = Some(bridge.index);
+            skb.oif = Some(bridge.index);
+            skb.physin = from;
+            skb.physout = Some(out);
+            skb.pkt_type = PktType::Host;
+            skb = self.hook(ns, Hook::Forward, skb)?;
+            skb = self.hook(ns, Hook::Postrouting, skb)?;
+        }
+        Ok(At::Transmit { ns, dev: out, skb })
+    }
+
+    /// The evidence of the port comes after that of the entry; both decided.
+    fn last_row_decides(&mut self, ns: NsId, skb: Skb, reason: Reason) -> Box<Ended> {
+        self.ended(ns, skb, Outcome::Dropped, reason)
+    }
+
+    fn refuses(
+        &self,
+        ns: NsId,
+        from: Option<IfIndex>,
+        port: &Link,
+        settings: Option<&knet_snapshot::bridge::BridgePort>,
+    ) -> Option<Reason> {
+        if !port.flags.up {
+            return Some(Reason::LinkDown);
+        }
+        let settings = settings?;
+        if settings.state != "forwarding" {
+            return Some(Reason::PortState);
+        }
+        if from == Some(port.index) && settings.hairpin != Some(true) {
+            return Some(Reason::NoHairpin);
+        }
+        let space = self.space(ns);
+        let from = from.and_then(|f| space.links().get(f)).and_then(|l| space.fdb().port(&l.name));
+        (from.is_some_and(|f| f.isolated == Some(true)) && settings.isolated == Some(true)).then_some(Reason::Isolated)
+    }
+
+    /// `br_allowed_ingress`: the VLAN a frame belongs to, or an error when the port does not take it.
+    fn vlan_ingress(&mut self, ns: NsId, info: &BridgeInfo, port: &Link, eth: Option<Eth>) -> Result<Option<u16>, ()> {
+        if info.vlan_filtering != Some(true) {
+            return Ok(None);
+        }
+        let fdb = self.space(ns).fdb();
+        if !fdb.vlans_known {
+            return Ok(info.vlan_default_pvid);
+        }
+        match eth.and_then(|e| e.vlan) {
+            Some(tag) => fdb.vlan(&port.name, tag).map(|_| Some(tag)).ok_or(()),
+            None => fdb.pvid(&port.name).map(Some).ok_or(()),
+        }
+    }
+
+    /// `net.bridge.bridge-nf-call-*` of the namespace, or the bridge's own switch. A captured sysctl table
+    /// without the key means that `br_netfilter` is not loaded.
+    pub(super) fn bridge_calls_netfilter(&mut self, ns: NsId, info: &BridgeInfo, family: Family) -> bool {
+        let (key, own) = match family {
+            Family::V4 => ("net.bridge.bridge-nf-call-iptables", info.nf_call_iptables),
+            Family::V6 => ("net.bridge.bridge-nf-call-ip6tables", info.nf_call_ip6tables),
+        };
+        let space = self.space(ns);
+        if space.facts.sysctls().get().is_none() {
+            return self.sysctl_unknown(ns, key);
+        }
+        match space.sysctl().get(key) {
+            Some(0) => own == Some(true),
+            Some(_) => true,
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Local delivery: tunnels, the kernel's own answers, sockets, and answers that come home.
+
+use knet_snapshot::artifact::name;
+
+use super::walker::{Leg, Next, Walker};
+use crate::packet::{L4, proto};
+use crate::skb::Skb;
+use crate::stage::conntrack::Key;
+use crate::table::socket::{SocketAnswer, SocketDoubt, SocketQuery};
+use crate::trace::{Answer, NsId, Outcome, Reason, Reject, What};
+
+impl Walker<'_, '_> {
+    /// `ip_local_deliver_finish`
+    pub(super) fn deliver(&mut self, ns: NsId, skb: Skb) -> Next {
+        if skb.packet.inner.is_some() {
+            return match self.vxlan_receive(ns, &skb) {
+                Some(at) => Ok(at),
+                None => Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice)),
+            };
+        }
+        match self.leg {
+            Leg::Request => self.to_socket(ns, skb),
+            Leg::Reply if self.client.ns == ns && !self.client.outside && self.fits(&skb) => {
+                Err(self.ended(ns, skb, Outcome::Delivered, Reason::Client))
+            }
+            Leg::Reply => Err(self.ended(ns, skb, Outcome::NoListener, Reason::UnexpectedReply)),
+            Leg::Followup => Err(self.ended(ns, skb, Outcome::Delivered, Reason::Socket)),
+        }
+    }
+
+    /// The packet answers what the client sent, by the addresses and ports the client knows.
+    pub(super) fn fits(&self, skb: &Skb) -> bool {
+        let sent = self.client.sent;
+        let same = |a: Key, b: Key| {
+            a.src == b.src && a.dst == b.dst && a.sport.value == b.sport.value && a.dport.value == b.dport.value
+        };
+        match &skb.packet.l4 {
+            L4::Icmp { quoted: Some(q), .. } => Key::of(q).is_some_and(|k| same(k, sent)),
+            _ => Key::of(&skb.packet).is_some_and(|k| same(k, sent.invert(self.client.proto))),
+        }
+    }
+
+    fn to_socket(&mut self, ns: NsId, skb: Skb) -> Next {
+        let packet = &skb.packet;
+        let v4 = packet.dst.is_ipv4();
+        let port_unreachable = if v4 { Reject::IcmpPortUnreachable } else { Reject::Icmp6PortUnreachable };
+        match (&packet.l4, packet.proto) {
+            (L4::Icmp { ty, quoted: None, .. }, proto::ICMP | proto::ICMPV6) => {
+                let echo = matches!((packet.proto, ty), (proto::ICMP, 8) | (proto::ICMPV6, 128));
+                if !echo {
+                    return Err(self.ended(ns, skb, Outcome::Delivered, Reason::Kernel));
+                }
+                let key = if v4 { "net.ipv4.icmp_echo_ignore_all" } else { "net.ipv6.icmp.echo_ignore_all" };
+                let value = self.space(ns).sysctl().get(key);
+                if value.is_some_and(|v| v != 0) {
+                    self.step(What::Sysctl { key: key.into(), value }, None);
+                    return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoProtocol));
+                }
+                let mut ended = self.ended(ns, skb, Outcome::Delivered, Reason::Kernel);
+                ended.answer = Some(Answer::Data);
+                Err(ended)
+            }
+            (L4::Icmp { .. }, _) => Err(self.ended(ns, skb, Outcome::Delivered, Reason::Kernel)),
+            (L4::Tcp { .. } | L4::Ports { .. }, _) => self.to_port(ns, skb, port_unreachable),
+            (L4::Other, _) => Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled)),
+        }
+    }
+
+    fn to_port(&mut self, ns: NsId, skb: Skb, port_unreachable: Reject) -> Next {
+        let space = self.space(ns);
+        let packet = &skb.packet;
+        let iif_name = skb.iif.map(|d| space.links().name(d));
+        let dport = packet.dport().map_or(0, |p| p.value);
+        let query = SocketQuery {
+            proto: packet.proto,
+            src: packet.src,
+            sport: packet.sport().filter(|p| !p.drawn).map(|p| p.value),
+            dst: packet.dst,
+            dport,
+            iif: iif_name,
+            vrf_port: None,
+        };
+        match space.sockets().lookup(&query) {
+            SocketAnswer::Listener(takers) | SocketAnswer::Connected(takers) => {
+                let first = takers.first();
+                let program = first.and_then(|t| t.socket.users.first()).map(|(name, _)| name.as_str().into());
+                let evidence: Vec<_> = takers.iter().map(|t| t.evidence.clone()).collect();
+                self.step(What::Socket { program }, evidence);
+                let mut ended = self.ended(ns, skb, Outcome::Delivered, Reason::Socket);
+                ended.answer = Some(Answer::Data);
+                Err(ended)
+            }
+            SocketAnswer::Nobody => {
+                let answer = if packet.proto == proto::TCP { Answer::Reset } else { Answer::Error(port_unreachable) };
+                let mut ended = self.ended(ns, skb, Outcome::NoListener, Reason::NoListener);
+                ended.answer = Some(answer);
+                Err(ended)
+            }
+            SocketAnswer::Unknown(SocketDoubt::NotCaptured(_)) => Err(self.not_captured(ns, skb, name::SOCKETS)),
+            SocketAnswer::Unknown(_) => {
+                self.step(What::Undecided, None);
+                Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured))
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The network layer: receiving, forwarding, delivering and sending (`ip_rcv`, `ip_forward`,
+//! `ip_local_deliver`, `ip_output` and their IPv6 counterparts).
+
+use std::net::IpAddr;
+
+use knet_snapshot::id::IfIndex;
+
+use super::route::Routed;
+use super::walker::{At, Ended, Next, Seen, Source, Walker};
+use crate::packet::Eth;
+use crate::skb::{PktType, Skb};
+use crate::trace::{Answer, ClientSees, Field, Hook, NsId, Outcome, Reason, Stage, What};
+
+impl Walker<'_, '_> {
+    /// `ip_rcv` and `ip_rcv_finish`
+    pub(super) fn network(&mut self, ns: NsId, mut skb: Skb, seen: Seen) -> Next {
+        if self.hop_ns() != Some(ns) {
+            self.enter(ns, Stage::Ingress, skb.iif, &skb.packet);
+        }
+        // "When the interface is in promisc. mode, drop all the crap that it receives."
+        if skb.pkt_type == PktType::OtherHost {
+            return Err(self.ended(ns, skb, Outcome::NeighbourFailed, Reason::WrongMac));
+        }
+        let before = skb.packet.dst;
+        if !seen.prerouting {
+            skb = self.hook(ns, Hook::Prerouting, skb)?;
+        }
+        if seen.routed && skb.packet.dst == before {
+            return self.local_in(ns, skb);
+        }
+        match self.route_input(ns, &mut skb)? {
+            Routed::Local => self.local_in(ns, skb),
+            Routed::Forward { oif, nexthop } => self.forward(ns, skb, oif, nexthop),
+        }
+    }
+
+    /// `ip_forward`, `ip6_forward`
+    fn forward(&mut self, ns: NsId, mut skb: Skb, oif: IfIndex, nexthop: IpAddr) -> Next {
+        self.stage(Stage::Forward);
+        if skb.packet.ttl <= 1 {
+            let mut ended = self.ended(ns, skb, Outcome::Loop, Reason::TtlExpired);
+            ended.answer = Some(Answer::TimeExceeded);
+            return Err(ended);
+        }
+        skb.oif = Some(oif);
+        skb.nexthop = Some(nexthop);
+        let mtu = self.mtu_step(ns, oif);
+        if let Some(mtu) = mtu
+            && skb.packet.df
+            && u32::from(skb.packet.len) > mtu
+        {
+            let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::TooBig);
+            ended.answer = Some(Answer::TooBig);
+            return Err(ended);
+        }
+        // The header is changed before the FORWARD hook sees it.
+        let from = skb.packet.ttl;
+        skb.packet.ttl -= 1;
+        self.step(What::Rewrite(Field::Ttl { from, to: from - 1 }), None);
+        skb = self.hook(ns, Hook::Forward, skb)?;
+        skb = self.hook(ns, Hook::Postrouting, skb)?;
+        self.finish_output(ns, skb)
+    }
+
+    /// `ip_finish_output2`: the neighbour's address goes on, and the device gets the frame.
+    pub(super) fn finish_output(&mut self, ns: NsId, mut skb: Skb) -> Next {
+        let Some(oif) = skb.oif else {
+            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
+        };
+        let Some(link) = self.link(ns, oif) else {
+            return Err(self.not_captured(ns, skb, knet_snapshot::artifact::name::LINK));
+        };
+        if link.flags.loopback {
+            return Ok(At::Transmit { ns, dev: oif, skb });
+        }
+        let nexthop = skb.nexthop.unwrap_or(skb.packet.dst);
+        let mac = self.resolve(ns, link, nexthop, &mut skb)?;
+        skb.eth = Some(Eth { src: link.mac, dst: mac, vlan: None });
+        Ok(At::Transmit { ns, dev: oif, skb })
+    }
+
+    /// `ip_local_deliver`
+    fn local_in(&mut self, ns: NsId, mut skb: Skb) -> Next {
+        self.stage(Stage::Input);
+        skb.oif = None;
+        skb = self.hook(ns, Hook::Input, skb)?;
+        self.deliver(ns, skb)
+    }
+
+    /// `ip_queue_xmit` and friends: a route, OUTPUT, perhaps another route, POSTROUTING.
+    pub(super) fn send(&mut self, ns: NsId, mut skb: Skb, source: Source) -> Next {
+        self.enter(ns, Stage::Output, None, &skb.packet);
+        self.route_output(ns, &mut skb, source)?;
+        self.learn_client(&skb);
+        if let Some(oif) = skb.oif {
+            self.mtu_step(ns, oif);
+        }
+        skb = self.hook(ns, Hook::Output, skb).map_err(|ended| self.refused_here(ended))?;
+        skb = self.hook(ns, Hook::Postrouting, skb)?;
+        self.finish_output(ns, skb)
+    }
+
+    /// A verdict in OUTPUT is an error of the sending call: UDP programs get `EPERM` for a drop, while TCP
+    /// keeps trying to connect until it times out.
+    fn refused_here(&self, mut ended: Box<Ended>) -> Box<Ended> {
+        if ended.end.outcome == Outcome::Dropped && ended.end.packet.proto != crate::packet::proto::TCP {
+            ended.errno = Some(ClientSees::Permission);
+        }
+        ended
+    }
+
+    fn mtu_step(&mut self, ns: NsId, oif: IfIndex) -> Option<u32> {
+        let mtu = self.link(ns, oif)?.mtu;
+        self.step(What::Mtu { dev: oif, mtu }, None);
+        Some(mtu)
+    }
+}

@@ -1,0 +1,225 @@
+//! One run of the walk: the packet in hand, and what was seen on the way.
+
+use std::collections::BTreeSet;
+
+use knet_snapshot::id::IfIndex;
+use knet_snapshot::link::Link;
+
+use crate::choice::{Oracle, Unknown};
+use crate::packet::Packet;
+use crate::skb::Skb;
+use crate::stage::conntrack::{Conntrack, Key};
+use crate::trace::{
+    Answer, Assumption, ClientSees, End, Evidence, Hop, NsId, Outcome, Place, Reason, Reject, Sink, Stage, Step, What,
+};
+use crate::world::{Netns, World};
+
+/// Where the packet is, between two stages.
+#[derive(Debug)]
+pub(super) enum At {
+    /// A device is given the frame to send.
+    Transmit { ns: NsId, dev: IfIndex, skb: Skb },
+    /// A device has received the frame.
+    Receive { ns: NsId, dev: IfIndex, skb: Skb },
+    /// The network layer of a namespace has received the packet.
+    Network { ns: NsId, skb: Skb, seen: Seen },
+    /// A local program, or the kernel itself, sends the packet. The source is chosen already, or will be.
+    Send { ns: NsId, skb: Skb, source: Source },
+}
+
+/// How the source address of a locally made packet is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// By the route.
+    Choose,
+    /// A socket is bound to it.
+    Bound,
+    /// Already in the packet, and need not be an address of this namespace (`FLOWI_FLAG_ANYSRC`).
+    Any,
+}
+
+/// What happened to a received packet before it reached the network layer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// PREROUTING ran on the bridge (`ip_sabotage_in`).
+    pub prerouting: bool,
+    /// The packet came over the loopback device and kept its route.
+    pub routed: bool,
+}
+
+/// A packet's end, and what it sets off.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub end: End,
+    /// The packet with what its last kernel knew of it.
+    pub skb: Skb,
+    /// What is sent back, and by whom.
+    pub answer: Option<Answer>,
+    /// How a rule or route refused it.
+    pub reject: Option<Reject>,
+    /// The error the sending program gets at once.
+    pub errno: Option<ClientSees>,
+}
+
+pub(super) type Next = Result<At, Box<Ended>>;
+
+/// Whose packet this is, so that an answer is recognised when it comes home.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client {
+    pub ns: NsId,
+    /// The client is outside the snapshot and sent by a device of `ns`.
+    pub outside: bool,
+    /// What the client sent, as it knows it.
+    pub sent: Key,
+    pub proto: u8,
+    /// The source in `sent` is final: the route chose it, or it was given.
+    pub known: bool,
+}
+
+/// Which packet of the exchange is being walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leg {
+    Request,
+    Reply,
+    /// The client's next packet, once it has an answer: it must still get through.
+    Followup,
+}
+
+pub(super) struct Walker<'w, 's> {
+    pub world: &'w World<'s>,
+    pub oracle: Oracle,
+    pub ct: Conntrack,
+    pub sink: Sink,
+    pub hops: Vec<Hop>,
+    pub client: Client,
+    pub leg: Leg,
+    pub assumptions: BTreeSet<Assumption>,
+    stages_left: usize,
+    limit: usize,
+    open: Option<Hop>,
+}
+
+impl<'w, 's> Walker<'w, 's> {
+    pub fn new(world: &'w World<'s>, oracle: Oracle, ct: Conntrack, sink: Sink, client: Client, limit: usize) -> Self {
+        Self {
+            world,
+            oracle,
+            ct,
+            sink,
+            hops: Vec::new(),
+            client,
+            leg: Leg::Request,
+            assumptions: BTreeSet::new(),
+            stages_left: limit,
+            limit,
+            open: None,
+        }
+    }
+
+    /// Follows a packet to its end. Total: the stage limit bounds it.
+    pub fn follow(&mut self, mut at: At) -> Box<Ended> {
+        self.stages_left = self.limit;
+        let ended = loop {
+            if self.stages_left == 0 {
+                let (ns, skb) = match at {
+                    At::Transmit { ns, skb, .. }
+                    | At::Receive { ns, skb, .. }
+                    | At::Network { ns, skb, .. }
+                    | At::Send { ns, skb, .. } => (ns, skb),
+                };
+                break self.ended(ns, skb, Outcome::Loop, Reason::HopLimit);
+            }
+            self.stages_left -= 1;
+            let next = match at {
+                At::Transmit { ns, dev, skb } => self.transmit(ns, dev, skb),
+                At::Receive { ns, dev, skb } => self.receive(ns, dev, skb),
+                At::Network { ns, skb, seen } => self.network(ns, skb, seen),
+                At::Send { ns, skb, source } => self.send(ns, skb, source),
+            };
+            match next {
+                Ok(further) => at = further,
+                Err(ended) => break ended,
+            }
+        };
+        self.ct.forget_unconfirmed(&ended.skb);
+        self.leave(None, &ended.skb.packet);
+        ended
+    }
+
+    /// The hops of the leg that just ended.
+    pub fn take_hops(&mut self) -> Vec<Hop> {
+        std::mem::take(&mut self.hops)
+    }
+
+    pub fn space(&self, ns: NsId) -> &'w Netns<'s> {
+        let world: &'w World<'s> = self.world;
+        world.space(ns)
+    }
+
+    pub fn link(&self, ns: NsId, dev: IfIndex) -> Option<&'s Link> {
+        self.space(ns).links().get(dev)
+    }
+
+    /// Opens a hop: the packet is now in this namespace.
+    pub fn enter(&mut self, ns: NsId, stage: Stage, iif: Option<IfIndex>, packet: &Packet) {
+        self.leave(None, packet);
+        self.open = Some(Hop { ns, stage, iif, oif: None, packet: packet.clone(), steps: Vec::new() });
+    }
+
+    /// Names what the open hop turned out to do.
+    pub fn stage(&mut self, stage: Stage) {
+        if let Some(hop) = &mut self.open {
+            hop.stage = stage;
+        }
+    }
+
+    /// The first packet has its source address now: this is what the client's socket is bound to.
+    pub fn learn_client(&mut self, skb: &Skb) {
+        if !self.client.known
+            && let Some(key) = Key::of(&skb.packet)
+        {
+            self.client.sent = key;
+            self.client.known = true;
+        }
+    }
+
+    /// The namespace of the open hop.
+    pub fn hop_ns(&self) -> Option<NsId> {
+        self.open.as_ref().map(|h| h.ns)
+    }
+
+    /// Closes the open hop.
+    pub fn leave(&mut self, oif: Option<IfIndex>, packet: &Packet) {
+        if let Some(mut hop) = self.open.take() {
+            hop.oif = oif.or(hop.oif);
+            hop.packet = packet.clone();
+            hop.steps = std::mem::take(&mut self.sink.steps);
+            self.hops.push(hop);
+        }
+    }
+
+    pub fn step(&mut self, what: What, evidence: impl IntoIterator<Item = Evidence>) {
+        self.sink.step(|| Step { what, evidence: evidence.into_iter().collect() });
+    }
+
+    /// A packet's end without any answer. The rows of the last step decided.
+    pub fn ended(&mut self, ns: NsId, skb: Skb, outcome: Outcome, reason: Reason) -> Box<Ended> {
+        let evidence = self.sink.steps.last().map(|s| s.evidence.clone()).unwrap_or_default();
+        let place = Place { ns: Some(ns), oif: skb.oif };
+        let end = End { outcome, reason, place, packet: skb.packet.clone(), evidence };
+        Box::new(Ended { end, skb, answer: None, reject: None, errno: None })
+    }
+
+    /// A packet's end that cannot be told, because a table was not captured.
+    pub fn not_captured(&mut self, ns: NsId, skb: Skb, file: &'static str) -> Box<Ended> {
+        let path = self.space(ns).facts.path(file);
+        self.step(What::NotCaptured(path), None);
+        self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured)
+    }
+
+    /// Asks which of two ways a sysctl that was not captured would send the packet.
+    pub fn sysctl_unknown(&mut self, ns: NsId, key: &str) -> bool {
+        let path = format!("{}:{key}", self.space(ns).facts.path(knet_snapshot::artifact::name::SYSCTL));
+        self.oracle.unknown(path.clone(), Unknown::Sysctl(path.into()), 2) == 0
+    }
+}

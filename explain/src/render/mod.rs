@@ -1,0 +1,8 @@
+//! An [`crate::Explanation`] as text, JSON, YAML.
+
+pub mod json;
+pub mod schema;
+pub mod text;
+
+mod notes;
+mod words;

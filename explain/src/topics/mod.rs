@@ -1,0 +1,3 @@
+//! Questions that are pure confusion, answered from the capture.
+
+pub mod nodeport;

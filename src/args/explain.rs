@@ -1,0 +1,43 @@
+//! `kubectl knet explain`
+
+use clap::{Args, Subcommand};
+
+use super::{Output, Protocol, SnapshotOption};
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// About what
+    #[command(subcommand)]
+    pub topic: Topic,
+}
+
+/// What can be explained.
+#[derive(Debug, Subcommand)]
+pub enum Topic {
+    /// Why a NodePort is in no `netstat`, and which rule takes its packets instead
+    Nodeport(NodePortArgs),
+}
+
+/// Arguments of `explain nodeport`.
+#[derive(Debug, Args)]
+pub struct NodePortArgs {
+    /// The port
+    pub port: u16,
+
+    /// On which node [default: the first by name]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Protocol: tcp, udp or sctp [default: what the service says]
+    #[arg(short, long, value_name = "PROTO")]
+    pub proto: Option<Protocol>,
+
+    /// Where the snapshot is
+    #[command(flatten)]
+    pub snapshot: SnapshotOption,
+
+    /// How to say it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+}

@@ -1,0 +1,124 @@
+//! The command line: what can be asked. One file per command; nothing here does anything.
+
+mod explain;
+mod flow;
+mod snapshot;
+mod trace;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub use explain::{ExplainArgs, NodePortArgs, Topic};
+pub use flow::{FlowArgs, Mark, Protocol};
+pub use snapshot::{SnapshotAction, SnapshotArgs};
+pub use trace::{DetailArg, TraceArgs};
+
+use crate::console::Color;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  delivered and answered on every branch (or: the command did what it was asked)
+  1  on some branch it is not
+  2  usage or input error: the question or the snapshot is wrong
+  3  cannot tell: the snapshot does not hold what decides, or the model does not know it
+With --flows the worst of all lines decides: 2 before 1 before 3 before 0.
+
+Environment:
+  KNET_SNAPSHOT   snapshot to use when --snapshot is not given
+  NO_COLOR        no colour; CLICOLOR_FORCE=1: colour also in a pipe
+  COLUMNS         width of the text when stdout is no terminal";
+
+/// What Linux does with a packet in a Kubernetes cluster, hop by hop, from the nodes' own tables
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl-knet",
+    bin_name = "kubectl knet",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = EXIT_CODES,
+    max_term_width = 100
+)]
+pub struct Args {
+    /// When to colour the text
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        help_heading = "Output"
+    )]
+    pub color: Color,
+
+    /// Columns to lay the text out for [default: the terminal's, else 80]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(40..=1000), help_heading = "Output")]
+    pub width: Option<u16>,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Walk a packet from its sender to the socket that answers, and the answer back
+    Trace(Box<TraceArgs>),
+    /// Answer a question about one thing of the cluster
+    Explain(ExplainArgs),
+    /// Look into a snapshot
+    Snapshot(SnapshotArgs),
+    /// Print the JSON Schema of an output
+    Schema {
+        /// Of which document
+        #[arg(value_enum, default_value_t)]
+        of: SchemaOf,
+    },
+    /// Print a completion script
+    Completion {
+        /// For which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// The published documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SchemaOf {
+    /// `trace -o json` and every line of `trace --flows`
+    #[default]
+    Trace,
+    /// `explain -o json`
+    Explain,
+    /// One line of the input of `trace --flows`
+    Flows,
+}
+
+/// How to say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+    /// The same as YAML
+    Yaml,
+}
+
+/// `--snapshot`, shared by every command that reads one.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SnapshotOption {
+    /// Snapshot to read: a directory, a .tar, .tar.gz or .tar.zst, or `-` for an archive on standard input
+    #[arg(
+        long = "snapshot",
+        short = 's',
+        value_name = "PATH",
+        env = "KNET_SNAPSHOT",
+        hide_env_values = true
+    )]
+    pub path: Option<std::path::PathBuf>,
+}

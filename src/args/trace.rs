@@ -1,0 +1,92 @@
+//! `kubectl knet trace`
+
+use clap::{Args, ValueEnum};
+
+use super::{FlowArgs, Output, SnapshotOption};
+
+const EXAMPLES: &str = "\
+Senders (SRC):
+  NAME, NS/NAME, pod/NS/NAME   a pod (NAME: in the namespace of -n)
+  node/NAME                    a program on a node, in the node's own network namespace
+  ip/ADDR                      somebody outside the cluster; --via says where the packet enters
+Receivers (DST):
+  NAME[:PORT]                  a service, else a pod, in the namespace of -n
+  svc/NS/NAME[:PORT]           a service; the port by number or name
+  pod/NS/NAME[:PORT]           a pod
+  node/NAME:PORT               a node's address
+  ADDR:PORT, [ADDR6]:PORT, localhost:PORT
+
+Examples:
+  kubectl knet trace toolbox-1 shop/web --snapshot cluster.tar.zst
+  kubectl knet trace node/node-1 10.96.0.10:53 -p udp --snapshot ./snapshot
+  kubectl knet trace ip/203.0.113.7 node/node-1:30080 --via node/node-1/eth0 -o json
+  kubectl knet trace --flows flows.jsonl --brief -o json
+
+Exit codes: 0 delivered on every branch, 1 some branch is not, 2 usage or input error, 3 cannot tell.
+With --flows the worst line decides: 2 before 1 before 3 before 0.";
+
+/// Arguments of `trace`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct TraceArgs {
+    /// Who sends
+    #[arg(value_name = "SRC", required_unless_present = "flows", conflicts_with = "flows")]
+    pub src: Option<String>,
+
+    /// To whom
+    #[arg(value_name = "DST", required_unless_present = "flows")]
+    pub dst: Option<String>,
+
+    /// Where the snapshot is
+    #[command(flatten)]
+    pub snapshot: SnapshotOption,
+
+    /// Namespace of names that have none
+    #[arg(short, long, value_name = "NS", default_value = "default")]
+    pub namespace: String,
+
+    /// The packet
+    #[command(flatten)]
+    pub flow: FlowArgs,
+
+    /// IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+
+    /// IPv6 only
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+
+    /// Trace every line of a JSON Lines file (`-`: standard input) and answer with one JSON object per line
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Many flows",
+        conflicts_with_all = ["via", "sport", "tcp_flags", "icmp_type", "ttl", "tos", "mark", "uid", "source_ip"]
+    )]
+    pub flows: Option<std::path::PathBuf>,
+
+    /// Leave the hops out of the answers
+    #[arg(long, requires = "flows", help_heading = "Many flows")]
+    pub brief: bool,
+
+    /// How much to tell
+    #[arg(long, value_enum, default_value_t, value_name = "LEVEL", help_heading = "Output")]
+    pub detail: DetailArg,
+
+    /// How to say it [default: text, json with --flows]
+    #[arg(short, long, value_enum, value_name = "FORMAT", help_heading = "Output")]
+    pub output: Option<Output>,
+}
+
+/// How much to tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum DetailArg {
+    /// The verdict and what decided
+    Summary,
+    /// Every hop with the rules and routes that decided
+    #[default]
+    Hops,
+    /// Every rule that was looked at, with file and line
+    Full,
+}

@@ -1,0 +1,73 @@
+//! From `--snapshot` to a [`Snapshot`].
+
+use std::path::Path;
+
+use anyhow::Context;
+use knet_snapshot::Snapshot;
+
+use crate::archive::{self, ArchiveError, Limits, Source};
+use crate::args::SnapshotOption;
+use crate::console::Console;
+use crate::exit::Failure;
+
+/// Opens the snapshot of an option, and warns about what in it could not be used.
+pub(super) fn load_option(option: &SnapshotOption, console: &Console) -> Result<Snapshot, Failure> {
+    let Some(path) = &option.path else {
+        return Err(
+            Failure::message("no snapshot to read, and reading a live cluster is not there yet")
+                .hint("pass --snapshot PATH: a directory, a .tar, .tar.gz or .tar.zst, or `-` for standard input")
+                .hint("or set KNET_SNAPSHOT to it"),
+        );
+    };
+    let snapshot = load(path, &Limits::default())?;
+    warn_about(&snapshot, path, console);
+    Ok(snapshot)
+}
+
+/// Opens a snapshot.
+///
+/// # Errors
+/// When it is not there, damaged, refused, or of another version.
+pub fn load(path: &Path, limits: &Limits) -> Result<Snapshot, Failure> {
+    let source = Source::from_arg(path);
+    let files = archive::open(&source, limits).map_err(explained)?;
+    let archive::Files { files, problems } = files;
+    let mut snapshot = Snapshot::from_files(files.into_iter().collect())
+        .with_context(|| source.to_string())
+        .map_err(Failure::new)?;
+    snapshot.problems.extend(problems);
+    Ok(snapshot)
+}
+
+fn explained(error: ArchiveError) -> Failure {
+    let hint = match &error {
+        ArchiveError::Io { .. } => None,
+        ArchiveError::Empty(_) | ArchiveError::Damaged { .. } => Some("copy it again from where it was made"),
+        ArchiveError::Format { .. } => Some("a snapshot is a directory, a .tar, a .tar.gz or a .tar.zst"),
+        ArchiveError::Refused { .. } => {
+            Some("unpack it somewhere safe, look at the entry, and pass the directory without it")
+        }
+        ArchiveError::NotASnapshot(_) => Some("pass the directory (or archive of it) that holds manifest.json"),
+    };
+    let failure = Failure::from(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn warn_about(snapshot: &Snapshot, path: &Path, console: &Console) {
+    let [first, rest @ ..] = &snapshot.problems[..] else {
+        return;
+    };
+    let subject = if first.artifact.is_empty() {
+        "snapshot"
+    } else {
+        &first.artifact
+    };
+    let more = match rest.len() {
+        0 => String::new(),
+        n => format!(" (and {n} more: see `kubectl knet snapshot show {}`)", path.display()),
+    };
+    console.warn(&format!("{subject}: {}{more}", first.what));
+}

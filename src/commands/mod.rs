@@ -1,0 +1,48 @@
+//! What each command does: open, ask the core, print.
+
+mod completion;
+mod explain;
+mod flows;
+mod load;
+mod schema;
+mod show;
+mod trace;
+
+use crate::args::{Command, Output, SnapshotAction, Topic};
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+
+pub use load::load;
+
+/// Runs a command.
+///
+/// # Errors
+/// When the question or the snapshot is wrong; the caller prints it and ends with 2.
+pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
+    match command {
+        Command::Trace(args) => match &args.flows {
+            Some(file) => flows::run(&args, file, console),
+            None => trace::run(&args, console),
+        },
+        Command::Explain(args) => match args.topic {
+            Topic::Nodeport(args) => explain::nodeport(&args, console),
+        },
+        Command::Snapshot(args) => match args.action {
+            SnapshotAction::Show { path, output } => show::run(&path, output, console),
+        },
+        Command::Schema { of } => schema::run(of, console),
+        Command::Completion { shell } => completion::run(shell, console),
+        Command::Version => {
+            console.print(&format!("kubectl-knet {}", env!("CARGO_PKG_VERSION")))?;
+            Ok(Exit::Delivered)
+        }
+    }
+}
+
+/// Prints a document as JSON for a program, indented for a person who looks at it.
+fn print_document(value: &serde_json::Value, output: Output, console: &Console) -> Result<(), Failure> {
+    match output {
+        Output::Yaml => console.print(&knet_explain::render::json::to_yaml(value)),
+        Output::Json | Output::Text => console.print(&serde_json::to_string_pretty(value)?),
+    }
+}

@@ -10,6 +10,8 @@ mod proto;
 mod state;
 
 mod target;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use knet_snapshot::Row;

@@ -110,7 +110,6 @@ impl Cx<'_, '_> {
     /// source.
     fn input4(&mut self, skb: &Skb, src: Ipv4Addr, dst: Ipv4Addr) -> InputTo {
         let dev = self.name(skb.iif);
-        let zeronet = |a: Ipv4Addr| a.octets()[0] == 0;
         if dst.is_multicast() {
             return self.input_group4(skb, src, dst);
         }
@@ -120,7 +119,8 @@ impl Cx<'_, '_> {
         if dst.is_broadcast() || (src.is_unspecified() && dst.is_unspecified()) {
             return self.broadcast4(skb, src);
         }
-        if zeronet(src) || zeronet(dst) {
+        // `ipv4_is_zeronet`: since Linux 5.3 that is one address, and the rest of 0/8 is like any other.
+        if src.is_unspecified() || dst.is_unspecified() {
             return martian();
         }
         if (is_loopback4(dst) || is_loopback4(src)) && !self.route_localnet(dev) {
@@ -165,7 +165,7 @@ impl Cx<'_, '_> {
     }
 
     fn broadcast4(&mut self, skb: &Skb, src: Ipv4Addr) -> InputTo {
-        if src.octets()[0] == 0 {
+        if src.is_unspecified() {
             return InputTo::Broadcast;
         }
         match self.validate_source(skb, None, None) {
@@ -180,7 +180,7 @@ impl Cx<'_, '_> {
         if src.is_multicast() || src.is_broadcast() || (is_loopback4(src) && !self.route_localnet(dev)) {
             return martian();
         }
-        if src.octets()[0] == 0 {
+        if src.is_unspecified() {
             let local_group = u32::from(dst) >> 8 == 0xe0_0000;
             return if local_group || skb.packet.proto == proto::IGMP {
                 InputTo::Multicast

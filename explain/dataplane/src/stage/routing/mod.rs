@@ -234,7 +234,12 @@ impl Refusal {
     }
 
     fn silent(reason: Reason, evidence: Vec<Evidence>) -> Self {
-        let mut this = Self::new(Errno::Invalid, reason, None, evidence);
+        let errno = if reason == Reason::ForwardingOff {
+            Errno::HostUnreachable
+        } else {
+            Errno::Invalid
+        };
+        let mut this = Self::new(errno, reason, None, evidence);
         if reason != Reason::BlackholeRoute {
             this.outcome = Outcome::Dropped;
         }

@@ -9,7 +9,7 @@ use knet_snapshot::route::RouteKind;
 use super::{Cx, Egress, Errno, Refusal, Verdict, egress, verdict};
 use crate::choice::Oracle;
 use crate::skb::Skb;
-use crate::table::fib::{Hit, Lookup, Query};
+use crate::table::fib::{Hit, Lookup, Pick, Query};
 use crate::table::source::{SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, inet_select_addr, ipv6_dev_get_saddr};
 use crate::table::source::{is_loopback4, l3_master, scope6};
 use crate::trace::{Assumption, Evidence, Reason, Sink, Step, What};
@@ -105,6 +105,17 @@ fn refuse<T>(errno: Errno, reason: Reason) -> Result<T, Failed> {
     Err(Failed::Refused(Refusal::new(errno, reason, None, Vec::new())))
 }
 
+/// `__mkroute_output` goes by the destination before it goes by the route.
+fn kind_of(dst: Ipv4Addr, otherwise: RouteKind) -> RouteKind {
+    if dst.is_broadcast() {
+        RouteKind::Broadcast
+    } else if dst.is_multicast() {
+        RouteKind::Multicast
+    } else {
+        otherwise
+    }
+}
+
 fn is_link_local(a: Ipv6Addr) -> bool {
     scope6(a) == 2 && !a.is_loopback() && !a.is_multicast()
 }
@@ -119,22 +130,17 @@ impl Cx<'_, '_> {
             q.src = None;
         }
         if let Some(IpAddr::V4(src)) = q.src {
-            if src.is_multicast() || src.is_broadcast() || src.octets()[0] == 0 {
+            if src.is_multicast() || src.is_broadcast() || src.is_unspecified() {
                 return refuse(Errno::Invalid, Reason::NoSource);
             }
             let find = q.oif.is_none() && group;
             if find || !flags.any_src {
-                match self.ns.fib().is_own_address(IpAddr::V4(src)) {
-                    Some(true) => {}
-                    Some(false) => return refuse(Errno::NetUnreachable, Reason::NoSource),
+                match self.ns.fib().device_of(IpAddr::V4(src)) {
+                    Some(Some(dev)) if find => return self.direct4(dev, q.src, dst),
+                    Some(Some(_)) => {}
+                    Some(None) => return refuse(Errno::NetUnreachable, Reason::NoSource),
                     None => return Err(Failed::Unknown("addr.json")),
                 }
-            }
-            if find {
-                let Some(dev) = self.ns.links().owner(IpAddr::V4(src)) else {
-                    return Err(Failed::Unknown("addr.json"));
-                };
-                return self.direct4(dev, q.src, dst);
             }
         }
         if let Some(oif) = q.oif {
@@ -163,6 +169,7 @@ impl Cx<'_, '_> {
                 let src = q.src.or(hit.route.prefsrc).unwrap_or(q.dst);
                 self.record(&lookup, Some(src));
                 Ok(Egress {
+                    kind: kind_of(dst, RouteKind::Local),
                     oif: self.loopback_of(&hit),
                     ..local(q.dst, Some(src), lookup.evidence)
                 })
@@ -199,7 +206,13 @@ impl Cx<'_, '_> {
             return Err(Failed::Unknown("link.json"));
         };
         self.refuse_loopback_source(out.oif, src)?;
-        // A group is sent to on the link, even where the default route has a gateway.
+        // Everybody on the link: no gateway, whatever the route says.
+        if dst.is_broadcast() {
+            out.kind = RouteKind::Broadcast;
+            out.nexthop = q.dst;
+            out.gateway = false;
+        }
+        // A group is sent to on the link too, when all there is is the default route.
         if dst.is_multicast() {
             out.kind = RouteKind::Multicast;
             if hit.route.dst.prefix_len() < 4 {
@@ -213,20 +226,15 @@ impl Cx<'_, '_> {
     /// A way out by a device without asking any table.
     fn direct4(&mut self, oif: IfIndex, src: Option<IpAddr>, dst: Ipv4Addr) -> Result<Egress, Failed> {
         self.refuse_loopback_source(oif, src)?;
-        if dst.octets()[0] == 0 {
+        if dst.is_unspecified() {
             return refuse(Errno::Invalid, Reason::NoSource);
         }
-        let kind = if dst.is_broadcast() {
-            RouteKind::Broadcast
-        } else if dst.is_multicast() {
-            RouteKind::Multicast
-        } else {
-            RouteKind::Unicast
-        };
-        let mut out = local(IpAddr::V4(dst), src, Vec::new());
-        out.kind = kind;
-        out.oif = oif;
-        Ok(out)
+        let kind = kind_of(dst, RouteKind::Unicast);
+        Ok(Egress {
+            kind,
+            oif,
+            ..local(IpAddr::V4(dst), src, Vec::new())
+        })
     }
 
     /// 127/8 does not leave by a device without `route_localnet`.
@@ -300,6 +308,9 @@ impl Cx<'_, '_> {
             }
             let found = verdict(&lookup);
             let (prefsrc, dev) = match &found {
+                // With nexthop objects the source is that of the group's first member (`fib6_info_nh_dev`),
+                // whichever member the packet leaves by.
+                Verdict::Hit(hit) if hit.pick != Pick::Own => (hit.route.prefsrc, hit.hops.first().and_then(|h| h.oif)),
                 Verdict::Hit(hit) => (hit.route.prefsrc, hit.oif),
                 _ => (None, None),
             };

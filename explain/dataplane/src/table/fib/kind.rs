@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use knet_snapshot::id::{Family, IfIndex, TableId};
+use knet_snapshot::id::{IfIndex, TableId};
 use knet_snapshot::route::RouteKind;
 
 use super::{Answer, Depth, Fib, Query};
@@ -96,23 +96,27 @@ impl Fib<'_> {
             .map_or(TableId::LOCAL, TableId)
     }
 
-    /// `__ip_dev_find` with no device: the address is some device's own, or table `local` calls it so.
-    /// `None`: not captured.
+    /// `__ip_dev_find`: the device whose own address this is, else the one that table `local` has it on, so
+    /// that all of 127/8 and any `local` prefix count. `None`: not captured; `Some(None)`: nobody's.
     #[must_use]
-    pub fn is_own_address(&self, addr: IpAddr) -> Option<bool> {
-        if self.links.addresses_known && self.links.owner(addr).is_some() {
-            return Some(true);
+    pub fn device_of(&self, addr: IpAddr) -> Option<Option<IfIndex>> {
+        if let Some(owner) = self.links.owner(addr) {
+            return Some(Some(owner));
         }
-        match Family::of(addr) {
-            Family::V4 => Some(self.addr_type(addr, None)? == RouteKind::Local),
-            Family::V6 => self.links.addresses_known.then_some(false),
+        let IpAddr::V4(addr) = addr else {
+            return self.links.addresses_known.then_some(None);
+        };
+        let hit = self.table_kind4(TableId::LOCAL, addr)?;
+        match hit.filter(|h| h.kind == RouteKind::Local) {
+            Some(hit) => hit.oif.map(Some),
+            None => self.links.addresses_known.then_some(None),
         }
     }
 }
 
 /// Kinds that need no table.
 fn special4(addr: Ipv4Addr) -> Option<RouteKind> {
-    if addr.octets()[0] == 0 || addr.is_broadcast() {
+    if addr.is_unspecified() || addr.is_broadcast() {
         Some(RouteKind::Broadcast)
     } else if addr.is_multicast() {
         Some(RouteKind::Multicast)

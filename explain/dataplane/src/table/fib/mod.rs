@@ -7,6 +7,8 @@ mod kind;
 mod lpm;
 mod nexthop;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod text;
 mod v4;
 mod v6;
@@ -52,7 +54,7 @@ pub struct Query {
     pub sport: Option<u16>,
     /// Destination port.
     pub dport: Option<u16>,
-    /// UID of the sender; `None` = not known. Not looked at for an incoming packet, which counts as uid 0.
+    /// UID of the sender; `None` = not known, or 0 for a packet that came in.
     pub uid: Option<u32>,
 }
 

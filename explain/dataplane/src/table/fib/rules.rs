@@ -222,7 +222,7 @@ impl<'s> Fib<'s> {
         }
         if let Some((from, to)) = r.uidrange {
             // A received packet has no sender here: uid 0.
-            let uid = if q.iif.is_some() { Some(0) } else { q.uid };
+            let uid = q.uid.or(q.iif.map(|_| 0));
             all = all.and(uid.map_or(Tri::Unknown, |u| (from..=to).contains(&u).into()));
         }
         if let Some(net) = r.dst {
@@ -288,7 +288,10 @@ impl<'s> Fib<'s> {
         let short = rule
             .suppress_prefixlength
             .is_some_and(|n| u32::from(hit.route.dst.prefix_len()) <= n);
-        let group = hit.oif.and_then(|i| self.links.get(i)).map(|l| l.group.unwrap_or(0));
+        // IPv4 looks at the device of the first next hop, whichever one it found.
+        let first = hit.hops.first().and_then(|h| h.oif);
+        let dev = if hit.route.dst.addr().is_ipv4() { first } else { hit.oif };
+        let group = dev.and_then(|i| self.links.get(i)).map(|l| l.group.unwrap_or(0));
         short || (rule.suppress_ifgroup.is_some() && rule.suppress_ifgroup == group)
     }
 }

@@ -284,21 +284,23 @@ impl<'s> Fib<'s> {
         }
     }
 
-    /// `__inet_dev_addr_type` asks one table and no rules. `None`: not captured.
+    /// `__inet_dev_addr_type` asks one table and no rules. `None`: not captured, or it cannot be told whether
+    /// that table still shares its trie with `main`.
     pub(super) fn table_kind4(&self, table: TableId, addr: Ipv4Addr) -> Option<Option<Hit<'s>>> {
         self.v4.routes?;
-        let merged = table == TableId::LOCAL && self.has_custom_rules(Family::V4) != Some(true);
-        let tries = [TableId::LOCAL, TableId::MAIN];
-        let tries = if merged {
-            &tries[..]
-        } else {
-            std::slice::from_ref(&table)
-        };
-        match self.table_lookup4(tries, &Query::to(IpAddr::V4(addr)), None, Depth::default()) {
-            Found::Continue => Some(None),
-            Found::Hit(hit) => Some((!is_reject(hit.kind)).then_some(hit)),
-            Found::Unknown(_) => None,
+        let ask =
+            |tries: &[TableId]| match self.table_lookup4(tries, &Query::to(IpAddr::V4(addr)), None, Depth::default()) {
+                Found::Continue => Some(None),
+                Found::Hit(hit) => Some((!is_reject(hit.kind)).then_some(hit)),
+                Found::Unknown(_) => None,
+            };
+        let alone = ask(&[table])?;
+        if table != TableId::LOCAL || self.has_custom_rules(Family::V4) == Some(true) {
+            return Some(alone);
         }
+        let merged = ask(&[TableId::LOCAL, TableId::MAIN])?;
+        let kind = |h: &Option<Hit<'_>>| h.as_ref().map_or(RouteKind::Unicast, |h| h.kind);
+        (kind(&alone) == kind(&merged)).then_some(merged)
     }
 
     fn evidence4(&self, route: &Route) -> Evidence {

@@ -4,6 +4,7 @@
 //! from the `*.save` text, because `nft -j` prints no arguments of an iptables match or target.
 
 pub mod expr;
+mod field;
 pub mod names;
 pub mod print;
 pub mod set;

@@ -1,14 +1,20 @@
 //! The way in: a snapshot with everything that is computed from it once.
 
-use knet_dataplane::trace::Detail;
+use std::collections::BTreeSet;
+
+use knet_dataplane::choice::{Fork, ratio};
+use knet_dataplane::trace::{Branch, Detail, NsId, Outcome};
+use knet_dataplane::walk::{self, Limits};
 use knet_dataplane::world::World;
 use knet_snapshot::Snapshot;
 
-use crate::explanation::Explanation;
-use crate::names::Names;
+use crate::explanation::{Assumed, Entry, Explanation, Open, Source};
+use crate::glossary::Builder;
+use crate::names::{Names, TiedBy};
 use crate::query::Query;
-use crate::resolve::QueryError;
+use crate::resolve::{self, Context, QueryError, Resolved};
 use crate::topics::nodeport::{NodePortExplanation, NodePortQuery};
+use crate::{boundary, fold};
 
 /// A loaded snapshot, ready for any number of questions.
 pub struct Explainer<'s> {
@@ -25,14 +31,96 @@ impl<'s> Explainer<'s> {
         Self { world, names }
     }
 
-    /// Walks one flow and says what it means. An error is always about the query: a name that is not
-    /// there, an ambiguity, a field that cannot be read.
+    /// Walks one flow and says what it means.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query: a name that is not there, an ambiguity, a field that cannot be read.
     pub fn trace(&self, query: &Query, detail: Detail) -> Result<Explanation, QueryError> {
-        let _ = (&self.world, query, detail);
-        Err(QueryError::NoNodes)
+        let context = Context { world: &self.world, names: &self.names };
+        let resolved = resolve::resolve(context, query)?;
+        Ok(self.explain(query, resolved, detail))
+    }
+
+    fn explain(&self, query: &Query, resolved: Resolved, detail: Detail) -> Explanation {
+        let Resolved { starts, src, dst } = resolved;
+        let mut branches: Vec<Branch> = Vec::new();
+        let mut truncated = false;
+        let mut sent = None;
+        let share = ratio(1, starts.len() as u64);
+        for start in &starts {
+            let trace = walk::trace(&self.world, start, detail, Limits::default());
+            truncated |= trace.truncated;
+            sent.get_or_insert((trace.sent, trace.start));
+            branches.extend(trace.branches.into_iter().map(|mut branch| {
+                branch.at_least *= &share;
+                branch.at_most *= &share;
+                branch
+            }));
+        }
+        let Some((mut sent, start)) = sent else {
+            unreachable!("resolve returns at least one start")
+        };
+        // The kernel chose a source for a local sender: that is what was sent.
+        if sent.src.is_unspecified()
+            && let Some(first) = branches.iter().find_map(|b| b.hops.first())
+        {
+            sent.src = source_of(first, &sent);
+        }
+        let mut builder = Builder::new(&self.world, &self.names, detail > Detail::Outcome);
+        builder.place(start);
+        builder.address(sent.src);
+        builder.address(sent.dst);
+        for branch in &branches {
+            builder.branch(branch);
+        }
+        let assumptions = self.assumptions(&branches, &src, starts.len());
+        let unknowns = unknowns(&branches, truncated);
+        Explanation {
+            query: query.clone(),
+            src,
+            dst,
+            groups: fold::groups(&branches),
+            boundary: boundary::of(&self.world, &branches),
+            findings: Vec::new(),
+            nodeport: None,
+            sent,
+            start,
+            branches,
+            truncated,
+            assumptions,
+            unknowns,
+            glossary: builder.finish(),
+        }
+    }
+
+    fn assumptions(&self, branches: &[Branch], src: &Source, starts: usize) -> Vec<Assumed> {
+        let mut all: BTreeSet<Assumed> =
+            branches.iter().flat_map(|b| &b.assumptions).cloned().map(Assumed::Walk).collect();
+        if let Source::Client { node, dev, entry, .. } = src
+            && *entry != Entry::Given
+        {
+            all.insert(Assumed::Entry { node: node.clone(), dev: dev.clone(), entry: *entry });
+        }
+        if starts > 1 {
+            all.insert(Assumed::EvenAddresses(starts));
+        }
+        let places: BTreeSet<NsId> = branches.iter().flat_map(|b| &b.hops).map(|h| h.ns).collect();
+        for place in places.into_iter().filter_map(|ns| self.names.place(ns)) {
+            if place.tied_by == TiedBy::Address
+                && let Some(pod) = &place.pod
+            {
+                all.insert(Assumed::TiedByAddress(pod.to_string()));
+            }
+        }
+        all.into_iter().collect()
     }
 
     /// Why a NodePort is in no `netstat`, and what takes its packets instead.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query.
     pub fn nodeport(&self, query: &NodePortQuery) -> Result<NodePortExplanation, QueryError> {
         let _ = query;
         Err(QueryError::NoNodes)
@@ -43,4 +131,45 @@ impl<'s> Explainer<'s> {
     pub const fn names(&self) -> &Names<'s> {
         &self.names
     }
+}
+
+/// The source a local sender's packet had before any translation.
+fn source_of(hop: &knet_dataplane::trace::Hop, sent: &knet_dataplane::packet::Packet) -> std::net::IpAddr {
+    use knet_dataplane::trace::What;
+    for step in &hop.steps {
+        match &step.what {
+            What::Nat { source: true, from, .. } => return from.0,
+            What::Route { prefsrc: Some(src), .. } => return *src,
+            _ => {}
+        }
+    }
+    if hop.packet.src.is_unspecified() { sent.src } else { hop.packet.src }
+}
+
+/// What could not be told and mattered, each once, in order.
+fn unknowns(branches: &[Branch], truncated: bool) -> Vec<Open> {
+    let mut all: Vec<Open> = Vec::new();
+    let mut add = |open: Open| {
+        if !all.contains(&open) {
+            all.push(open);
+        }
+    };
+    for branch in branches {
+        for taken in &branch.path {
+            if let Fork::Unknown(unknown) = &taken.fork {
+                add(Open::Fork(unknown.clone()));
+            }
+        }
+        let reply = branch.reply.as_ref().map(|r| &r.end);
+        let followup = branch.followup.as_ref().map(|f| &f.end);
+        for end in std::iter::once(&branch.end).chain(reply).chain(followup) {
+            if end.outcome == Outcome::Unknown {
+                add(Open::End(end.reason, end.evidence.clone()));
+            }
+        }
+    }
+    if truncated {
+        add(Open::Truncated(branches.len()));
+    }
+    all
 }

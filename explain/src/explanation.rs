@@ -1,14 +1,269 @@
 //! What an answer holds: typed, self-contained, without words.
+//!
+//! An explanation is the walk's trace plus everything needed to say it: the names of places, devices and
+//! addresses, where evidence stands in its file, who wrote each chain, and what was found wrong.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use knet_snapshot::id::{IfIndex, TableId};
+
+use crate::findings::Finding;
+use crate::fold::Group;
+use crate::names::{PlaceName, Whose};
+use crate::owner::{Owner, RouteOwner};
+use crate::query::Query;
+use crate::service_chain::{Role, ServicePortName};
+use crate::topics::nodeport::NodePortExplanation;
+
+pub use crate::resolve::{Entry, Source, Target};
+pub use knet_dataplane::choice::{Chance, Fork, Ratio, Taken, Unknown};
+pub use knet_dataplane::packet::{L4, Packet, Port};
+pub use knet_dataplane::trace::{
+    Answer, Assumption, Branch, ClientSees, CtEvent, Detail, End, Engine, Evidence, FdbTo, Field, Hop, NsId, Outcome,
+    Place, Reason, Reject, Reply, RuleVerdict, Stage, Step, What,
+};
 
 /// The answer to one [`crate::Query`].
 #[derive(Clone, Debug)]
-pub struct Explanation {}
+pub struct Explanation {
+    /// What was asked.
+    pub query: Query,
+    /// Who sends.
+    pub src: Source,
+    /// What is addressed.
+    pub dst: Target,
+    /// The packet as it was sent (to the first address, when a name has several).
+    pub sent: Packet,
+    /// Where it starts.
+    pub start: NsId,
+    /// The ways it can go. Never empty.
+    pub branches: Vec<Branch>,
+    /// Branches that end alike, the most likely first. Indexes into `branches`.
+    pub groups: Vec<Group>,
+    /// More branches than the limit: the rest is not shown.
+    pub truncated: bool,
+    /// What was taken for granted.
+    pub assumptions: Vec<Assumed>,
+    /// What could not be told and mattered.
+    pub unknowns: Vec<Open>,
+    /// Where the model ends, as far as this answer touches it.
+    pub boundary: Vec<Boundary>,
+    /// What looks wrong, or explains the answer.
+    pub findings: Vec<Finding>,
+    /// The answer to "why is it not in netstat", when the destination is a NodePort.
+    pub nodeport: Option<Box<NodePortExplanation>>,
+    /// Names for what the trace holds by number.
+    pub glossary: Glossary,
+}
+
+/// Something taken for granted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Assumed {
+    /// By the walk.
+    Walk(Assumption),
+    /// Where an off-cluster client's packet enters.
+    Entry {
+        /// The node.
+        node: String,
+        /// The device.
+        dev: String,
+        /// Why there.
+        entry: Entry,
+    },
+    /// The client's resolver gives every address of a headless service the same share.
+    EvenAddresses(usize),
+    /// A namespace was tied to its pod by the pod's address; `netns.json` does not say.
+    TiedByAddress(String),
+}
+
+/// Something that could not be told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Open {
+    /// The walk met it and went both ways.
+    Fork(Unknown),
+    /// The walk ended in it.
+    End(Reason, Vec<Evidence>),
+    /// The walk has more branches than are looked at.
+    Truncated(usize),
+    /// Trouble in an artifact that the walk read.
+    Problem {
+        /// Path.
+        artifact: String,
+        /// What the reader says.
+        what: String,
+    },
+}
+
+/// Where the model ends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Boundary {
+    /// The capture window. Facts are this old.
+    Window {
+        /// RFC 3339.
+        start: String,
+        /// RFC 3339.
+        end: String,
+    },
+    /// There is no manifest: nobody knows when the facts were captured.
+    NoWindow,
+    /// A program attached to a device the packet crosses is not run (tc, XDP).
+    TcProgram {
+        /// Where.
+        artifact: String,
+        /// Device.
+        dev: String,
+    },
+    /// tc filters were not captured on a node the packet crosses.
+    TcNotCaptured(String),
+    /// The packet crosses the wire between nodes: switches, routers and cloud filters are not in the snapshot.
+    Underlay,
+    /// The packet leaves what the snapshot holds.
+    Outside,
+    /// eBPF attached to cgroups, sockets or XDP is in no artifact.
+    Ebpf,
+    /// What the program that takes the packet then answers.
+    Application,
+    /// An artifact changed while it was captured, or after.
+    Inconsistent(String),
+    /// Facts of two nodes were captured this far apart (first and last).
+    Apart {
+        /// RFC 3339.
+        first: String,
+        /// RFC 3339.
+        last: String,
+    },
+}
+
+/// Names for what a trace holds by number.
+#[derive(Clone, Debug, Default)]
+pub struct Glossary {
+    /// Namespaces.
+    pub places: BTreeMap<NsId, PlaceName>,
+    /// Devices.
+    pub devices: BTreeMap<(NsId, IfIndex), Device>,
+    /// Addresses.
+    pub addresses: BTreeMap<IpAddr, Vec<Whose>>,
+    /// Where evidence stands: artifact and byte offset to line or row.
+    pub cites: BTreeMap<(Arc<str>, u64), Cite>,
+    /// Chains: table and chain to what is known about them.
+    pub chains: BTreeMap<(Engine, Arc<str>, Arc<str>), ChainNote>,
+    /// Who wrote the route at this place of an artifact.
+    pub routes: BTreeMap<(Arc<str>, u64), RouteNote>,
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Name.
+    pub name: String,
+    /// Bridge (or other master) it is a port of.
+    pub master: Option<String>,
+    /// MTU.
+    pub mtu: u32,
+    /// Who made it.
+    pub owner: Option<Owner>,
+}
+
+/// Where evidence stands in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cite {
+    /// Line, from 1.
+    pub line: u64,
+    /// Of a JSON list on one line: the index in it, from 0.
+    pub index: Option<u64>,
+}
+
+/// What is known about a chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainNote {
+    /// Who wrote it.
+    pub owner: Option<Owner>,
+    /// Its role in kube-proxy's rules.
+    pub role: Option<Role>,
+    /// The service port it is for.
+    pub service: Option<ServicePortName>,
+}
+
+/// What is known about a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteNote {
+    /// Table.
+    pub table: TableId,
+    /// Who wrote it.
+    pub owner: Option<RouteOwner>,
+}
+
+/// How a client fares over all branches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The same on every branch.
+    Same(ClientSees),
+    /// Different branches, different ends.
+    Mixed,
+}
 
 impl Explanation {
-    /// The exit code that says it in one digit: 0 the client gets its answer on every branch, 1 on some
-    /// branch it does not, 3 cannot tell. (2 is for queries that could not be asked.)
+    /// How the client fares.
     #[must_use]
-    pub const fn exit_code(&self) -> u8 {
-        3
+    pub fn verdict(&self) -> Verdict {
+        let mut seen = self.branches.iter().map(|b| b.client_sees);
+        let first = seen.next().unwrap_or(ClientSees::Unknown);
+        if seen.all(|s| s == first) { Verdict::Same(first) } else { Verdict::Mixed }
+    }
+
+    /// How the packet ends: `None` when branches differ.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        let mut all = self.branches.iter().map(|b| b.end.outcome);
+        let first = all.next().unwrap_or(Outcome::Unknown);
+        all.all(|o| o == first).then_some(first)
+    }
+
+    /// The exit code that says it in one digit: 0 the client gets its answer on every branch, 1 on some
+    /// branch it certainly does not, 3 cannot tell. (2 is for queries that could not be asked.)
+    ///
+    /// "Delivered" means that the client gets its answer: a request that arrives and whose reply is lost
+    /// is not delivered for whoever waits for it. A packet that leaves the cluster is answered, or not, by
+    /// somebody nobody captured: cannot tell.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        let fails =
+            |b: &Branch| !matches!(b.client_sees, ClientSees::Reply | ClientSees::Unknown) && b.end.outcome != Outcome::LeavesCluster;
+        let open = |b: &Branch| b.client_sees == ClientSees::Unknown || b.end.outcome == Outcome::LeavesCluster;
+        if self.branches.iter().any(fails) {
+            1
+        } else if self.truncated || self.branches.is_empty() || self.branches.iter().any(open) {
+            3
+        } else {
+            0
+        }
+    }
+}
+
+impl Glossary {
+    /// A device's name, or `?`.
+    #[must_use]
+    pub fn device(&self, ns: NsId, dev: IfIndex) -> &str {
+        self.devices.get(&(ns, dev)).map_or("?", |d| &d.name)
+    }
+
+    /// The pod, service or node that has an address, the most telling first.
+    #[must_use]
+    pub fn whose(&self, addr: IpAddr) -> Option<&Whose> {
+        self.addresses.get(&addr).and_then(|all| all.first())
+    }
+
+    /// Where evidence stands.
+    #[must_use]
+    pub fn cite(&self, evidence: &Evidence) -> Option<Cite> {
+        self.cites.get(&(evidence.artifact.clone(), evidence.at.start)).copied()
+    }
+
+    /// What is known about a chain.
+    #[must_use]
+    pub fn chain(&self, engine: Engine, table: &Arc<str>, chain: &Arc<str>) -> Option<&ChainNote> {
+        self.chains.get(&(engine, table.clone(), chain.clone()))
     }
 }

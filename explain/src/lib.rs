@@ -12,16 +12,21 @@
 
 pub mod query;
 
-pub mod explanation;
 pub mod names;
 pub mod owner;
-pub mod service_chain;
 pub mod resolve;
+pub mod service_chain;
+
+pub mod explanation;
+pub mod findings;
+pub mod fold;
 pub mod topics;
 
 pub mod render;
 
+mod boundary;
 mod explainer;
+mod glossary;
 
 pub use explainer::Explainer;
 pub use explanation::Explanation;

@@ -27,10 +27,6 @@ pub(super) fn kind(head: &[u8]) -> Kind {
             b"{",
             "it looks like JSON (pass the directory or archive that holds manifest.json)",
         ),
-        (
-            b"[",
-            "it looks like JSON (pass the directory or archive that holds manifest.json)",
-        ),
     ];
     if head.starts_with(&[0x1f, 0x8b]) {
         return Kind::Gzip;

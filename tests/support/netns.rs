@@ -101,6 +101,7 @@ impl Rng {
     }
 
     /// One in `n`.
+    #[allow(dead_code, reason = "not every test asks")]
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }

@@ -10,6 +10,7 @@
 //! place that knows the order of stages.
 
 pub mod choice;
+pub mod nat_range;
 pub mod packet;
 pub mod skb;
 pub mod trace;

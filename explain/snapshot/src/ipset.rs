@@ -36,52 +36,76 @@ pub struct Member {
 /// Reads the artifact.
 ///
 /// `ipset save` does not quote a set's name that holds spaces, so a `create` line is split at the type and an
-/// `add` line at the longest name created before.
+/// `add` line at the longest name of a set. Members may stand before their set.
 #[must_use]
 pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Table<IpSet> {
     // For look-ups only.
     let mut by_name: HashMap<String, usize> = HashMap::new();
-    let mut spaced = Vec::new();
-    lines::table(artifact, bytes, |at, line, rows: &mut Vec<IpSet>| {
-        let (verb, rest) = line.trim_start().split_once(' ').unwrap_or((line, ""));
-        match verb {
-            "create" | "-N" => {
+    let mut adds = Vec::new();
+    let mut table = lines::table(artifact, bytes, |at, line, rows: &mut Vec<IpSet>| {
+        match split_verb(line) {
+            ("create" | "-N", rest) => {
                 let set = create(at, rest).ok_or("a set without a type")?;
                 if by_name.contains_key(&set.name) {
                     return Err("a set created twice");
-                }
-                if set.name.contains(' ') {
-                    spaced.push(set.name.clone());
-                    spaced.sort_by_key(|name| std::cmp::Reverse(name.len()));
                 }
                 by_name.insert(set.name.clone(), rows.len());
                 rows.push(set);
                 Ok(())
             }
-            "add" | "-A" => {
-                let (name, rest) = spaced
-                    .iter()
-                    .find_map(|name| Some((name.as_str(), rest.strip_prefix(name.as_str())?.strip_prefix(' ')?)))
-                    .or_else(|| rest.split_once(' '))
-                    .ok_or("a member without an entry")?;
-                let set = by_name
-                    .get(name)
-                    .and_then(|i| rows.get_mut(*i))
-                    .ok_or("a member of a set that was not created")?;
-                let mut words = words(rest).into_iter();
-                let entry = words.next().ok_or("a member without an entry")?;
-                set.members.push(Member {
-                    at,
-                    entry,
-                    options: words.collect(),
-                });
+            ("add" | "-A", _) => {
+                adds.push(at);
                 Ok(())
             }
             // `-o save` of old versions, or a file made for `ipset restore`.
-            "COMMIT" | "flush" | "destroy" => Ok(()),
+            ("COMMIT" | "flush" | "destroy", _) => Ok(()),
             _ => Err("neither create nor add"),
         }
-    })
+    });
+    for at in adds {
+        let line = lines::text(bytes, at);
+        let (_, rest) = split_verb(&line);
+        let Some((name, member)) = owner(rest, &by_name) else {
+            table.problem(
+                at.start,
+                format!("a member of no set in the file: {}", lines::excerpt(&line)),
+            );
+            continue;
+        };
+        let mut words = words(member).into_iter();
+        match (words.next(), by_name.get(name).and_then(|i| table.rows.get_mut(*i))) {
+            (Some(entry), Some(set)) => set.members.push(Member {
+                at,
+                entry,
+                options: words.collect(),
+            }),
+            _ => table.problem(
+                at.start,
+                format!("a member without an entry: {}", lines::excerpt(&line)),
+            ),
+        }
+    }
+    table
+}
+
+fn split_verb(line: &str) -> (&str, &str) {
+    let line = line.trim_start();
+    line.split_once(' ').unwrap_or((line, ""))
+}
+
+/// Splits `NAME ENTRY ...` at the longest name that is a set's. The kernel allows 31 bytes for a name.
+fn owner<'a>(rest: &'a str, by_name: &HashMap<String, usize>) -> Option<(&'a str, &'a str)> {
+    let spaces = rest
+        .bytes()
+        .take(33)
+        .enumerate()
+        .filter(|(_, byte)| *byte == b' ')
+        .map(|(i, _)| i);
+    let ends: Vec<usize> = spaces.collect();
+    ends.into_iter()
+        .rev()
+        .map(|end| (&rest[..end], &rest[end + 1..]))
+        .find(|(name, _)| by_name.contains_key(*name))
 }
 
 fn create(at: Row, rest: &str) -> Option<IpSet> {

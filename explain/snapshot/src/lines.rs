@@ -1,5 +1,6 @@
 //! Line formats: one row a line, tied to its place.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::json;
@@ -43,8 +44,17 @@ pub(crate) fn table<T>(
     table
 }
 
+/// A line again, by its place.
+pub(crate) fn text(bytes: &[u8], at: Row) -> Cow<'_, str> {
+    let start = usize::try_from(at.start).unwrap_or(usize::MAX);
+    let line = bytes
+        .get(start..start.saturating_add(at.len as usize))
+        .unwrap_or_default();
+    String::from_utf8_lossy(line)
+}
+
 /// The beginning of a line, for a message.
-fn excerpt(line: &str) -> &str {
+pub(crate) fn excerpt(line: &str) -> &str {
     let end = line.char_indices().nth(120).map_or(line.len(), |(i, _)| i);
     &line[..end]
 }

@@ -275,7 +275,18 @@ fn kind(row: &Object<'_>) -> Result<LinkKind, Unreadable> {
     let info = row.object("linkinfo").unwrap_or(&none);
     let data = info.object("info_data").unwrap_or(&none);
     let Some(kind) = info.text("info_kind") else {
-        return Ok(LinkKind::Device);
+        // Only `ip -d` prints kinds. Without it a bridge looks like a NIC, and taking it for one would send
+        // packets to the wire.
+        let detailed = ["promiscuity", "num_tx_queues", "min_mtu"]
+            .into_iter()
+            .any(|key| row.get(key).is_some());
+        let loopback = row.words("flags").any(|flag| flag == "LOOPBACK");
+        let printed_without = !detailed && !loopback && row.get("qdisc").is_some();
+        return Ok(if printed_without {
+            LinkKind::Other(String::new())
+        } else {
+            LinkKind::Device
+        });
     };
     let word = |key: &str| data.text(key).map(String::from).unwrap_or_default();
     Ok(match &*kind {

@@ -1,6 +1,7 @@
 //! Files in, snapshot out: which file belongs to which namespace, what is absent and why.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::OnceLock;
 
 use hashbrown::HashMap;
@@ -63,34 +64,47 @@ impl Snapshot {
 }
 
 /// The files by path, without a folder around all of them.
-fn arrange(files: Vec<(String, Blob)>, problems: &mut Vec<Problem>) -> BTreeMap<String, File> {
-    let mut arranged = BTreeMap::new();
+fn arrange(mut files: Vec<(String, Blob)>, problems: &mut Vec<Problem>) -> BTreeMap<String, File> {
     let outer = outer_folder(&files);
-    for (path, blob) in files {
-        let inner = trim(&path)[outer..].to_owned();
-        let odd = inner.is_empty() || inner.split('/').any(|part| matches!(part, "" | "." | ".."));
-        if odd || arranged.contains_key(&inner) {
-            let what = if odd {
-                "a path that leads nowhere in a snapshot"
-            } else {
-                "a path that is there twice; the first is used"
-            };
-            problems.push(Problem {
-                artifact: path,
-                offset: None,
-                what: what.to_owned(),
-            });
-            continue;
-        }
-        arranged.insert(
-            inner,
-            File {
-                blob,
-                lines: OnceLock::new(),
-            },
-        );
+    for (path, _) in &mut files {
+        let inner = path.len() - trim(path).len() + outer;
+        path.drain(..inner);
     }
-    arranged
+    let mut refuse = |path: &str, what: &str| {
+        problems.push(Problem {
+            artifact: path.to_owned(),
+            offset: None,
+            what: what.to_owned(),
+        });
+    };
+    files.retain(|(path, _)| {
+        let odd = path.split('/').any(|part| matches!(part, "" | "." | ".."));
+        if odd {
+            refuse(path, "a path that leads nowhere in a snapshot");
+        }
+        !odd
+    });
+    // Sorted once: a map built in order is several times faster than a million insertions. The sort is stable.
+    files.sort_by(|(a, _), (b, _)| a.cmp(b));
+    files.dedup_by(|(again, _), (first, _)| {
+        let same = again == first;
+        if same {
+            refuse(again, "a path that is there twice; the first is used");
+        }
+        same
+    });
+    files
+        .into_iter()
+        .map(|(path, blob)| {
+            (
+                path,
+                File {
+                    blob,
+                    lines: OnceLock::new(),
+                },
+            )
+        })
+        .collect()
 }
 
 fn trim(path: &str) -> &str {
@@ -282,13 +296,21 @@ fn node(
 fn namespace(id: NetnsId, files: &BTreeMap<String, File>, absences: &Absences<'_>) -> NetnsFacts {
     let mut path = id.folder();
     let folder = path.len();
+    let registered = |name: &str| name::ALL.iter().find(|known| **known == name).copied();
     let mut known = Vec::new();
-    for file in name::ALL {
-        path.truncate(folder);
-        path.push_str(file);
-        match files.get(&path) {
-            Some(there) => known.push((*file, Ok(there.blob.clone()))),
-            None => known.extend(absences.exact(&path).map(|why| (*file, Err(why)))),
+    // The files of a folder stand one after the other.
+    for (there, file) in files.range::<str, _>((Bound::Included(path.as_str()), Bound::Unbounded)) {
+        let Some(name) = there.strip_prefix(path.as_str()) else {
+            break;
+        };
+        known.extend(registered(name).map(|name| (name, Ok(file.blob.clone()))));
+    }
+    if !absences.0.is_empty() {
+        for name in name::ALL {
+            path.truncate(folder);
+            path.push_str(name);
+            // An absence of what is there was refused before.
+            known.extend(absences.exact(&path).map(|why| (*name, Err(why))));
         }
     }
     path.truncate(folder);

@@ -1,5 +1,6 @@
 //! `sockets.txt`: `ss -H -tulpne`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -182,7 +183,8 @@ impl Endpoint {
 
 /// `("name",pid=1,fd=3),("other",pid=2,fd=3))`: the processes, and what follows. `ss` escapes nothing in a name.
 fn users(mut text: &str) -> (Vec<(String, u32)>, &str) {
-    let mut users: Vec<(String, u32)> = Vec::new();
+    let mut users = Vec::new();
+    let mut seen = BTreeSet::new();
     while let Some(rest) = text.strip_prefix("(\"") {
         let Some((name, rest)) = rest.split_once("\",pid=") else {
             break;
@@ -192,7 +194,7 @@ fn users(mut text: &str) -> (Vec<(String, u32)>, &str) {
             break;
         };
         // One process may hold the socket by several descriptors.
-        if !users.iter().any(|(n, p)| n == name && *p == pid) {
+        if seen.insert(pid) {
             users.push((name.to_owned(), pid));
         }
         match rest.strip_prefix(',') {

@@ -126,6 +126,9 @@ pub enum XtProblemKind {
 /// So many problems are listed; a file of garbage has one a line.
 const MOST_PROBLEMS: usize = 1000;
 
+/// The kernel has five; a file of garbage must not make looking for one slow.
+const MOST_TABLES: usize = 64;
+
 impl XtSave {
     /// Scans a save. Never fails; what is not understood is listed.
     #[must_use]
@@ -167,7 +170,11 @@ impl XtTableIndex {
     #[must_use]
     pub fn position(&self, bytes: &[u8], name: &[u8]) -> Option<usize> {
         let ByName { positions, hasher } = &self.by_name;
-        let same = |i: &u32| self.chains.get(*i as usize).is_some_and(|chain| chain.name(bytes) == name);
+        let same = |i: &u32| {
+            self.chains
+                .get(*i as usize)
+                .is_some_and(|chain| chain.name(bytes) == name)
+        };
         positions.find(hasher.hash_one(name), same).map(|i| *i as usize)
     }
 
@@ -178,7 +185,11 @@ impl XtTableIndex {
     }
 
     fn add(&mut self, bytes: &[u8], chain: XtChainIndex) -> usize {
-        let Self { chains, by_name: ByName { positions, hasher }, .. } = self;
+        let Self {
+            chains,
+            by_name: ByName { positions, hasher },
+            ..
+        } = self;
         let position = chains.len();
         let hash = hasher.hash_one(chain.name(bytes));
         chains.push(chain);
@@ -279,6 +290,9 @@ impl<'a> Scan<'a> {
                 .iter()
                 .position(|b| matches!(b, b' ' | b'\r'))
                 .unwrap_or(rule.len())];
+            if name.is_empty() {
+                return self.problem(start, XtProblemKind::UnknownLine);
+            }
             self.run = Some(Run {
                 name,
                 start,
@@ -311,17 +325,27 @@ impl<'a> Scan<'a> {
         self.end_table(start);
         let name = String::from_utf8_lossy(name);
         let name = name.trim();
-        let position = match self.save.tables.iter().position(|table| table.name == name) {
-            Some(position) => {
-                self.problem(start, XtProblemKind::RepeatedTable);
-                position
-            }
-            None => {
-                self.save.tables.push(XtTableIndex::new(name, row(start, end)));
-                self.save.tables.len() - 1
-            }
+        let known = self.save.tables.len();
+        let Some(position) = self.table_entry(name, row(start, end)) else {
+            return self.problem(start, XtProblemKind::UnknownLine);
         };
+        if position < known {
+            self.problem(start, XtProblemKind::RepeatedTable);
+        }
         self.table = Some(position);
+    }
+
+    /// Position of a table, which is made when it is not there. `None` beyond what a kernel can have by far.
+    fn table_entry(&mut self, name: &str, header: Row) -> Option<usize> {
+        let tables = &mut self.save.tables;
+        if let Some(position) = tables.iter().position(|table| table.name == name) {
+            return Some(position);
+        }
+        if tables.len() == MOST_TABLES {
+            return None;
+        }
+        tables.push(XtTableIndex::new(name, header));
+        Some(tables.len() - 1)
     }
 
     /// A table that was not ended by `COMMIT`.
@@ -337,8 +361,13 @@ impl<'a> Scan<'a> {
             return self.problem(start, XtProblemKind::OutsideTable);
         };
         let at = row(start, start + 1 + header.len());
-        let mut words = header.split(|b| *b == b' ').filter(|word| !word.is_empty());
-        let name = words.next().unwrap_or_default();
+        let name = &header[..header.iter().position(|b| *b == b' ').unwrap_or(header.len())];
+        if name.is_empty() {
+            return self.problem(start, XtProblemKind::UnknownLine);
+        }
+        let mut words = header[name.len()..]
+            .split(|b| *b == b' ')
+            .filter(|word| !word.is_empty());
         let policy = match words.next() {
             Some(b"-") | None => XtPolicy::Return,
             Some(b"ACCEPT") => XtPolicy::Accept,
@@ -383,12 +412,9 @@ impl<'a> Scan<'a> {
         } else if let Some(name) = incompatible_table(&text) {
             self.problem(start, XtProblemKind::Incompatible);
             let at = row(start, start + line.len());
-            match self.save.tables.iter_mut().find(|table| table.name == name) {
-                Some(table) => (table.incompatible, table.complete) = (true, false),
-                None => {
-                    let table = XtTableIndex::new(name, at);
-                    self.save.tables.push(XtTableIndex { incompatible: true, complete: false, ..table });
-                }
+            if let Some(position) = self.table_entry(name, at) {
+                let table = &mut self.save.tables[position];
+                (table.incompatible, table.complete) = (true, false);
             }
         }
     }
@@ -490,7 +516,9 @@ fn slice(bytes: &[u8], at: Row) -> &[u8] {
 
 impl fmt::Debug for ByName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByName").field("len", &self.positions.len()).finish_non_exhaustive()
+        f.debug_struct("ByName")
+            .field("len", &self.positions.len())
+            .finish_non_exhaustive()
     }
 }
 

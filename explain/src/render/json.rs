@@ -1,5 +1,10 @@
 //! For programs: `knet.trace/v1`, `knet.explain/v1`. Only types here are serialised.
 
+mod convert;
+mod model;
+mod nodeport;
+mod steps;
+
 use serde_json::Value;
 
 use crate::explanation::Explanation;
@@ -7,10 +12,12 @@ use crate::query::Query;
 use crate::resolve::QueryError;
 use crate::topics::nodeport::NodePortExplanation;
 
+pub use model::{ErrorDocument, ExplainDocument, TraceDocument};
+
 /// A trace. `brief` leaves hops out.
 #[must_use]
-pub fn trace(_explanation: &Explanation, _brief: bool) -> Value {
-    Value::Null
+pub fn trace(explanation: &Explanation, brief: bool) -> Value {
+    value(&convert::document(explanation, brief))
 }
 
 /// `explain nodeport`.
@@ -22,18 +29,39 @@ pub fn nodeport(_answer: &NodePortExplanation) -> Value {
 /// An error in place of a trace (`--flows`): `{"id":…,"schema":"knet.trace/v1","error":{…}}`. `query` is
 /// `None` when the line itself could not be read.
 #[must_use]
-pub fn error(_query: Option<&Query>, _error: &QueryError) -> Value {
-    Value::Null
+pub fn error(query: Option<&Query>, error: &QueryError) -> Value {
+    value(&ErrorDocument {
+        id: query.and_then(|q| q.id.clone()),
+        schema: model::TRACE.to_owned(),
+        query: query.map(convert::asked),
+        error: model::Error {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            hints: error.hints(),
+        },
+    })
 }
 
-/// A line of a `--flows` file that is no query.
+/// A line of a `--flows` file that is no query. Its `id` is kept when the line is JSON and has one.
 #[must_use]
-pub fn line_error(_line: &str, _error: &serde_json::Error) -> Value {
-    Value::Null
+pub fn line_error(line: &str, error: &serde_json::Error) -> Value {
+    let id = serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("id").cloned());
+    value(&ErrorDocument {
+        id,
+        schema: model::TRACE.to_owned(),
+        query: None,
+        error: model::Error { code: "bad-line".to_owned(), message: error.to_string(), hints: Vec::new() },
+    })
 }
 
 /// Any of the above as YAML.
 #[must_use]
-pub fn to_yaml(_value: &Value) -> String {
-    String::new()
+pub fn to_yaml(value: &Value) -> String {
+    // A JSON value has nothing YAML cannot hold.
+    serde_saphyr::to_string(value).unwrap_or_default()
+}
+
+fn value(document: &impl serde::Serialize) -> Value {
+    // The documents hold no map with keys that are no strings, the only thing serde_json refuses.
+    serde_json::to_value(document).unwrap_or_default()
 }

@@ -3,3 +3,7 @@
 pub mod json;
 pub mod schema;
 pub mod text;
+
+mod notes;
+mod sentence;
+mod words;

@@ -2,14 +2,36 @@
 
 use serde_json::Value;
 
-/// Schema of `knet.trace/v1`.
+use super::json::{ErrorDocument, ExplainDocument, TraceDocument};
+
+/// Schema of `knet.trace/v1`: a trace, or an error in place of one.
 #[must_use]
 pub fn trace() -> Value {
-    Value::Null
+    let mut schema = schemars::schema_for!(TraceOrError).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("$id".to_owned(), Value::from("knet.trace/v1"));
+    }
+    schema
 }
 
 /// Schema of `knet.explain/v1`.
 #[must_use]
 pub fn explain() -> Value {
-    Value::Null
+    let mut schema = schemars::schema_for!(ExplainDocument).to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("$id".to_owned(), Value::from("knet.explain/v1"));
+    }
+    schema
+}
+
+/// What one line of `trace --flows` is.
+#[derive(schemars::JsonSchema)]
+#[serde(untagged)]
+#[schemars(title = "knet.trace/v1")]
+#[allow(dead_code, clippy::large_enum_variant, reason = "only its schema is used")]
+enum TraceOrError {
+    /// A trace.
+    Trace(TraceDocument),
+    /// An error in place of a trace.
+    Error(ErrorDocument),
 }

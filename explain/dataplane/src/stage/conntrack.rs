@@ -106,6 +106,8 @@ pub struct Entry {
     pub assured: bool,
     /// The first packet has left or was delivered.
     pub confirmed: bool,
+    /// No longer found by its tuples; packets that already carry it still do.
+    pub gone: bool,
     /// Source NAT was set up (possibly to the same address).
     pub snat_done: bool,
     /// Destination NAT was set up (possibly to the same address).
@@ -222,8 +224,7 @@ impl Conntrack {
                 }
                 TcpVerdict::Reopen => {
                     // The dead connection goes away and the look-up is repeated: it finds nothing.
-                    let gone = &mut self.entries[entry];
-                    gone.proto = u8::MAX;
+                    self.entries[entry].gone = true;
                     let Some(entry) = self.open(ns.id, skb, key) else {
                         skb.ct = Ct::Invalid;
                         return Some(CtEvent::Invalid);
@@ -275,7 +276,7 @@ impl Conntrack {
 
     fn find(&self, ns: NsId, zone: Zone, proto: u8, key: Key) -> Option<(usize, Dir)> {
         self.entries.iter().enumerate().find_map(|(i, e)| {
-            if e.ns != ns || e.zone != zone || e.proto != proto {
+            if e.gone || e.ns != ns || e.zone != zone || e.proto != proto {
                 None
             } else if e.orig.same(key) {
                 Some((i, Dir::Original))
@@ -303,6 +304,7 @@ impl Conntrack {
             seen_reply: !row.unreplied,
             assured: row.assured,
             confirmed: true,
+            gone: false,
             snat_done: true,
             dnat_done: true,
             snat: translated(row.reply.dst, row.orig.src, row.reply.dport, row.orig.sport, proto),
@@ -338,6 +340,7 @@ impl Conntrack {
             seen_reply: false,
             assured: false,
             confirmed: false,
+            gone: false,
             snat_done: false,
             dnat_done: false,
             snat: false,
@@ -362,7 +365,7 @@ impl Conntrack {
         if let Some(e) = self.entry_mut(skb.ct)
             && !e.confirmed
         {
-            e.proto = u8::MAX;
+            e.gone = true;
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::choice::{Chance, Oracle, ratio};
+pub use crate::nat_range::NatRange;
 use crate::packet::{L4, Packet, Port};
 use crate::skb::{CtState, Ct, Dir, Skb};
 use crate::stage::conntrack::{Conntrack, Entry, Key};
@@ -35,25 +36,6 @@ impl Manip {
             Self::Dst => Self::Src,
         }
     }
-}
-
-/// `struct nf_nat_range2`
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NatRange {
-    /// Addresses, inclusive; `None` = keep.
-    pub addrs: Option<(IpAddr, IpAddr)>,
-    /// Ports, inclusive; `None` = keep if free.
-    pub ports: Option<(u16, u16)>,
-    /// `--to-destination ADDR:A-B/BASE`: shift ports instead of picking one.
-    pub base_port: Option<u16>,
-    /// `--random`
-    pub random: bool,
-    /// `--random-fully`
-    pub fully_random: bool,
-    /// `--persistent`
-    pub persistent: bool,
-    /// NETMAP: keep the host bits, replace the network's (`addrs` is first and last of the network).
-    pub netmap: bool,
 }
 
 /// How many addresses of a range become branches of their own; a larger range is one branch with its

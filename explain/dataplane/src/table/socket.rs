@@ -65,7 +65,7 @@ pub struct Taker<'s> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SocketAnswer<'s> {
     /// A listening socket, or an unconnected one. Several: the kernel picks one of them by hash or age
-    /// (`SO_REUSEPORT`, `SO_REUSEADDR`).
+    /// (`SO_REUSEPORT`, `SO_REUSEADDR`); `ss` does not show which.
     Listener(Vec<Taker<'s>>),
     /// The socket of a connection with exactly these addresses and ports.
     Connected(Vec<Taker<'s>>),
@@ -145,12 +145,11 @@ impl<'s> Sockets<'s> {
     /// Who takes the packet, in this order (`__inet_lookup`, `__udp4_lib_lookup`):
     ///
     /// 1. a connection with the same addresses and ports;
-    /// 2. of the sockets bound to the destination address, the one that fits best;
-    /// 3. of the sockets bound to no address, the one that fits best.
+    /// 2. the sockets bound to the destination address;
+    /// 3. the sockets bound to no address.
     ///
-    /// A socket bound to a device fits better than one that is not, and among equals an IPv4 socket
-    /// better than an IPv6 socket that takes IPv4 too. UDP counts the device more than the family, TCP
-    /// counts them the same.
+    /// A socket bound to a device takes packets of that device only. Where several are left they are all
+    /// given, but IPv4 sockets go before IPv6 sockets that take IPv4 too.
     #[must_use]
     pub fn lookup(&self, query: &SocketQuery<'_>) -> SocketAnswer<'s> {
         if let Some(why) = self.missing {
@@ -200,16 +199,20 @@ impl<'s> Sockets<'s> {
             && self.device(socket, query) != Some(false)
     }
 
-    /// `compute_score` over the sockets bound to `local`.
+    /// The sockets bound to `local` that the kernel may pick.
+    ///
+    /// `compute_score` prefers a socket bound to a device, and IPv4 to an IPv6 socket that takes both. But
+    /// the lookup returns the first `SO_REUSEPORT` socket it meets whatever the score of later ones, and
+    /// without that option such sockets can hardly share a port. What is sure: an IPv6 `SO_REUSEPORT`
+    /// socket stands behind all IPv4 sockets. TCP sockets can share a port in no other way; for UDP
+    /// (`SO_REUSEADDR`) a device counts more than the family.
     fn best(
         &self,
         at_port: &[&'s Socket],
         query: &SocketQuery<'_>,
         local: Option<IpAddr>,
     ) -> Result<Vec<&'s Socket>, SocketDoubt> {
-        let mut best: Vec<&'s Socket> = Vec::new();
-        let mut best_score = 0;
-        let mut doubt: Option<(u8, SocketDoubt)> = None;
+        let mut fits = Vec::new();
         for &socket in at_port {
             let waiting = if query.proto == proto::TCP {
                 socket.state == "LISTEN"
@@ -219,39 +222,22 @@ impl<'s> Sockets<'s> {
             if !waiting || socket.local != local {
                 continue;
             }
-            let device = self.device(socket, query);
-            let family = takes_family(socket, query.dst);
-            if device == Some(false) || family == Some(false) {
-                continue;
-            }
-            let device_score = match (&socket.dev, query.proto) {
-                (None, _) => 0,
-                (Some(_), proto::TCP) => 1,
-                (Some(_), _) => 4,
+            let doubt = match (takes_family(socket, query.dst), self.device(socket, query)) {
+                (Some(false), _) | (_, Some(false)) => continue,
+                (None, _) => Some(SocketDoubt::V6Only),
+                (_, None) => Some(SocketDoubt::L3mdev),
+                (Some(true), Some(true)) => None,
             };
-            let score = 1 + device_score + u8::from(query.dst.is_ipv4() && !socket.v6);
-            if device.is_none() || family.is_none() {
-                let why = if family.is_none() {
-                    SocketDoubt::V6Only
-                } else {
-                    SocketDoubt::L3mdev
-                };
-                doubt = Some(doubt.map_or((score, why), |(s, w)| (s.max(score), w)));
-                continue;
-            }
-            if score > best_score {
-                best.clear();
-                best_score = score;
-            }
-            if score == best_score {
-                best.push(socket);
-            }
+            fits.push((socket, doubt));
         }
-        match doubt {
-            // A doubtful socket matters when it would win, or share.
-            Some((score, why)) if score >= best_score => Err(why),
-            _ => Ok(best),
-        }
+        let beaten = |b: &Socket| {
+            fits.iter().any(|(a, doubt)| {
+                let stronger = query.proto == proto::TCP || a.dev.is_some() || b.dev.is_none();
+                doubt.is_none() && query.dst.is_ipv4() && !a.v6 && b.v6 && stronger
+            })
+        };
+        let left = fits.iter().filter(|(socket, _)| !beaten(socket));
+        left.map(|&(socket, doubt)| doubt.map_or(Ok(socket), Err)).collect()
     }
 
     /// `inet_sk_bound_dev_eq`: `None` when it depends on a sysctl nobody captured.
@@ -321,3 +307,6 @@ fn describe(socket: &Socket) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,9 +24,11 @@ pub(super) fn packet(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer:
             (error(asked, answer, ttl, delivered)?, if delivered { Source::Bound } else { Source::Choose }, false)
         }
     };
-    // nf_ct_attach: a reset belongs to the connection it ends.
+    // nf_ct_attach (nf_send_reset, icmp_glue_bits): a reset or an error belongs to the connection it is
+    // about, though that was never confirmed; so its addresses are translated back. A packet that reached
+    // its socket has lost its connection by then, and the answer finds it by its tuple.
     let ct = match request.skb.ct {
-        Ct::Of { entry, dir, .. } if answer == Answer::Reset && rejected => {
+        Ct::Of { entry, dir, .. } if !delivered && answer != Answer::Data => {
             let dir = if dir == Dir::Original { Dir::Reply } else { Dir::Original };
             Ct::Of { entry, dir, state: CtState::Related }
         }

@@ -5,6 +5,7 @@ use knet_snapshot::artifact::name;
 use knet_snapshot::id::{Family, IfIndex, Mac};
 use knet_snapshot::link::{BridgeInfo, Link, LinkKind};
 
+use super::route::Routed;
 use super::walker::{At, Ended, Next, Seen, Walker};
 use crate::packet::Eth;
 use crate::skb::{PktType, Skb};
@@ -57,8 +58,17 @@ impl Walker<'_, '_> {
     /// `br_nf_pre_routing_finish` after the destination was translated: routed out of the same bridge, the
     /// packet stays a bridged one and gets the new neighbour's MAC; otherwise it goes up.
     fn bridged_dnat(&mut self, ns: NsId, bridge: &Link, port: &Link, mut skb: Skb, vlan: Option<u16>) -> Next {
-        let routed = self.route_input(ns, &mut skb)?;
-        if let super::route::Routed::Forward { oif, nexthop } = routed
+        let routed = match self.route_input(ns, &mut skb) {
+            // "Bridged-and-DNAT'ed traffic doesn't require ip_forwarding."
+            Err(ended) if ended.end.reason == Reason::ForwardingOff => {
+                match self.route_on_bridge(ns, bridge.index, &skb) {
+                    Some(nexthop) => Routed::Forward { oif: bridge.index, nexthop },
+                    None => return Err(ended),
+                }
+            }
+            other => other?,
+        };
+        if let Routed::Forward { oif, nexthop } = routed
             && oif == bridge.index
         {
             skb.oif = Some(bridge.index);

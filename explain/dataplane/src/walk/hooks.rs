@@ -2,7 +2,7 @@
 
 use super::walker::{Ended, Walker};
 use crate::choice::Unknown;
-use crate::packet::L4;
+use crate::packet::{L4, proto};
 use crate::skb::{Ct, Dir, Skb};
 use crate::stage::conntrack::Manip;
 use crate::stage::nat;
@@ -20,6 +20,15 @@ enum Item<'x, 's> {
     /// The NAT core with the base chains that belong to it, by their own priority.
     Nat,
     Xt(BaseChain<'x, 's>),
+}
+
+/// `NF_DROP_ERR`: the first route was found when the program connected, so it is the send that fails.
+/// TCP does not tell its program, and tries again until it times out.
+fn connect_goes_on(mut ended: Box<Ended>) -> Box<Ended> {
+    if ended.end.packet.proto == proto::TCP {
+        ended.errno = None;
+    }
+    ended
 }
 
 impl Walker<'_, '_> {
@@ -55,7 +64,7 @@ impl Walker<'_, '_> {
                     let before = skb.packet.dst;
                     skb = self.nat(ns, hook, skb, &nat_chains)?;
                     if hook == Hook::Output && skb.packet.dst != before {
-                        self.reroute(ns, &mut skb)?;
+                        self.reroute(ns, &mut skb).map_err(connect_goes_on)?;
                     }
                 }
                 Item::Xt(chain) => {
@@ -63,7 +72,7 @@ impl Walker<'_, '_> {
                     skb = self.run(ns, hook, skb, chain)?;
                     let after = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
                     if hook == Hook::Output && chain.reroutes() && before != after {
-                        self.reroute(ns, &mut skb)?;
+                        self.reroute(ns, &mut skb).map_err(connect_goes_on)?;
                     }
                 }
             }
@@ -78,7 +87,7 @@ impl Walker<'_, '_> {
     /// end is not known.
     fn missing_tables(&mut self, ns: NsId, _hook: Hook, skb: &Skb) -> Result<(), Box<Ended>> {
         let family = skb.packet.family();
-        for missing in self.space(ns).xt().missing(family) {
+        for missing in self.space(ns).xt().missing().iter().filter(|m| m.family == family) {
             let what = Unknown::Table(missing.artifact.clone());
             if self.oracle.unknown(format!("{}?", missing.artifact), what, 2) == 1 {
                 self.step(What::NotCaptured(missing.artifact.clone()), None);
@@ -131,7 +140,7 @@ impl Walker<'_, '_> {
             oracle: &mut self.oracle,
             sink: &mut self.sink,
         };
-        let verdict = xt::run_base(&chain, &mut cx);
+        let verdict = xt::run_base(chain, &mut cx);
         self.settle(ns, skb, verdict)
     }
 
@@ -143,9 +152,7 @@ impl Walker<'_, '_> {
                 Err(self.ended(ns, skb, Outcome::Dropped, reason))
             }
             Verdict::Reject(how) => {
-                let ct = skb.ct;
                 let mut ended = self.ended(ns, skb, Outcome::Rejected, Reason::RejectRule);
-                ended.skb.ct = ct;
                 ended.reject = Some(how);
                 ended.answer = Some(if how == Reject::TcpReset { Answer::Reset } else { Answer::Error(how) });
                 Err(ended)

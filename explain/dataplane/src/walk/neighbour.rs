@@ -9,13 +9,12 @@ use knet_snapshot::link::{Link, LinkKind};
 use knet_snapshot::neigh::NudState;
 use knet_snapshot::route::RouteKind;
 
-use super::network::host_unreachable;
 use super::walker::{Ended, Walker};
 use crate::choice::{Chance, ratio};
 use crate::skb::Skb;
 use crate::table::fib::{Answer as RouteAnswer, Query};
 use crate::table::neigh::is_valid;
-use crate::trace::{Answer, Assumption, ClientSees, NsId, Outcome, Reason, What};
+use crate::trace::{Assumption, NsId, Outcome, Reason, What};
 
 /// Somebody who would answer for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,15 +62,9 @@ impl Walker<'_, '_> {
         if asked.leads_out && !silent {
             return Ok(None);
         }
-        let local = skb.sender.is_some() || self.hop_is_output();
-        let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour);
-        if local {
-            ended.errno = Some(ClientSees::Unreachable);
-        } else {
-            // ipv4_link_failure, ip6_link_failure
-            ended.answer = Some(Answer::Error(host_unreachable(skb.packet.family())));
-        }
-        Err(ended)
+        // The kernel asks for three seconds and only then says "host unreachable" (ipv4_link_failure,
+        // ip6_link_failure): most programs have lost their patience by then, and all of them have waited.
+        Err(self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour))
     }
 
     fn is_broadcast_of(&self, ns: NsId, link: &Link, addr: IpAddr) -> bool {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use knet_snapshot::id::{Family, IfIndex};
+use knet_snapshot::id::IfIndex;
 
 use super::route::Routed;
 use super::walker::{At, Ended, Next, Seen, Source, Walker};
@@ -113,13 +113,5 @@ impl Walker<'_, '_> {
         let mtu = self.link(ns, oif)?.mtu;
         self.step(What::Mtu { dev: oif, mtu }, None);
         Some(mtu)
-    }
-}
-
-/// How Linux answers a packet it has no way for: `ICMP_HOST_UNREACH` or `ICMPV6_ADDR_UNREACH`.
-pub(super) const fn host_unreachable(family: Family) -> crate::trace::Reject {
-    match family {
-        Family::V4 => crate::trace::Reject::IcmpHostUnreachable,
-        Family::V6 => crate::trace::Reject::Icmp6AddrUnreachable,
     }
 }

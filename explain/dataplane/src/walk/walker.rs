@@ -141,6 +141,7 @@ impl<'w, 's> Walker<'w, 's> {
                 Err(ended) => break ended,
             }
         };
+        self.ct.forget_unconfirmed(&ended.skb);
         self.leave(None, &ended.skb.packet);
         ended
     }
@@ -182,11 +183,6 @@ impl<'w, 's> Walker<'w, 's> {
         }
     }
 
-    /// The open hop is a local program's packet on its way out.
-    pub fn hop_is_output(&self) -> bool {
-        self.open.as_ref().is_some_and(|h| h.stage == Stage::Output)
-    }
-
     /// The namespace of the open hop.
     pub fn hop_ns(&self) -> Option<NsId> {
         self.open.as_ref().map(|h| h.ns)
@@ -210,7 +206,6 @@ impl<'w, 's> Walker<'w, 's> {
     pub fn ended(&mut self, ns: NsId, skb: Skb, outcome: Outcome, reason: Reason) -> Box<Ended> {
         let evidence = self.sink.steps.last().map(|s| s.evidence.clone()).unwrap_or_default();
         let place = Place { ns: Some(ns), oif: skb.oif };
-        self.ct.forget_unconfirmed(&skb);
         let end = End { outcome, reason, place, packet: skb.packet.clone(), evidence };
         Box::new(Ended { end, skb, answer: None, reject: None, errno: None })
     }

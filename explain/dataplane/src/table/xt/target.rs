@@ -3,7 +3,7 @@
 use knet_snapshot::id::Zone;
 
 use super::rule::ChainRef;
-use crate::stage::conntrack::NatRange;
+use crate::nat_range::NatRange;
 use crate::trace::Reject;
 
 /// What a rule does with the packet.

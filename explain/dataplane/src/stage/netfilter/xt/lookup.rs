@@ -9,31 +9,32 @@ use knet_snapshot::route::RouteKind;
 use smallvec::SmallVec;
 
 use super::device;
+use crate::choice::Oracle;
 use crate::packet::proto;
 use crate::skb::{Ct, CtState};
 use crate::stage::netfilter::HookCx;
+use crate::table::fib::{Answer, Depth, Query};
 use crate::table::ipset;
 use crate::table::socket::{SocketAnswer, SocketQuery, Taker};
 use crate::table::xt::matches::{Addrtype, Masked, Rpfilter, SetMatch, SocketMatch};
 use crate::trace::Evidence;
 use crate::tri::Tri;
 
-/// `inet_addr_type_dev_table` / the route lookup of `match_lookup_rt6`.
-fn addr_type(_cx: &mut HookCx<'_, '_>, _addr: IpAddr, _dev: Option<IfIndex>) -> Option<RouteKind> {
-    None
-}
-
-pub(super) fn addrtype(m: &Addrtype, cx: &mut HookCx<'_, '_>) -> Tri {
+pub(super) fn addrtype(m: &Addrtype, cx: &HookCx<'_, '_>) -> Tri {
     let dev = match (m.limit_in, m.limit_out) {
         (true, _) => device::input(cx),
         (_, true) => device::output(cx),
         _ => None,
     };
     let (src, dst) = (cx.skb.packet.src, cx.skb.packet.dst);
-    let mut one = |want: Option<(u16, bool)>, addr: IpAddr| match want {
+    let one = |want: Option<(u16, bool)>, addr: IpAddr| match want {
         None => Tri::Yes,
         Some((types, invert)) => match Family::of(addr) {
-            Family::V4 => addr_type(cx, addr, dev).map_or(Tri::Unknown, |kind| Tri::from(types & bit(kind) != 0)),
+            Family::V4 => cx
+                .ns
+                .fib()
+                .addr_type(addr, dev)
+                .map_or(Tri::Unknown, |kind| Tri::from(types & bit(kind) != 0)),
             Family::V6 => addrtype6(types, addr, dev, cx),
         }
         .xor(invert),
@@ -46,7 +47,7 @@ pub(super) fn addrtype(m: &Addrtype, cx: &mut HookCx<'_, '_>) -> Tri {
 }
 
 /// `match_type6`: multicast, unicast and unspecified by the address itself, the rest by a route lookup.
-fn addrtype6(types: u16, addr: IpAddr, dev: Option<IfIndex>, cx: &mut HookCx<'_, '_>) -> Tri {
+fn addrtype6(types: u16, addr: IpAddr, dev: Option<IfIndex>, cx: &HookCx<'_, '_>) -> Tri {
     let asks = |kind: RouteKind| types & bit(kind) != 0;
     if asks(RouteKind::Multicast) && !addr.is_multicast() {
         return Tri::No;
@@ -62,7 +63,7 @@ fn addrtype6(types: u16, addr: IpAddr, dev: Option<IfIndex>, cx: &mut HookCx<'_,
     if types & looked_up == 0 {
         return Tri::Yes;
     }
-    match addr_type(cx, addr, dev) {
+    match cx.ns.fib().addr_type(addr, dev) {
         None => Tri::Unknown,
         Some(kind) => {
             let found = match kind {
@@ -94,22 +95,80 @@ const fn bit(kind: RouteKind) -> u16 {
     }
 }
 
-/// The reverse path of the packet: is its source reached by the device it came in by?
-pub(super) fn rpfilter(m: &Rpfilter, cx: &mut HookCx<'_, '_>) -> Tri {
-    let Some(dev) = device::input(cx) else { return Tri::Unknown };
+/// `rpfilter_mt`: is the packet's source reached by the device it came in by, in this order:
+///
+/// 1. what comes in by loopback, and an unspecified source that cannot be routed, pass;
+/// 2. the source is looked up as a local sender would, with the packet's mark only under `--validmark`;
+/// 3. a route that is not unicast fails (`--accept-local`: a local one goes on);
+/// 4. any next hop by the same device passes; `--loose`: by any device.
+pub(super) fn rpfilter(m: &Rpfilter, cx: &HookCx<'_, '_>) -> Tri {
+    let Some(dev) = device::input(cx) else {
+        return Tri::Unknown;
+    };
+    let packet = &cx.skb.packet;
     match cx.ns.links().get(dev) {
-        // rpfilter_is_loopback
-        Some(link) if link.flags.loopback => Tri::Yes.xor(m.invert),
-        _ => Tri::Unknown,
+        Some(link) if link.flags.loopback => return Tri::Yes.xor(m.invert),
+        Some(_) => {}
+        None => return Tri::Unknown,
     }
+    let unroutable = match (packet.src, packet.dst) {
+        // DHCP: from 0.0.0.0/8 to the broadcast address or a link-local group.
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            src.octets()[0] == 0 && (dst.is_broadcast() || dst.octets()[..3] == [224, 0, 0])
+        }
+        (src, _) => src.is_unspecified(),
+    };
+    if unroutable {
+        return Tri::Yes.xor(m.invert);
+    }
+    let v6 = packet.src.is_ipv6();
+    let link_local = matches!(packet.src, IpAddr::V6(a) if a.is_unicast_link_local());
+    let zero = matches!(packet.dst, IpAddr::V4(a) if a.octets()[0] == 0 || a.is_broadcast());
+    let query = Query {
+        src: (!zero && !packet.dst.is_multicast()).then_some(packet.dst),
+        oif: (v6 && (link_local || !m.loose)).then_some(dev),
+        bound: link_local,
+        mark: if m.validmark { cx.skb.mark } else { 0 },
+        tos: packet.tos,
+        proto: if v6 { packet.proto } else { 0 },
+        ..Query::to(packet.src)
+    };
+    // Whatever the lookup would have to draw or ask does not matter, or is not known.
+    let mut oracle = Oracle::default();
+    let depth = Depth {
+        any_path: true,
+        ignore_linkstate: true,
+    };
+    let answer = cx.ns.fib().lookup_to(&query, depth, &mut oracle).answer;
+    if !oracle.taken().is_empty() {
+        return Tri::Unknown;
+    }
+    let passes = match answer {
+        Answer::Unknown(_) => return Tri::Unknown,
+        Answer::Rule(_) | Answer::None => false,
+        Answer::Route(hit) => match hit.kind {
+            RouteKind::Local if !m.accept_local => false,
+            RouteKind::Local if v6 => true,
+            RouteKind::Unicast | RouteKind::Local => m.loose || hit.hops.iter().any(|h| h.oif == Some(dev)),
+            _ => false,
+        },
+    };
+    Tri::from(passes).xor(m.invert)
 }
 
 /// `skb_dst(skb)->tclassid`: 0 where no route and no rule of the namespace names a realm.
 pub(super) fn realm(m: &Masked, cx: &HookCx<'_, '_>) -> Tri {
     let family = cx.skb.packet.family();
     let facts = cx.ns.facts;
-    let routes = facts.routes(family).get().map(|t| t.problems.is_empty() && t.rows.iter().all(|r| r.realm.is_none()));
-    if routes == Some(true) { super::state::masked(0, m) } else { Tri::Unknown }
+    let routes = facts
+        .routes(family)
+        .get()
+        .map(|t| t.problems.is_empty() && t.rows.iter().all(|r| r.realm.is_none()));
+    if routes == Some(true) {
+        super::state::masked(0, m)
+    } else {
+        Tri::Unknown
+    }
 }
 
 /// A socket for the packet that is not bound to the wildcard address, or any with `--nowildcard`.
@@ -117,7 +176,11 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
     let packet = &cx.skb.packet;
     let (Some(sport), Some(dport)) = (packet.sport(), packet.dport()) else {
         // xt_socket.c: TCP and UDP, and ICMP errors about them.
-        return if matches!(packet.proto, proto::ICMP | proto::ICMPV6) { Tri::Unknown } else { Tri::No };
+        return if matches!(packet.proto, proto::ICMP | proto::ICMPV6) {
+            Tri::Unknown
+        } else {
+            Tri::No
+        };
     };
     if !matches!(packet.proto, proto::TCP | proto::UDP) {
         return Tri::No;
@@ -135,7 +198,13 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
         SocketAnswer::Unknown(_) => return Tri::Unknown,
         // Only listeners are captured: the first packet of a connection has no other socket.
         SocketAnswer::Nobody => {
-            let first = matches!(cx.skb.ct, Ct::Of { state: CtState::New, .. });
+            let first = matches!(
+                cx.skb.ct,
+                Ct::Of {
+                    state: CtState::New,
+                    ..
+                }
+            );
             return if first { Tri::No } else { Tri::Unknown };
         }
         SocketAnswer::Listener(takers) | SocketAnswer::Connected(takers) => takers,
@@ -147,7 +216,11 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
         _ => Tri::Unknown,
     };
     // IP_TRANSPARENT and SO_MARK of a socket are not in a snapshot.
-    if found == Tri::Yes && (m.transparent || m.restore_skmark) { Tri::Unknown } else { found }
+    if found == Tri::Yes && (m.transparent || m.restore_skmark) {
+        Tri::Unknown
+    } else {
+        found
+    }
 }
 
 pub(super) fn set(m: &SetMatch, cx: &HookCx<'_, '_>, more: &mut Vec<Evidence>) -> Tri {
@@ -155,8 +228,11 @@ pub(super) fn set(m: &SetMatch, cx: &HookCx<'_, '_>, more: &mut Vec<Evidence>) -
         // An earlier rule of this walk added to it or deleted from it.
         return Tri::Unknown;
     }
-    let dirs: SmallVec<[ipset::Side; 6]> =
-        m.dirs.iter().map(|src| if *src { ipset::Side::Src } else { ipset::Side::Dst }).collect();
+    let dirs: SmallVec<[ipset::Side; 6]> = m
+        .dirs
+        .iter()
+        .map(|src| if *src { ipset::Side::Src } else { ipset::Side::Dst })
+        .collect();
     let query = ipset::SetQuery {
         packet: &cx.skb.packet,
         eth: cx.skb.eth.as_ref(),
@@ -166,7 +242,11 @@ pub(super) fn set(m: &SetMatch, cx: &HookCx<'_, '_>, more: &mut Vec<Evidence>) -
         physout: device::known_name(cx.skb.physout, cx),
         mark: cx.skb.mark,
         dirs: &dirs,
-        flags: ipset::SetFlags { return_nomatch: m.return_nomatch, counters: m.counters, physdev: false },
+        flags: ipset::SetFlags {
+            return_nomatch: m.return_nomatch,
+            counters: m.counters,
+            physdev: false,
+        },
     };
     let answer = cx.ns.ipsets().test(&m.name, &query);
     more.extend(answer.evidence());
@@ -180,16 +260,26 @@ pub(super) fn set_changed(name: &str, cx: &HookCx<'_, '_>) -> String {
 
 /// xt_policy.c: a packet that no IPsec state of the namespace can have handled is `none`.
 pub(super) fn policy(none: bool, cx: &HookCx<'_, '_>) -> Tri {
-    if empty(cx, name::XFRM) { none.into() } else { Tri::Unknown }
+    if empty(cx, name::XFRM) {
+        none.into()
+    } else {
+        Tri::Unknown
+    }
 }
 
 /// xt_ipvs.c
 pub(super) fn ipvs(plain: Option<bool>, cx: &HookCx<'_, '_>) -> Tri {
-    if empty(cx, name::IPVS) { Tri::from(plain == Some(true)) } else { Tri::Unknown }
+    if empty(cx, name::IPVS) {
+        Tri::from(plain == Some(true))
+    } else {
+        Tri::Unknown
+    }
 }
 
 /// The artifact was captured and says nothing, or the kernel cannot have such state.
 fn empty(cx: &HookCx<'_, '_>, file: &'static str) -> bool {
     let facts = cx.ns.facts.bytes(file);
-    facts.get().is_some_and(|bytes| bytes.iter().all(u8::is_ascii_whitespace))
+    facts
+        .get()
+        .is_some_and(|bytes| bytes.iter().all(u8::is_ascii_whitespace))
 }

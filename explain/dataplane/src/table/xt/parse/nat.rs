@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use knet_snapshot::id::Family;
 
 use super::{Group, value};
-use crate::stage::conntrack::NatRange;
+use crate::nat_range::NatRange;
 
 /// Reads the options common to the NAT targets; `to` reads the range option of the target.
 pub(super) fn range(group: &Group<'_>, family: Family) -> Option<NatRange> {
@@ -74,5 +74,9 @@ pub(super) fn netmap(group: &Group<'_>, family: Family) -> Option<NatRange> {
             Family::V6 => Ipv6Addr::from(bits).into(),
         })
     };
-    Some(NatRange { addrs: Some((ip(net.addr)?, ip(last)?)), netmap: true, ..NatRange::default() })
+    Some(NatRange {
+        addrs: Some((ip(net.addr)?, ip(last)?)),
+        netmap: true,
+        ..NatRange::default()
+    })
 }

@@ -1,0 +1,131 @@
+//! The reference commands: which program prints which artifact, in capture order.
+
+use knet_snapshot::artifact::name;
+
+/// How one artifact is obtained.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference {
+    /// File name in the namespace's folder.
+    pub artifact: &'static str,
+    /// Commands whose outputs are joined.
+    pub commands: &'static [&'static [&'static str]],
+    /// A file that is there only when the kernel already holds such state. Without it the command is not
+    /// run, because running it would load a module or create a table.
+    pub only_if: Option<&'static str>,
+    /// A line that begins so (after blanks) is a key and is left out.
+    pub secrets: &'static [&'static str],
+}
+
+const fn plain(artifact: &'static str, commands: &'static [&'static [&'static str]]) -> Reference {
+    Reference {
+        artifact,
+        commands,
+        only_if: None,
+        secrets: &[],
+    }
+}
+
+const fn guarded(
+    artifact: &'static str,
+    only_if: &'static str,
+    commands: &'static [&'static [&'static str]],
+) -> Reference {
+    Reference {
+        artifact,
+        commands,
+        only_if: Some(only_if),
+        secrets: &[],
+    }
+}
+
+/// Every artifact of a namespace in capture order: what changes fastest comes first, and links close the
+/// window. `ss`, `nft` and `iptables-nft-save` may make the kernel load its own socket-diagnosis or
+/// nf_tables module when no program on the machine ever used it.
+pub const REFERENCES: &[Reference] = &[
+    guarded(
+        name::CONNTRACK,
+        "/proc/sys/net/netfilter/nf_conntrack_count",
+        &[&["conntrack", "-L", "-o", "extended"]],
+    ),
+    plain(name::NFT_JSON, &[&["nft", "-j", "list", "ruleset"]]),
+    plain(name::NFT_TEXT, &[&["nft", "-a", "list", "ruleset"]]),
+    plain(name::IPTABLES_NFT, &[&["iptables-nft-save", "-c"]]),
+    plain(name::IP6TABLES_NFT, &[&["ip6tables-nft-save", "-c"]]),
+    guarded(
+        name::IPTABLES_LEGACY,
+        "/proc/self/net/ip_tables_names",
+        &[&["iptables-legacy-save", "-c"]],
+    ),
+    guarded(
+        name::IP6TABLES_LEGACY,
+        "/proc/self/net/ip6_tables_names",
+        &[&["ip6tables-legacy-save", "-c"]],
+    ),
+    plain(name::IPSET, &[&["ipset", "save"]]),
+    // ipvsadm calls modprobe when the table is not there.
+    guarded(name::IPVS, "/proc/self/net/ip_vs", &[&["ipvsadm-save", "-n"]]),
+    guarded(
+        name::IPVS_CONN,
+        "/proc/self/net/ip_vs_conn",
+        &[&["cat", "/proc/self/net/ip_vs_conn"]],
+    ),
+    plain(name::RULE, &[&["ip", "-d", "-j", "-N", "-4", "rule", "show"]]),
+    plain(name::RULE6, &[&["ip", "-d", "-j", "-N", "-6", "rule", "show"]]),
+    plain(
+        name::ROUTE,
+        &[&["ip", "-d", "-j", "-N", "-4", "route", "show", "table", "all"]],
+    ),
+    plain(
+        name::ROUTE6,
+        &[&["ip", "-d", "-j", "-N", "-6", "route", "show", "table", "all"]],
+    ),
+    plain(name::NEXTHOP, &[&["ip", "-d", "-j", "nexthop", "show"]]),
+    plain(name::NEIGH, &[&["ip", "-j", "neigh", "show"]]),
+    plain(name::FDB, &[&["bridge", "-d", "-j", "fdb"]]),
+    plain(name::BRIDGE_LINK, &[&["bridge", "-d", "-j", "link"]]),
+    plain(name::BRIDGE_VLAN, &[&["bridge", "-d", "-j", "vlan"]]),
+    plain(name::LINK, &[&["ip", "-d", "-j", "-N", "link", "show"]]),
+    plain(name::ADDR, &[&["ip", "-d", "-j", "-N", "addr", "show"]]),
+    plain(name::SOCKETS, &[&["ss", "-H", "-tulpne"]]),
+    plain(name::SYSCTL, &[&["sysctl", "-a", "-r", r"^net\."]]),
+    plain(
+        name::XFRM,
+        &[&["ip", "xfrm", "policy"], &["ip", "xfrm", "state", "list", "nokeys"]],
+    ),
+    Reference {
+        artifact: name::WG,
+        commands: &[&["wg", "show", "all"]],
+        only_if: None,
+        secrets: &["private key:", "preshared key:"],
+    },
+    plain(name::TC, &[&["tc", "-j", "-d", "filter", "show"]]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_artifact_of_the_registry_has_its_command() {
+        let ours: Vec<_> = REFERENCES.iter().map(|reference| reference.artifact).collect();
+        for artifact in name::ALL {
+            assert!(ours.contains(artifact), "{artifact}");
+        }
+        assert_eq!(ours.len(), name::ALL.len());
+    }
+
+    #[test]
+    fn nothing_is_run_that_changes_a_node() {
+        for command in REFERENCES.iter().flat_map(|reference| reference.commands) {
+            let program = command[0];
+            assert!(
+                !matches!(program, "iptables" | "ip6tables" | "modprobe" | "ipvsadm"),
+                "{command:?}"
+            );
+            let verbs = [
+                "add", "del", "delete", "set", "flush", "replace", "change", "-w", "-F", "-X",
+            ];
+            assert!(!command.iter().any(|word| verbs.contains(word)), "{command:?}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Reads whatever a file may hold. Shared by the tests and the fuzz target.
+
+use std::sync::Arc;
+
+use knet_snapshot::artifact::name;
+use knet_snapshot::id::Family;
+use knet_snapshot::store::Blob;
+use knet_snapshot::xtsave::XtSave;
+use knet_snapshot::{Fact, Row, Snapshot, Table};
+
+/// Opens a snapshot of one file and asks for everything that could be in it. Every row must stand inside the file.
+pub fn read(path: &str, bytes: &[u8]) {
+    let blob: Blob = Arc::new(bytes.to_vec());
+    let Ok(snapshot) = Snapshot::from_files(vec![(path.to_owned(), blob)]) else {
+        return;
+    };
+    for namespace in snapshot.namespaces() {
+        check(bytes, namespace.links(), |row| row.at);
+        check(bytes, namespace.addrs(), |row| row.at);
+        check(bytes, namespace.nexthops(), |row| row.at);
+        check(bytes, namespace.neighbours(), |row| row.at);
+        check(bytes, namespace.fdb(), |row| row.at);
+        check(bytes, namespace.bridge_ports(), |row| row.at);
+        check(bytes, namespace.bridge_vlans(), |row| row.at);
+        check(bytes, namespace.sockets(), |row| row.at);
+        check(bytes, namespace.conntrack(), |row| row.at);
+        check(bytes, namespace.ipsets(), |row| row.at);
+        for family in [Family::V4, Family::V6] {
+            check(bytes, namespace.routes(family), |row| row.at);
+            check(bytes, namespace.rules(family), |row| row.at);
+        }
+        for (_, at) in namespace
+            .sysctls()
+            .get()
+            .into_iter()
+            .flat_map(|sysctls| sysctls.values.values())
+        {
+            assert!(inside(bytes, *at));
+        }
+        for file in [name::IPTABLES_NFT, name::IPTABLES_LEGACY] {
+            xtables(bytes, namespace.xtables(file).unwrap());
+        }
+    }
+    let cluster = snapshot.cluster();
+    check(bytes, cluster.nodes(), |row| row.at);
+    check(bytes, cluster.pods(), |row| row.at);
+    check(bytes, cluster.services(), |row| row.at);
+    check(bytes, cluster.endpoint_slices(), |row| row.at);
+    check(bytes, cluster.network_policies(), |row| row.at);
+    check(bytes, cluster.namespaces(), |row| row.at);
+    check(bytes, cluster.config_maps(), |row| row.at);
+    check(bytes, cluster.ingresses(), |row| row.at);
+    for problem in snapshot.all_problems() {
+        let offset = problem.offset.unwrap_or(0);
+        assert!(offset <= bytes.len() as u64, "{problem:?}");
+        let _ = (
+            snapshot.line_of(&problem.artifact, offset),
+            snapshot.line_text(&problem.artifact, offset),
+        );
+    }
+}
+
+fn inside(bytes: &[u8], at: Row) -> bool {
+    at.start + u64::from(at.len) <= bytes.len() as u64
+}
+
+fn check<T>(bytes: &[u8], fact: &Fact<Table<T>>, at: impl Fn(&T) -> Row) {
+    for row in fact.get().into_iter().flat_map(|table| &table.rows) {
+        assert!(inside(bytes, at(row)));
+    }
+}
+
+/// Every rule that is given belongs to its chain, and none is given twice.
+fn xtables(bytes: &[u8], fact: &Fact<XtSave>) {
+    let mut given = 0;
+    for table in fact.get().into_iter().flat_map(|save| &save.tables) {
+        for (i, chain) in table.chains.iter().enumerate() {
+            assert_eq!(table.position(bytes, chain.name(bytes)), Some(i));
+            for rule in chain.rules(bytes) {
+                assert!(inside(bytes, rule.at));
+                let rest = rule
+                    .text
+                    .strip_prefix(b"-A ")
+                    .unwrap()
+                    .strip_prefix(chain.name(bytes))
+                    .unwrap();
+                assert!(rest.is_empty() || rest[0] == b' ' || rest[0] == b'\r');
+                given += 1;
+            }
+        }
+    }
+    assert!(given <= bytes.split(|b| *b == b'\n').count());
+}

@@ -1,0 +1,82 @@
+//! Branches that end alike are one to a person.
+
+use knet_dataplane::choice::{Fork, Ratio};
+use knet_dataplane::trace::{Branch, ClientSees, Hop, NsId, Outcome, Reason, Reject, Stage};
+
+/// Branches that end alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Indexes of the branches, in their order.
+    pub members: Vec<usize>,
+    /// Their shares together, at least.
+    pub at_least: Ratio,
+    /// Their shares together, at most.
+    pub at_most: Ratio,
+}
+
+/// What makes two branches alike: how they end and by which kinds of hops. Addresses, ports and places may
+/// differ. A branch that fails is alike only to one that fails by the same rows.
+#[derive(PartialEq)]
+struct Likeness<'a> {
+    outcome: Outcome,
+    reason: Reason,
+    sees: ClientSees,
+    reject: Option<Reject>,
+    snat: bool,
+    dnat: bool,
+    reply: Option<(Outcome, Reason, bool)>,
+    request_path: Vec<(Stage, bool)>,
+    evidence: &'a [knet_dataplane::trace::Evidence],
+    failed_at: Option<Option<NsId>>,
+    conditions: Vec<(String, usize)>,
+}
+
+impl<'a> Likeness<'a> {
+    fn of(branch: &'a Branch) -> Self {
+        let fails = branch.end.outcome != Outcome::Delivered;
+        let path = |hops: &[Hop]| {
+            let home = hops.first().map(|h| h.ns);
+            hops.iter().map(|h| (h.stage, Some(h.ns) == home)).collect()
+        };
+        let conditions = branch
+            .path
+            .iter()
+            .filter(|t| matches!(t.fork, Fork::Unknown(_)))
+            .map(|t| (format!("{:?}", t.fork), t.option))
+            .collect();
+        Self {
+            outcome: branch.end.outcome,
+            reason: branch.end.reason,
+            sees: branch.client_sees,
+            reject: branch.reject,
+            snat: branch.snat,
+            dnat: branch.dnat,
+            reply: branch.reply.as_ref().map(|r| (r.end.outcome, r.end.reason, r.fits)),
+            request_path: path(&branch.hops),
+            evidence: if fails { &branch.end.evidence } else { &[] },
+            failed_at: fails.then_some(branch.end.place.ns),
+            conditions,
+        }
+    }
+}
+
+/// Folds branches, in order of their first member.
+#[must_use]
+pub fn groups(branches: &[Branch]) -> Vec<Group> {
+    let mut all: Vec<(Likeness<'_>, Group)> = Vec::new();
+    for (i, branch) in branches.iter().enumerate() {
+        let likeness = Likeness::of(branch);
+        match all.iter_mut().find(|(of, _)| *of == likeness) {
+            Some((_, group)) => {
+                group.members.push(i);
+                group.at_least += &branch.at_least;
+                group.at_most += &branch.at_most;
+            }
+            None => {
+                let (at_least, at_most) = (branch.at_least.clone(), branch.at_most.clone());
+                all.push((likeness, Group { members: vec![i], at_least, at_most }));
+            }
+        }
+    }
+    all.into_iter().map(|(_, group)| group).collect()
+}

@@ -1,0 +1,159 @@
+//! `trace` and `explain` on the shipped capture.
+
+use serde_json::Value;
+
+use crate::{command, fixture, run, run_with, three_node};
+
+fn trace(args: &[&str]) -> crate::Ran {
+    let snapshot = three_node();
+    run(&[&["trace", "-s", &snapshot], args].concat())
+}
+
+fn json(args: &[&str]) -> (i32, Value) {
+    let ran = trace(&[args, &["-o", "json"]].concat());
+    (
+        ran.code,
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", ran.stdout, ran.stderr)),
+    )
+}
+
+#[test]
+fn the_first_command_of_the_readme() {
+    let (code, answer) = json(&["toolbox-1", "shop/web"]);
+    assert_eq!(code, 0);
+    assert_eq!(answer["schema"], "knet.trace/v1");
+    assert_eq!(answer["outcome"], "delivered");
+    let branches = answer["branches"].as_array().expect("branches");
+    assert_eq!(branches.len(), 4);
+    for branch in branches {
+        assert_eq!(branch["probability"], "1/4");
+        assert_eq!(branch["client_sees"], "reply");
+        assert_eq!(branch["dnat"], true);
+        assert!(
+            branch["at"]["pod"]
+                .as_str()
+                .is_some_and(|pod| pod.starts_with("shop/web-")),
+            "{}",
+            branch["at"]
+        );
+        assert!(branch["hops"].as_array().is_some_and(|hops| !hops.is_empty()));
+        assert_eq!(branch["reply"]["outcome"], "delivered");
+    }
+}
+
+#[test]
+fn exit_codes_say_how_it_ends() {
+    assert_eq!(trace(&["toolbox-1", "10.96.1.1:80"]).code, 0);
+    // A Service without endpoints rejects; a closed port refuses.
+    assert_eq!(trace(&["toolbox-1", "node/node-1:9"]).code, 1);
+    assert_eq!(trace(&["toolbox-1", "no-such-name"]).code, 2);
+    assert_eq!(trace(&["toolbox-1", "8.8.8.8:53", "-p", "udp"]).code, 3);
+}
+
+#[test]
+fn text_fits_the_width_and_has_colour_only_when_asked() {
+    let plain = trace(&["toolbox-1", "shop/web"]);
+    assert_eq!((plain.code, plain.stderr.as_str()), (0, ""));
+    assert!(!plain.stdout.is_empty() && !plain.stdout.contains('\x1b'));
+    let widest = plain.stdout.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    assert!(widest <= 80, "{widest} columns:\n{}", plain.stdout);
+    assert!(
+        trace(&["toolbox-1", "shop/web", "--color", "always"])
+            .stdout
+            .contains('\x1b')
+    );
+    let snapshot = three_node();
+    let args = ["trace", "toolbox-1", "shop/web", "-s", &snapshot];
+    let mut forced = command(&args);
+    forced.env("CLICOLOR_FORCE", "1");
+    assert!(run_with(forced, b"").stdout.contains('\x1b'));
+    let mut forbidden = command(&args);
+    forbidden.env("CLICOLOR_FORCE", "1").env("NO_COLOR", "1");
+    assert_eq!(run_with(forbidden, b"").stdout, plain.stdout);
+}
+
+#[test]
+fn detail_grows() {
+    let size = |level| trace(&["toolbox-1", "shop/web", "--detail", level]).stdout.len();
+    let (summary, hops, full) = (size("summary"), size("hops"), size("full"));
+    assert!(summary < hops && hops < full, "{summary} {hops} {full}");
+}
+
+#[test]
+fn yaml_is_the_same_document() {
+    let yaml = trace(&["toolbox-1", "shop/web", "-o", "yaml"]);
+    assert_eq!(yaml.code, 0);
+    assert!(
+        yaml.stdout
+            .lines()
+            .any(|line| line.starts_with("schema: ") && line.contains("knet.trace/v1")),
+        "{}",
+        yaml.stdout
+    );
+}
+
+#[test]
+fn schemas_are_schemas() {
+    for of in ["trace", "explain", "flows"] {
+        let ran = run(&["schema", of]);
+        assert_eq!(ran.code, 0);
+        let schema: Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+        assert!(
+            schema["$schema"]
+                .as_str()
+                .is_some_and(|url| url.contains("json-schema.org")),
+            "{of}: {}",
+            ran.stdout
+        );
+    }
+    assert_eq!(run(&["schema"]).stdout, run(&["schema", "trace"]).stdout);
+}
+
+#[test]
+fn a_node_port_is_explained() {
+    let snapshot = three_node();
+    let ran = run(&["explain", "nodeport", "30080", "--node", "node-1", "-s", &snapshot]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(
+        ran.stdout.contains("30080") && ran.stdout.contains("KUBE-NODEPORTS"),
+        "{}",
+        ran.stdout
+    );
+    let nothing = run(&["explain", "nodeport", "1", "--node", "node-1", "-s", &snapshot]);
+    assert!(nothing.code == 1 || nothing.code == 2, "{}", nothing.stdout);
+}
+
+#[test]
+fn a_fault_is_found() {
+    let snapshot = fixture("faults/iptables/route-missing-node1-to-node2/snapshot.tar.zst");
+    let ran = run(&["trace", "toolbox-1", "shop/web", "-s", &snapshot, "-o", "json"]);
+    assert_eq!(ran.code, 1);
+    let answer: Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+    assert_eq!(answer["outcome"], "mixed");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let snapshot = three_node();
+    let mut command = command(&[
+        "trace",
+        "toolbox-1",
+        "shop/web",
+        "--detail",
+        "full",
+        "-o",
+        "json",
+        "-s",
+        &snapshot,
+    ]);
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("the binary was built");
+    drop(child.stdout.take());
+    let out = child.wait_with_output().expect("it ends");
+    assert_eq!(
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).as_ref()),
+        (Some(0), "")
+    );
+}

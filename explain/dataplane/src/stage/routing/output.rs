@@ -139,7 +139,7 @@ impl Cx<'_, '_> {
                     Some(Some(dev)) if find => return self.direct4(dev, q.src, dst),
                     Some(Some(_)) => {}
                     Some(None) => return refuse(Errno::NetUnreachable, Reason::NoSource),
-                    None => return Err(Failed::Unknown("addr.json")),
+                    None => return Err(Failed::Unknown("local addresses")),
                 }
             }
         }
@@ -311,17 +311,14 @@ impl Cx<'_, '_> {
                 Verdict::Hit(hit) => hit.route.prefsrc.or_else(|| self.select6(hit, q.dst)),
                 _ => ipv6_dev_get_saddr(self.ns.links(), &self.ns.sysctl(), None, q.dst),
             };
-            if let (Verdict::Refused(errno, reason), src) = (found, q.src) {
-                // Source-specific routes are found only now.
-                let Some(_) = src else {
+            if let (Verdict::Refused(_, reason), src) = (found, q.src) {
+                // Without any address that is the error, whatever the route says (`ip6_route_get_saddr`).
+                if src.is_none() {
                     self.record(&lookup, None);
-                    let (errno, reason) = if reason == Reason::NoRoute {
-                        (Errno::AddressNotAvailable, reason)
-                    } else {
-                        (errno, reason)
-                    };
-                    return Err(Failed::Refused(Refusal::new(errno, reason, None, lookup.evidence)));
-                };
+                    let refusal = Refusal::new(Errno::AddressNotAvailable, reason, None, lookup.evidence);
+                    return Err(Failed::Refused(refusal));
+                }
+                // Source-specific routes are found only now.
                 q.bound |= q.oif.is_some();
                 lookup = self.ns.fib().lookup(&q, self.oracle);
             }

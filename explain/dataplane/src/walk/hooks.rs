@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use knet_snapshot::id::Family;
+use knet_snapshot::id::{Family, IfIndex};
 
 use super::walker::{Ended, Walker};
 use crate::choice::Unknown;
@@ -13,7 +13,7 @@ use crate::stage::nat;
 use crate::stage::netfilter::{HookCx, Verdict, nft, xt};
 use crate::table::nft as nft_table;
 use crate::table::xt as xt_table;
-use crate::trace::{Answer, CtEvent, Engine, Hook, NsId, Outcome, Reason, Reject, What};
+use crate::trace::{Answer, CtEvent, Engine, Evidence, Hook, NsId, Outcome, Reason, Reject, What};
 use crate::world::Netns;
 
 /// `NF_IP_PRI_CONNTRACK`
@@ -138,6 +138,41 @@ impl Walker<'_, '_> {
         }
         if matches!(hook, Hook::Postrouting | Hook::Input) {
             self.ct.confirm(&skb);
+        }
+        Ok(skb)
+    }
+
+    /// Chains of a device, before anything else sees a frame that came in, or after everything for one
+    /// that goes out (`nf_hook_ingress`, `nf_hook_egress`).
+    pub(super) fn device_hook(&mut self, ns: NsId, hook: Hook, dev: IfIndex, mut skb: Skb) -> Result<Skb, Box<Ended>> {
+        let space = self.space(ns);
+        let name = space.links().name(dev);
+        let inet = if hook == Hook::Ingress { Some(nft_table::NfFamily::Inet) } else { None };
+        let families = [Some(nft_table::NfFamily::Netdev), inet];
+        let chains: Vec<_> =
+            families.into_iter().flatten().flat_map(|f| space.nft().base_chains_of(f, hook)).collect();
+        for chain in chains {
+            let devices = chain.devices();
+            if devices.is_empty() {
+                // The ruleset does not say for which device the chain is.
+                let row = chain.chain.decl.map(|(_, at)| at).unwrap_or_default();
+                let artifact = space.nft().artifact().clone();
+                let evidence = Evidence { artifact, at: row, handle: None, text: chain.chain.name.clone() };
+                let key = format!("netdev {ns:?} {name} {}", chain.chain.name);
+                if self.oracle.unknown(key, Unknown::Match(evidence), 2) == 1 {
+                    continue;
+                }
+            } else if !devices.iter().any(|d| d.strip_suffix('*').map_or(*d == name, |p| name.starts_with(p))) {
+                continue;
+            }
+            let (iif, oif) = (skb.iif, skb.oif);
+            if hook == Hook::Ingress {
+                skb.iif = Some(dev);
+            } else {
+                skb.oif = Some(dev);
+            }
+            skb = self.run(ns, hook, skb, Base::Nft(chain))?;
+            (skb.iif, skb.oif) = (iif, oif);
         }
         Ok(skb)
     }

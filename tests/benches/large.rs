@@ -18,7 +18,10 @@ use kubectl_knet::archive::Limits;
 
 use generator::{Size, cluster_ip};
 
-const SIZE: Size = Size { services: 20_000, endpoints: 5 };
+const SIZE: Size = Size {
+    services: 20_000,
+    endpoints: 5,
+};
 const SAVE: &str = "nodes/node-1/host/iptables-nft.save";
 /// Runs of everything that is compared; the best one counts, because the machine has other things to do.
 const RUNS: usize = 7;
@@ -51,21 +54,38 @@ fn compare() {
     let save = dir.path().join(SAVE);
     let bytes = std::fs::read(&save).expect("it was written");
     let lines = bytes.iter().filter(|&&b| b == b'\n').count();
-    println!("iptables-save                {:.1} MB, {lines} lines", megabytes(bytes.len()));
+    println!(
+        "iptables-save                {:.1} MB, {lines} lines",
+        megabytes(bytes.len())
+    );
     let grep = best(|| {
-        let out = Command::new("grep").env("LC_ALL", "C").args(["-c", "KUBE"]).arg(&save).output().expect("grep runs");
+        let out = Command::new("grep")
+            .env("LC_ALL", "C")
+            .args(["-c", "KUBE"])
+            .arg(&save)
+            .output()
+            .expect("grep runs");
         assert!(out.status.success());
     });
     println!("grep -c KUBE                 {}", rate(bytes.len(), grep));
     let whole = best(|| {
         let out = Command::new(env!("CARGO_BIN_EXE_kubectl-knet"))
-            .args(["trace", "toolbox-1", &format!("{}:80", cluster_ip(SIZE.services - 1)), "--snapshot"])
+            .args([
+                "trace",
+                "toolbox-1",
+                &format!("{}:80", cluster_ip(SIZE.services - 1)),
+                "--snapshot",
+            ])
             .arg(dir.path())
             .output()
             .expect("the binary runs");
         assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stdout));
     });
-    println!("kubectl-knet trace, whole    {}  {:.2} x grep", rate(bytes.len(), whole), ratio(whole, grep));
+    println!(
+        "kubectl-knet trace, whole    {}  {:.2} x grep",
+        rate(bytes.len(), whole),
+        ratio(whole, grep)
+    );
     // Memory is measured in a process that never generated anything.
     let status = Command::new(std::env::current_exe().expect("it knows its own file"))
         .arg("--measure")
@@ -88,7 +108,10 @@ fn measure(dir: &Path) {
         trace(&explainer, SIZE.services - 1, Detail::Decisions);
         first.push(begin.elapsed());
     }
-    let (opening, first) = (opening.into_iter().min().expect("runs"), first.into_iter().min().expect("runs"));
+    let (opening, first) = (
+        opening.into_iter().min().expect("runs"),
+        first.into_iter().min().expect("runs"),
+    );
     println!("open the snapshot            {:8.2} ms", millis(opening));
     println!("first trace                  {}", rate(size, first));
     let snapshot = kubectl_knet::commands::load(dir, &Limits::default()).unwrap_or_else(|e| panic!("{e}"));
@@ -107,9 +130,22 @@ fn measure(dir: &Path) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let field = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key));
-        line.and_then(|rest| rest.trim_start_matches(':').trim().split(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1e3
+        line.and_then(|rest| {
+            rest.trim_start_matches(':')
+                .trim()
+                .split(' ')
+                .next()?
+                .parse::<f64>()
+                .ok()
+        })
+        .unwrap_or(0.0)
+            / 1e3
     };
-    println!("peak memory                  {:8.1} MB, of which mapped file {:.1} MB", field("VmHWM"), field("RssFile"));
+    println!(
+        "peak memory                  {:8.1} MB, of which mapped file {:.1} MB",
+        field("VmHWM"),
+        field("RssFile")
+    );
 }
 
 fn trace(explainer: &Explainer<'_>, service: u32, detail: Detail) {
@@ -133,7 +169,11 @@ fn best(mut run: impl FnMut()) -> Duration {
 }
 
 fn rate(bytes: usize, time: Duration) -> String {
-    format!("{:8.2} ms  {:7.0} MB/s", millis(time), megabytes(bytes) / time.as_secs_f64())
+    format!(
+        "{:8.2} ms  {:7.0} MB/s",
+        millis(time),
+        megabytes(bytes) / time.as_secs_f64()
+    )
 }
 
 fn millis(time: Duration) -> f64 {

@@ -5,7 +5,7 @@ mod chance;
 mod device;
 mod field;
 mod lookup;
-mod nat;
+pub(super) mod nat;
 mod recent;
 mod state;
 #[cfg(test)]

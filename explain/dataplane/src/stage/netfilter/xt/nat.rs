@@ -15,7 +15,7 @@ use crate::table::xt::target::Target;
 use crate::trace::{Evidence, Hook, RuleVerdict};
 
 /// What a target makes of the packet before the connection is set up.
-enum Plan {
+pub(in crate::stage::netfilter) enum Plan {
     /// Translate.
     Range(Manip, NatRange),
     /// Accept as it is.
@@ -50,7 +50,7 @@ pub(super) fn nat(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Eviden
 }
 
 /// `nf_nat_masquerade_ipv4`, `nf_nat_masquerade_ipv6`
-fn masquerade(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
+pub(in crate::stage::netfilter) fn masquerade(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
     // "Source address is 0.0.0.0 - locally generated packet that is probably not supposed to be masqueraded."
     let unspecified = |addr: IpAddr| addr.is_ipv4() && addr.is_unspecified();
     if cx.ct.entry(cx.skb.ct).is_some_and(|e| unspecified(e.orig.src)) {
@@ -82,7 +82,7 @@ fn masquerade(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
 }
 
 /// `nf_nat_redirect_ipv4`, `nf_nat_redirect_ipv6`
-fn redirect(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
+pub(in crate::stage::netfilter) fn redirect(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
     let family = cx.skb.packet.family();
     let to = |addr: IpAddr| {
         Plan::Range(

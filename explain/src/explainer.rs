@@ -8,12 +8,12 @@ use knet_dataplane::walk::{self, Limits};
 use knet_dataplane::world::World;
 use knet_snapshot::Snapshot;
 
-use crate::explanation::{Assumed, Entry, Explanation, Open, Source};
+use crate::explanation::{Assumed, Entry, Explanation, Open, Source, Target};
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
 use crate::resolve::{self, Context, QueryError, Resolved};
-use crate::topics::nodeport::{NodePortExplanation, NodePortQuery};
+use crate::topics::nodeport::{self, NodePortExplanation, NodePortQuery, PortOwner};
 use crate::{boundary, fold};
 
 /// A loaded snapshot, ready for any number of questions.
@@ -37,9 +37,42 @@ impl<'s> Explainer<'s> {
     ///
     /// Always about the query: a name that is not there, an ambiguity, a field that cannot be read.
     pub fn trace(&self, query: &Query, detail: Detail) -> Result<Explanation, QueryError> {
-        let context = Context { world: &self.world, names: &self.names };
-        let resolved = resolve::resolve(context, query)?;
+        let mut explanation = self.walked(query, detail)?;
+        if detail > Detail::Outcome {
+            explanation.nodeport = self.nodeport_of(&explanation);
+        }
+        Ok(explanation)
+    }
+
+    /// A trace without sections that need further walks.
+    pub(crate) fn walked(&self, query: &Query, detail: Detail) -> Result<Explanation, QueryError> {
+        let resolved = resolve::resolve(self.context(), query)?;
         Ok(self.explain(query, resolved, detail))
+    }
+
+    /// What names are looked up in.
+    pub(crate) const fn context(&self) -> Context<'_, 's> {
+        Context { world: &self.world, names: &self.names }
+    }
+
+    /// The NodePort section of a trace to one.
+    fn nodeport_of(&self, explanation: &Explanation) -> Option<Box<NodePortExplanation>> {
+        let port = explanation.sent.dport()?.value;
+        let node = match &explanation.dst {
+            Target::Localhost => match &explanation.src {
+                Source::Node(node) => node.clone(),
+                _ => return None,
+            },
+            _ => nodeport::concerns(self.context(), explanation.sent.dst, port)?,
+        };
+        let query = NodePortQuery {
+            port,
+            proto: Some(explanation.sent.proto.to_string()),
+            node: Some(node),
+            family: None,
+        };
+        let answer = nodeport::explain(self, &query).ok()?;
+        (!matches!(answer.owner, PortOwner::Nobody | PortOwner::NotCaptured)).then(|| Box::new(answer))
     }
 
     fn explain(&self, query: &Query, resolved: Resolved, detail: Detail) -> Explanation {
@@ -122,8 +155,7 @@ impl<'s> Explainer<'s> {
     ///
     /// Always about the query.
     pub fn nodeport(&self, query: &NodePortQuery) -> Result<NodePortExplanation, QueryError> {
-        let _ = query;
-        Err(QueryError::NoNodes)
+        nodeport::explain(self, query)
     }
 
     /// Every name that can stand in a query, for completion.

@@ -23,6 +23,8 @@ use crate::query::{IpFamily, Query};
 use crate::service_chain::ServicePortName;
 
 pub use error::{Kind, PortChoice, QueryError};
+pub use fields::protocol;
+pub use source::captured_node;
 
 /// A query whose names were found.
 #[derive(Clone, Debug, PartialEq)]

@@ -140,6 +140,16 @@ fn pod_at(context: Context<'_, '_>, pod: Named) -> Result<Located, QueryError> {
     Ok(Located::Inside(ns, Source::Pod { pod, node, host_network }))
 }
 
+/// A captured node by name, or the first one.
+pub fn captured_node(context: Context<'_, '_>, name: Option<&str>) -> Result<String, QueryError> {
+    let Some(name) = name else {
+        return captured_nodes(context).into_iter().next().ok_or(QueryError::NoNodes);
+    };
+    let name = name.strip_prefix("node/").unwrap_or(name);
+    let node = find::node(context, name)?;
+    node_at(context, &node).map(|_| node)
+}
+
 fn captured_nodes(context: Context<'_, '_>) -> Vec<String> {
     context.names.all_nodes().filter(|(_, n)| n.ns.is_some()).map(|(n, _)| n.to_owned()).collect()
 }

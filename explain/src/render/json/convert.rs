@@ -74,10 +74,7 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
         schema: model::TRACE.to_owned(),
         query,
         outcome: explanation.outcome().map_or(model::Outcome::Mixed, outcome),
-        client_sees: match explanation.verdict() {
-            Verdict::Same(same) => OverallSees::Same(sees(same)),
-            Verdict::Mixed => OverallSees::Mixed(MixedWord::Mixed),
-        },
+        client_sees: overall(explanation),
         branches: explanation.branches.iter().map(|b| branch(names, b, brief)).collect(),
         truncated: explanation.truncated,
         assumptions: explanation.assumptions.iter().map(|a| note(names, notes::assumption(a))).collect(),
@@ -85,6 +82,14 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
         findings: Vec::new(),
         boundary: explanation.boundary.iter().map(|b| note(names, notes::boundary(b))).collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
+    }
+}
+
+/// What the client sees over all branches.
+pub fn overall(explanation: &Explanation) -> OverallSees {
+    match explanation.verdict() {
+        Verdict::Same(same) => OverallSees::Same(sees(same)),
+        Verdict::Mixed => OverallSees::Mixed(MixedWord::Mixed),
     }
 }
 
@@ -146,7 +151,8 @@ fn resolved(explanation: &Explanation) -> ResolvedNames {
     }
 }
 
-fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
+/// One way the packet can go.
+pub fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
     let conditions = branch
         .path
         .iter()

@@ -2,6 +2,7 @@
 
 mod head;
 mod layout;
+mod nodeport;
 mod odds;
 mod path;
 mod steps;
@@ -55,14 +56,20 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     if style.show > Show::Summary {
         path::paths(&mut page, explanation, style.show == Show::Full);
     }
+    if let Some(answer) = &explanation.nodeport {
+        page.gap();
+        nodeport::answer(&mut page, answer);
+    }
     tail::notes(&mut page, explanation, style.show);
     page.finish()
 }
 
 /// `explain nodeport`, with a newline at the end.
 #[must_use]
-pub fn nodeport(_answer: &NodePortExplanation, _style: &Style) -> String {
-    String::new()
+pub fn nodeport(answer: &NodePortExplanation, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    nodeport::answer(&mut page, answer);
+    page.finish()
 }
 
 /// A query error and its hints, for stderr, with a newline at the end.

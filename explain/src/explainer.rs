@@ -14,7 +14,7 @@ use crate::names::{Names, TiedBy};
 use crate::query::Query;
 use crate::resolve::{self, Context, QueryError, Resolved};
 use crate::topics::nodeport::{self, NodePortExplanation, NodePortQuery, PortOwner};
-use crate::{boundary, fold};
+use crate::{boundary, findings, fold};
 
 /// A loaded snapshot, ready for any number of questions.
 pub struct Explainer<'s> {
@@ -107,6 +107,15 @@ impl<'s> Explainer<'s> {
         for branch in &branches {
             builder.branch(branch);
         }
+        let findings = if detail > Detail::Outcome {
+            let Self { world, names } = self;
+            findings::all(&findings::Cx { world, names, src: &src, dst: &dst, sent: &sent, start, branches: &branches })
+        } else {
+            Vec::new()
+        };
+        for evidence in findings.iter().flat_map(|f| &f.evidence) {
+            builder.evidence(evidence);
+        }
         let assumptions = self.assumptions(&branches, &src, starts.len());
         let unknowns = unknowns(&branches, truncated);
         Explanation {
@@ -115,7 +124,7 @@ impl<'s> Explainer<'s> {
             dst,
             groups: fold::groups(&branches),
             boundary: boundary::of(&self.world, &branches),
-            findings: Vec::new(),
+            findings,
             nodeport: None,
             sent,
             start,

@@ -1,6 +1,7 @@
 //! For programs: `knet.trace/v1`, `knet.explain/v1`. Only types here are serialised.
 
 mod convert;
+mod findings;
 mod model;
 mod nodeport;
 mod steps;

@@ -6,7 +6,7 @@ use knet_snapshot::neigh::NudState;
 use knet_snapshot::route::RouteKind;
 
 use crate::explanation::{
-    Answer, Chance, ClientSees, CtEvent, Engine, L4, Outcome, Packet, Port, Ratio, Reason, Reject, Source, Stage,
+    Answer, ClientSees, CtEvent, L4, Outcome, Packet, Port, Ratio, Reason, Reject, Source, Stage,
     Target, Unknown,
 };
 use crate::owner::{Owner, RouteOwner};
@@ -180,16 +180,6 @@ pub const fn nud(state: NudState) -> &'static str {
     }
 }
 
-/// An engine, as people call it.
-#[must_use]
-pub const fn engine(engine: Engine) -> &'static str {
-    match engine {
-        Engine::XtLegacy => "iptables-legacy",
-        Engine::XtNft => "iptables-nft",
-        Engine::Nft => "nft",
-    }
-}
-
 /// Who wrote something.
 #[must_use]
 pub const fn owner(owner: Owner) -> &'static str {
@@ -341,18 +331,5 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
         Unknown::Sysctl(key) if option == 0 => format!("{key}, which was not captured, is off"),
         Unknown::Sysctl(key) => format!("{key}, which was not captured, is on"),
         Unknown::Outside(what) => format!("{what} (case {})", option + 1),
-    }
-}
-
-/// Where the kernel draws.
-#[must_use]
-pub const fn chance(chance: &Chance) -> &'static str {
-    match chance {
-        Chance::Statistic => "drawn at random per connection",
-        Chance::Hash => "by a hash of the flow",
-        Chance::Multipath => "by the multipath hash",
-        Chance::NatRange => "by the NAT range",
-        Chance::Scheduler => "by the IPVS scheduler",
-        Chance::FirstAnswer => "whoever answers first",
     }
 }

@@ -83,6 +83,8 @@ pub struct Taker {
     pub table: String,
     /// The rule.
     pub rule: Evidence,
+    /// It refuses or drops the packet instead of sending it on.
+    pub refuses: bool,
     /// Line in its file.
     pub cite: Option<crate::explanation::Cite>,
     /// Written by kube-proxy, or by somebody who takes its packets away.
@@ -225,26 +227,26 @@ fn closest(context: Context<'_, '_>, port: u16) -> Vec<(u16, ServicePortName)> {
 /// rule that translated.
 fn taker_of(explanation: &Explanation, hops: &[Hop], port: u16) -> Option<Taker> {
     let hop = hops.first()?;
-    let nat = hop.steps.iter().position(|s| matches!(s.what, What::Nat { source: false, .. }))?;
-    let mut jumps: Vec<(String, String)> = Vec::new();
+    let nat = hop.steps.iter().position(|s| matches!(s.what, What::Nat { source: false, .. }));
+    let mut jumps: Vec<(&str, String, String)> = Vec::new();
     let mut found = None;
     let dport = format!("--dport {port} ");
     let dports = format!("--dports {port} ");
-    for step in &hop.steps[..nat] {
+    for step in &hop.steps[..nat.unwrap_or(hop.steps.len())] {
         let What::Rule { engine, table, chain, verdict: Some(verdict) } = &step.what else { continue };
-        if &**table != "nat" && *engine != knet_dataplane::trace::Engine::Nft {
-            continue;
-        }
         if let RuleVerdict::Jump(to) | RuleVerdict::Goto(to) = verdict {
-            jumps.push((chain.to_string(), to.to_string()));
+            jumps.push((table, chain.to_string(), to.to_string()));
         }
         let Some(rule) = step.evidence.first() else { continue };
         let names_port = rule.text.contains(&dport) || rule.text.contains(&dports);
-        let last = matches!(verdict, RuleVerdict::Nat);
-        if found.is_none() && (names_port || last) {
+        let refuses = matches!(verdict, RuleVerdict::Reject(_) | RuleVerdict::Drop);
+        let last = matches!(verdict, RuleVerdict::Nat) || refuses;
+        // Filter rules that let the port pass take nothing.
+        let takes = nat.is_some() && (names_port || last);
+        if found.is_none() && (takes || (names_port && refuses)) {
             let mut chains = vec![chain.to_string()];
-            for (from, to) in jumps.iter().rev() {
-                if chains.last() == Some(to) && !chains.contains(from) {
+            for (of, from, to) in jumps.iter().rev() {
+                if *of == &**table && chains.last() == Some(to) && !chains.contains(from) {
                     chains.push(from.clone());
                 }
             }
@@ -253,6 +255,7 @@ fn taker_of(explanation: &Explanation, hops: &[Hop], port: u16) -> Option<Taker>
                 chains,
                 table: table.to_string(),
                 rule: rule.clone(),
+                refuses,
                 cite: explanation.glossary.cite(rule),
                 owner: crate::owner::of_rule(*engine, table, chain, &rule.text),
             });

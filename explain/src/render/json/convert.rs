@@ -4,7 +4,7 @@ use super::model::{
     self, Asked, At, Branch, Evidence, Followup, Hop, MixedWord, Note, OverallSees, PacketDoc, Reply, ResolvedNames,
     TraceDocument,
 };
-use super::steps;
+use super::{findings, steps};
 use crate::explanation::{
     self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Field, Fork, Glossary,
     Hop as TraceHop, NsId, Packet, Port, Source, Verdict, What,
@@ -45,7 +45,8 @@ impl Names<'_> {
         }
     }
 
-    fn all_evidence(self, evidence: &[TraceEvidence]) -> Vec<Evidence> {
+    /// Several rows.
+    pub fn all_evidence(self, evidence: &[TraceEvidence]) -> Vec<Evidence> {
         evidence.iter().map(|e| self.evidence(e)).collect()
     }
 
@@ -79,7 +80,7 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
         truncated: explanation.truncated,
         assumptions: explanation.assumptions.iter().map(|a| note(names, notes::assumption(a))).collect(),
         unknowns: explanation.unknowns.iter().map(|u| note(names, notes::unknown(u))).collect(),
-        findings: Vec::new(),
+        findings: explanation.findings.iter().map(|f| findings::finding(names, f)).collect(),
         boundary: explanation.boundary.iter().map(|b| note(names, notes::boundary(b))).collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
     }

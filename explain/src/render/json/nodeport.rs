@@ -67,6 +67,8 @@ pub struct TakerDoc {
     pub chains: Vec<String>,
     /// Who wrote it.
     pub owner: Option<String>,
+    /// It refuses or drops the packet instead of sending it on.
+    pub refuses: bool,
     /// The rule.
     pub evidence: Vec<Evidence>,
 }
@@ -130,6 +132,7 @@ pub fn document(answer: &NodePortExplanation) -> NodePortDocument {
             table: t.table.clone(),
             chains: t.chains.clone(),
             owner: t.owner.map(|o| words::owner(o).to_owned()),
+            refuses: t.refuses,
             evidence: vec![evidence(&t.rule, t.cite)],
         }),
         views: answer

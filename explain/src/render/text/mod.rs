@@ -52,7 +52,7 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     page.gap();
     head::block(&mut page, explanation);
     head::why(&mut page, explanation);
-    tail::findings(&mut page, explanation);
+    tail::findings(&mut page, explanation, style.show);
     if style.show > Show::Summary {
         path::paths(&mut page, explanation, style.show == Show::Full);
     }

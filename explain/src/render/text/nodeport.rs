@@ -78,6 +78,12 @@ fn sockets(page: &mut Page, answer: &NodePortExplanation) {
     let taken = answer.taker.is_some();
     match answer.listeners.as_deref() {
         None => page.flow(0, 0, &["Whether a socket listens on it is not known: sockets were not captured.".into()]),
+        Some([]) if answer.taker.as_ref().is_some_and(|t| t.refuses) => page.flow(
+            0,
+            0,
+            &["No socket listens on it, and none would help: a rule refuses the packet before the kernel looks for one."
+                .into()],
+        ),
         Some([]) if taken => page.flow(
             0,
             0,
@@ -125,7 +131,7 @@ fn taker(page: &mut Page, answer: &NodePortExplanation) {
     if let Some(owner) = taker.owner {
         spans.push(dim(format!("({})", words::owner(owner))));
     }
-    page.field(MARGIN, INDENT, &dim("taken by"), &spans);
+    page.field(MARGIN, INDENT, &dim(if taker.refuses { "refused" } else { "taken by" }), &spans);
     page.field(MARGIN, INDENT, &dim(""), &[strong(taker.rule.text.to_string())]);
     let cite = match taker.cite {
         Some(cite) => format!("{}:{}", taker.rule.artifact, cite.line),
@@ -137,7 +143,7 @@ fn taker(page: &mut Page, answer: &NodePortExplanation) {
 fn backends(page: &mut Page, answer: &NodePortExplanation) {
     let Some(view) = answer.views.first() else { return };
     let explanation = &view.explanation;
-    if answer.taker.is_none() {
+    if answer.taker.as_ref().is_none_or(|t| t.refuses) {
         return;
     }
     for (i, branch) in explanation.branches.iter().enumerate().take(12) {
@@ -176,7 +182,7 @@ fn view(page: &mut Page, answer: &NodePortExplanation, view: &View) {
     };
     row(page, &command, &place, &word.to_lowercase(), tone, verdict::sentence(explanation));
     for branch in explanation.branches.iter().filter(|b| b.client_sees != crate::explanation::ClientSees::Reply).take(1) {
-        for evidence in &branch.end.evidence {
+        for evidence in sentence::deciding(&branch.end) {
             page.flow(6, 8, &[evidence.text.to_string().into()]);
             page.flow(6, 8, &[dim(super::head::cite(&explanation.glossary, evidence))]);
         }

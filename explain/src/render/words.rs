@@ -330,6 +330,10 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
         Unknown::Table(artifact) => format!("{artifact}, which was not captured, leads this way (case {})", option + 1),
         Unknown::Sysctl(key) if option == 0 => format!("{key}, which was not captured, is off"),
         Unknown::Sysctl(key) => format!("{key}, which was not captured, is on"),
+        Unknown::ErrorLimit(key) if option == 0 => format!("{key} still lets an ICMP error through"),
+        Unknown::ErrorLimit(key) => format!("{key} keeps the ICMP error back"),
+        Unknown::Patience(seconds) if option == 0 => format!("the client waits longer than {seconds} s"),
+        Unknown::Patience(seconds) => format!("the client gives up within {seconds} s"),
         Unknown::Outside(what) => format!("{what} (case {})", option + 1),
     }
 }

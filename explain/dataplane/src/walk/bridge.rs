@@ -59,8 +59,9 @@ impl Walker<'_, '_> {
     /// packet stays a bridged one and gets the new neighbour's MAC; otherwise it goes up.
     fn bridged_dnat(&mut self, ns: NsId, bridge: &Link, port: &Link, mut skb: Skb, vlan: Option<u16>) -> Next {
         let routed = match self.route_input(ns, &mut skb) {
-            // "Bridged-and-DNAT'ed traffic doesn't require ip_forwarding."
-            Err(ended) if ended.end.reason == Reason::ForwardingOff => {
+            // ip6_route_input does not look at the forwarding switch, ip6_forward does, and a packet that
+            // stays on the bridge never gets there. IPv4 looks at it while routing.
+            Err(ended) if ended.end.reason == Reason::ForwardingOff && skb.packet.dst.is_ipv6() => {
                 match self.route_on_bridge(ns, bridge.index, &skb) {
                     Some(nexthop) => Routed::Forward { oif: bridge.index, nexthop },
                     None => return Err(ended),

@@ -15,6 +15,7 @@ use crate::table::fib::Fib;
 use crate::table::ipset::IpSets;
 use crate::table::link::Links;
 use crate::table::neigh::Neighbours;
+use crate::table::nft::Nft;
 use crate::table::socket::Sockets;
 use crate::table::sysctl::Sysctl;
 use crate::table::xt::Xt;
@@ -34,6 +35,7 @@ pub struct Netns<'s> {
     links: OnceLock<Links<'s>>,
     fib: OnceLock<Fib<'s>>,
     xt: OnceLock<Xt<'s>>,
+    nft: OnceLock<Nft<'s>>,
     ipsets: OnceLock<IpSets<'s>>,
     sockets: OnceLock<Sockets<'s>>,
     neighbours: OnceLock<Neighbours<'s>>,
@@ -53,6 +55,7 @@ impl<'s> Netns<'s> {
             links: OnceLock::new(),
             fib: OnceLock::new(),
             xt: OnceLock::new(),
+            nft: OnceLock::new(),
             ipsets: OnceLock::new(),
             sockets: OnceLock::new(),
             neighbours: OnceLock::new(),
@@ -74,6 +77,11 @@ impl<'s> Netns<'s> {
     /// iptables of both families and both back ends.
     pub fn xt(&self) -> &Xt<'s> {
         self.xt.get_or_init(|| Xt::compile(self.facts))
+    }
+
+    /// Native nftables.
+    pub fn nft(&self) -> &Nft<'s> {
+        self.nft.get_or_init(|| Nft::compile(self.facts))
     }
 
     /// IP sets.

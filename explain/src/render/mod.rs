@@ -5,4 +5,5 @@ pub mod schema;
 pub mod text;
 
 mod notes;
+mod sentence;
 mod words;

@@ -310,9 +310,7 @@ impl Cx<'_, '_> {
             let (prefsrc, dev) = match &found {
                 // With nexthop objects the source is that of the group's first member (`fib6_info_nh_dev`),
                 // whichever member the packet leaves by.
-                Verdict::Hit(hit) if hit.pick != Pick::Own => {
-                    (hit.route.prefsrc, hit.hops.first().and_then(|h| h.oif))
-                }
+                Verdict::Hit(hit) if hit.pick != Pick::Own => (hit.route.prefsrc, hit.hops.first().and_then(|h| h.oif)),
                 Verdict::Hit(hit) => (hit.route.prefsrc, hit.oif),
                 _ => (None, None),
             };

@@ -1,8 +1,18 @@
-//! For people.
+//! For people: one verdict line, then as much as was asked for.
+
+mod head;
+mod layout;
+mod odds;
+mod path;
+mod steps;
+mod tail;
+mod verdict;
 
 use crate::explanation::Explanation;
 use crate::resolve::QueryError;
 use crate::topics::nodeport::NodePortExplanation;
+
+use layout::{Page, Span, Tone};
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +45,18 @@ pub enum Show {
 
 /// A trace, with a newline at the end.
 #[must_use]
-pub fn trace(_explanation: &Explanation, _style: &Style) -> String {
-    String::new()
+pub fn trace(explanation: &Explanation, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    verdict::line(&mut page, explanation);
+    page.gap();
+    head::block(&mut page, explanation);
+    head::why(&mut page, explanation);
+    tail::findings(&mut page, explanation);
+    if style.show > Show::Summary {
+        path::paths(&mut page, explanation, style.show == Show::Full);
+    }
+    tail::notes(&mut page, explanation, style.show);
+    page.finish()
 }
 
 /// `explain nodeport`, with a newline at the end.
@@ -47,6 +67,11 @@ pub fn nodeport(_answer: &NodePortExplanation, _style: &Style) -> String {
 
 /// A query error and its hints, for stderr, with a newline at the end.
 #[must_use]
-pub fn error(_error: &QueryError, _style: &Style) -> String {
-    String::new()
+pub fn error(error: &QueryError, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    page.flow(0, 2, &[Span("error:".to_owned(), Tone::Bad), error.to_string().into()]);
+    for hint in error.hints() {
+        page.flow(0, 2, &[Span("hint:".to_owned(), Tone::Head), hint.into()]);
+    }
+    page.finish()
 }

@@ -1,0 +1,46 @@
+//! What is wrong, what was assumed, what could not be told, and where the model ends.
+
+use crate::explanation::Explanation;
+use crate::render::notes;
+
+use super::head::cite;
+use super::layout::{Page, Span, Tone, dim};
+use super::Show;
+
+/// Findings, the gravest first.
+pub fn findings(_page: &mut Page, _explanation: &Explanation) {}
+
+/// Unknowns, assumptions and the boundary.
+pub fn notes(page: &mut Page, explanation: &Explanation, show: Show) {
+    if !explanation.unknowns.is_empty() {
+        page.gap();
+        page.flow(0, 2, &[Span("Cannot tell".to_owned(), Tone::Warn)]);
+        for unknown in &explanation.unknowns {
+            let note = notes::unknown(unknown);
+            page.field(2, 4, &"-".into(), &[note.text.into()]);
+            for evidence in &note.evidence {
+                page.flow(4, 6, &[evidence.text.to_string().into()]);
+                page.flow(4, 6, &[dim(cite(&explanation.glossary, evidence))]);
+            }
+        }
+    }
+    page.gap();
+    let assumptions: Vec<String> = explanation.assumptions.iter().map(|a| notes::assumption(a).text).collect();
+    if !assumptions.is_empty() {
+        list(page, "Assumed", &assumptions, show);
+    }
+    let boundary: Vec<String> = explanation.boundary.iter().map(|b| notes::boundary(b).text).collect();
+    list(page, "Outside the model", &boundary, show);
+}
+
+/// A short list as one paragraph; at full detail, one line each.
+fn list(page: &mut Page, heading: &str, items: &[String], show: Show) {
+    if show == Show::Full {
+        page.flow(0, 2, &[dim(heading)]);
+        for item in items {
+            page.field(2, 4, &dim("-"), &[dim(item.as_str())]);
+        }
+        return;
+    }
+    page.flow(0, 2, &[dim(format!("{heading}: {}.", items.join("; ")))]);
+}

@@ -203,7 +203,13 @@ impl Loaded {
             }
         }
         if self.sets {
-            lab::must(&["ipset", "destroy"], "");
+            // nf_tables lets go of the sets of its rules a moment after they are gone.
+            for _ in 0..200 {
+                if lab::run(&["ipset", "destroy"], "").status.success() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
         }
         *self = Self::default();
     }

@@ -88,18 +88,23 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
     if let Some(step) = differs(lab, loaded, &best, &flow) {
         flow.follow.truncate(step.stage);
     }
-    'again: while tries < 400 {
-        for less in smaller(&best) {
+    // Passes over every piece, until a whole pass takes nothing out.
+    let mut taken = true;
+    while taken && tries < 500 {
+        taken = false;
+        let mut at = 0;
+        while let Some(less) = smaller(&best).into_iter().nth(at) {
             tries += 1;
-            if tries >= 400 {
+            if tries >= 500 {
                 break;
             }
             if differs(lab, loaded, &less, &flow).is_some() {
                 best = less;
-                continue 'again;
+                taken = true;
+            } else {
+                at += 1;
             }
         }
-        break;
     }
     let mut out = format!("DIFFERENCE seed {seed} ruleset {number} ({} rules left of {})\n", best.rules(), rules.rules());
     let _ = writeln!(out, "{}", best.text());

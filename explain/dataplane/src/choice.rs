@@ -59,6 +59,10 @@ pub enum Unknown {
     Table(Arc<str>),
     /// A sysctl nobody captured.
     Sysctl(Arc<str>),
+    /// An error limiter's account (`ip_error`, `icmp_ratelimit`): options 0 = told, 1 = silent.
+    ErrorLimit(&'static str),
+    /// Whether the client still waits after so many seconds: options 0 = it does, 1 = it gave up.
+    Patience(u8),
     /// Something outside the snapshot decides.
     Outside(&'static str),
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use knet_snapshot::id::{Family, Zone};
 
 use super::walker::{Ended, Source, Walker};
+use crate::choice::Unknown;
 use crate::packet::{L4, Packet, proto, tcp_flag};
 use crate::skb::{Ct, CtState, Dir, PktType, Sender, Skb};
 use crate::stage::conntrack::answer_type;
@@ -137,8 +138,47 @@ const fn icmp_of(answer: Answer, v4: bool) -> (u8, u8) {
     }
 }
 
-/// What `connect`, or `send` and `recv`, return in the end.
+/// `icmpv4_xrlim_allow`, `icmpv6_xrlim_allow`: errors to one address are rationed, and no table shows how
+/// many are left. Nothing is rationed on the loopback device.
+pub(super) fn limited(walker: &mut Walker<'_, '_>, ns: NsId, request: &Ended, answer: Answer) -> bool {
+    let packet = &request.skb.packet;
+    if matches!(answer, Answer::Data | Answer::Reset) || walker.space(ns).links().owner(packet.src).is_some() {
+        return false;
+    }
+    let key = if packet.dst.is_ipv4() { "net.ipv4.icmp_ratelimit" } else { "net.ipv6.icmp.ratelimit" };
+    if walker.space(ns).sysctl().get(key) == Some(0) {
+        return false;
+    }
+    let question = format!("{key} {ns:?} {}", packet.src);
+    walker.oracle.unknown(question, Unknown::ErrorLimit(key), 2) == 1
+}
+
+/// What `connect`, or `send` and `recv`, return in the end. Two errors come late, so that an impatient
+/// client sees nothing: the one after three unanswered questions for a neighbour, and an `ICMPv6` error
+/// that arrives while `connect` still holds the socket (seen on 6.18: the second SYN's error counts).
 pub(super) fn client_sees(
+    walker: &mut Walker<'_, '_>,
+    end: &End,
+    errno: Option<ClientSees>,
+    reply: Option<&Reply>,
+    followup: Option<&Followup>,
+) -> ClientSees {
+    let sees = in_time(walker, end, errno, reply, followup);
+    let error = reply.is_some_and(|r| r.fits && matches!(r.answer, Answer::Error(_) | Answer::TimeExceeded));
+    let seconds = if end.reason == Reason::NoNeighbour && sees == ClientSees::Unreachable {
+        3
+    } else if error && end.packet.dst.is_ipv6() && end.packet.proto == proto::TCP {
+        1
+    } else {
+        return sees;
+    };
+    match walker.oracle.unknown("patience", Unknown::Patience(seconds), 2) {
+        0 => sees,
+        _ => ClientSees::Timeout,
+    }
+}
+
+fn in_time(
     walker: &Walker<'_, '_>,
     end: &End,
     errno: Option<ClientSees>,
@@ -182,7 +222,7 @@ fn lost(walker: &Walker<'_, '_>, end: &End) -> ClientSees {
 }
 
 /// `icmp_err_convert`, `icmpv6_err_convert`. A connected UDP socket hears only of fatal ones.
-const fn told(how: Reject, tcp: bool) -> ClientSees {
+pub(super) const fn told(how: Reject, tcp: bool) -> ClientSees {
     use Reject as R;
     match how {
         R::IcmpPortUnreachable | R::Icmp6PortUnreachable | R::TcpReset => ClientSees::Refused,

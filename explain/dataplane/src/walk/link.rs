@@ -8,7 +8,7 @@ use knet_snapshot::link::{Link, LinkKind};
 use super::walker::{At, Next, Seen, Walker};
 use crate::packet::Eth;
 use crate::skb::{Ct, PktType, Skb};
-use crate::trace::{NsId, Outcome, Reason, Stage, What};
+use crate::trace::{Hook, NsId, Outcome, Reason, Stage, What};
 
 impl Walker<'_, '_> {
     /// `dev_queue_xmit`
@@ -19,6 +19,7 @@ impl Walker<'_, '_> {
         if !link.flags.up {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown));
         }
+        let skb = self.device_hook(ns, Hook::Egress, dev, skb)?;
         match &link.kind {
             LinkKind::Device if link.flags.loopback => Ok(self.loopback(ns, dev, skb)),
             LinkKind::Device | LinkKind::Bond => self.onto_the_wire(ns, link, skb),
@@ -95,6 +96,7 @@ impl Walker<'_, '_> {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown));
         }
         skb.pkt_type = packet_type(link, skb.eth);
+        skb = self.device_hook(ns, Hook::Ingress, dev, skb)?;
         if let Some(tag) = skb.eth.and_then(|e| e.vlan)
             && let Some(upper) = self.vlan_upper(ns, dev, tag)
         {

@@ -179,7 +179,7 @@ fn exchange(world: &World<'_>, start: &Start, detail: Detail, limits: Limits, or
     };
     let Ended { end, errno, reject, .. } = *request;
     let arrived = Key::of(&end.packet).unwrap_or(sent);
-    let client_sees = answer::client_sees(&walker, &end, errno, reply.as_ref(), followup.as_ref());
+    let client_sees = answer::client_sees(&mut walker, &end, errno, reply.as_ref(), followup.as_ref());
     let branch = Branch {
         path: Vec::new(),
         at_least: crate::choice::ratio(1, 1),
@@ -233,6 +233,9 @@ impl Walker<'_, '_> {
         let answer = request.answer?;
         let ns = request.end.place.ns?;
         self.leg = Leg::Reply;
+        if answer::limited(self, ns, request, answer) {
+            return None;
+        }
         let family = request.skb.packet.family();
         let ttl = default_ttl(self, ns, family);
         let (skb, source) = answer::packet(self, ns, request, answer, ttl)?;

@@ -11,10 +11,11 @@ use knet_snapshot::route::RouteKind;
 
 use super::walker::{Ended, Walker};
 use crate::choice::{Chance, ratio};
+use crate::packet::proto;
 use crate::skb::Skb;
 use crate::table::fib::{Answer as RouteAnswer, Query};
 use crate::table::neigh::is_valid;
-use crate::trace::{Assumption, NsId, Outcome, Reason, What};
+use crate::trace::{Answer, Assumption, NsId, Outcome, Reason, Reject, What};
 
 /// Somebody who would answer for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,9 +63,16 @@ impl Walker<'_, '_> {
         if asked.leads_out && !silent {
             return Ok(None);
         }
-        // The kernel asks for three seconds and only then says "host unreachable" (ipv4_link_failure,
-        // ip6_link_failure): most programs have lost their patience by then, and all of them have waited.
-        Err(self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour))
+        // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
+        let local = skb.sender.is_some_and(|s| s.socket);
+        let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour);
+        let how = if skb.packet.dst.is_ipv4() { Reject::IcmpHostUnreachable } else { Reject::Icmp6AddrUnreachable };
+        if local {
+            ended.errno = Some(super::answer::told(how, skb.packet.proto == proto::TCP));
+        } else {
+            ended.answer = Some(Answer::Error(how));
+        }
+        Err(ended)
     }
 
     fn is_broadcast_of(&self, ns: NsId, link: &Link, addr: IpAddr) -> bool {

@@ -137,7 +137,7 @@ impl Walker<'_, '_> {
     /// two of a client's first connections got `EHOSTUNREACH`, most of the others nothing.)
     fn router_tells(&mut self, ns: NsId, skb: &Skb) -> bool {
         let key = format!("ip_error {ns:?} {}", skb.packet.src);
-        skb.packet.dst.is_ipv6() || self.oracle.unknown(key, Unknown::Outside("ip_error"), 2) == 0
+        skb.packet.dst.is_ipv6() || self.oracle.unknown(key, Unknown::ErrorLimit("ip_error"), 2) == 0
     }
 
     fn unknown(&mut self, ns: NsId, skb: &Skb, _what: &'static str) -> Box<Ended> {

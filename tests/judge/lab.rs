@@ -140,6 +140,10 @@ impl Lab {
             ("net.ipv4.tcp_challenge_ack_limit", "1000000"),
             ("net.ipv4.ip_local_port_range", "62000 62999"),
             ("net.netfilter.nf_conntrack_tcp_be_liberal", "1"),
+            // A checksum that conntrack has verified covers the whole IPv6 packet: a hop limit changed later
+            // would make it wrong, and the packet would be lost in its socket. Only for packets without a
+            // checksum from a device.
+            ("net.netfilter.nf_conntrack_checksum", "0"),
             ("net.ipv4.conf.all.send_redirects", "0"),
             ("net.ipv4.conf.default.send_redirects", "0"),
         ] {

@@ -1,6 +1,7 @@
 //! For programs: `knet.trace/v1`, `knet.explain/v1`. Only types here are serialised.
 
 mod convert;
+mod findings;
 mod model;
 mod nodeport;
 mod steps;
@@ -22,8 +23,12 @@ pub fn trace(explanation: &Explanation, brief: bool) -> Value {
 
 /// `explain nodeport`.
 #[must_use]
-pub fn nodeport(_answer: &NodePortExplanation) -> Value {
-    Value::Null
+pub fn nodeport(answer: &NodePortExplanation) -> Value {
+    value(&ExplainDocument {
+        schema: model::EXPLAIN.to_owned(),
+        topic: "nodeport".to_owned(),
+        nodeport: nodeport::document(answer),
+    })
 }
 
 /// An error in place of a trace (`--flows`): `{"id":…,"schema":"knet.trace/v1","error":{…}}`. `query` is

@@ -116,6 +116,12 @@ fn fork(unknown: &Unknown) -> Note {
         },
         Unknown::Table(artifact) => plain("not-captured", format!("{artifact} is asked here and was not captured")),
         Unknown::Sysctl(key) => plain("sysctl", format!("{key} decides here and was not captured")),
+        Unknown::ErrorLimit(key) => {
+            plain("error-limit", format!("{key} rations ICMP errors; whether this one is still sent, no table shows"))
+        }
+        Unknown::Patience(seconds) => {
+            plain("patience", format!("the error comes after about {seconds} s; a client that gives up sooner times out"))
+        }
         Unknown::Outside(what) => plain("outside", (*what).to_owned()),
     }
 }

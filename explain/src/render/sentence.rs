@@ -242,3 +242,12 @@ pub fn branch(glossary: &Glossary, branch: &Branch) -> String {
         ),
     }
 }
+
+/// The rows that decided an end. Where a packet simply arrived, or found nobody, no row did.
+#[must_use]
+pub fn deciding(end: &End) -> &[crate::explanation::Evidence] {
+    match end.reason {
+        Reason::Socket | Reason::Kernel | Reason::Client | Reason::NoListener | Reason::NoProtocol => &[],
+        _ => &end.evidence,
+    }
+}

@@ -6,7 +6,7 @@ use knet_snapshot::neigh::NudState;
 use knet_snapshot::route::RouteKind;
 
 use crate::explanation::{
-    Answer, Chance, ClientSees, CtEvent, Engine, L4, Outcome, Packet, Port, Ratio, Reason, Reject, Source, Stage,
+    Answer, ClientSees, CtEvent, L4, Outcome, Packet, Port, Ratio, Reason, Reject, Source, Stage,
     Target, Unknown,
 };
 use crate::owner::{Owner, RouteOwner};
@@ -180,16 +180,6 @@ pub const fn nud(state: NudState) -> &'static str {
     }
 }
 
-/// An engine, as people call it.
-#[must_use]
-pub const fn engine(engine: Engine) -> &'static str {
-    match engine {
-        Engine::XtLegacy => "iptables-legacy",
-        Engine::XtNft => "iptables-nft",
-        Engine::Nft => "nft",
-    }
-}
-
 /// Who wrote something.
 #[must_use]
 pub const fn owner(owner: Owner) -> &'static str {
@@ -340,19 +330,10 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
         Unknown::Table(artifact) => format!("{artifact}, which was not captured, leads this way (case {})", option + 1),
         Unknown::Sysctl(key) if option == 0 => format!("{key}, which was not captured, is off"),
         Unknown::Sysctl(key) => format!("{key}, which was not captured, is on"),
+        Unknown::ErrorLimit(key) if option == 0 => format!("{key} still lets an ICMP error through"),
+        Unknown::ErrorLimit(key) => format!("{key} keeps the ICMP error back"),
+        Unknown::Patience(seconds) if option == 0 => format!("the client waits longer than {seconds} s"),
+        Unknown::Patience(seconds) => format!("the client gives up within {seconds} s"),
         Unknown::Outside(what) => format!("{what} (case {})", option + 1),
-    }
-}
-
-/// Where the kernel draws.
-#[must_use]
-pub const fn chance(chance: &Chance) -> &'static str {
-    match chance {
-        Chance::Statistic => "drawn at random per connection",
-        Chance::Hash => "by a hash of the flow",
-        Chance::Multipath => "by the multipath hash",
-        Chance::NatRange => "by the NAT range",
-        Chance::Scheduler => "by the IPVS scheduler",
-        Chance::FirstAnswer => "whoever answers first",
     }
 }

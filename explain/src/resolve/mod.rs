@@ -23,6 +23,9 @@ use crate::query::{IpFamily, Query};
 use crate::service_chain::ServicePortName;
 
 pub use error::{Kind, PortChoice, QueryError};
+pub use fields::protocol;
+pub use source::{captured_node, way_to};
+pub use target::node_addresses;
 
 /// A query whose names were found.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,7 +132,7 @@ pub fn resolve(context: Context<'_, '_>, query: &Query) -> Result<Resolved, Quer
     if context.world.spaces().is_empty() {
         return Err(QueryError::NoNodes);
     }
-    let asked_protocol = query.proto.as_deref().map(fields::protocol).transpose()?;
+    let asked_protocol = query.proto.as_deref().map(protocol).transpose()?;
     let form = source::parse(&query.src)?;
     let families = source::families(context, &form, query)?;
     let icmp = asked_protocol.is_some_and(|p| !fields::has_ports(p));
@@ -140,7 +143,7 @@ pub fn resolve(context: Context<'_, '_>, query: &Query) -> Result<Resolved, Quer
     let family = Family::of(target.addresses[0].0);
     let mut protocol = match (asked_protocol, &target.protocol) {
         (Some(asked), _) => asked,
-        (None, Some(of_service)) => fields::protocol(of_service)?,
+        (None, Some(of_service)) => protocol(of_service)?,
         (None, None) if target.addresses[0].1.is_none() => proto::ICMP,
         (None, None) => proto::TCP,
     };

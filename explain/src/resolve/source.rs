@@ -6,6 +6,7 @@ use knet_dataplane::choice::Oracle;
 use knet_dataplane::table::fib::{Answer, Query as Lookup};
 use knet_dataplane::trace::NsId;
 use knet_dataplane::walk::Origin;
+use knet_dataplane::world::World;
 use knet_snapshot::id::{Family, IfIndex};
 use knet_snapshot::route::RouteKind;
 use knet_snapshot::store::NetnsId;
@@ -140,6 +141,16 @@ fn pod_at(context: Context<'_, '_>, pod: Named) -> Result<Located, QueryError> {
     Ok(Located::Inside(ns, Source::Pod { pod, node, host_network }))
 }
 
+/// A captured node by name, or the first one.
+pub fn captured_node(context: Context<'_, '_>, name: Option<&str>) -> Result<String, QueryError> {
+    let Some(name) = name else {
+        return captured_nodes(context).into_iter().next().ok_or(QueryError::NoNodes);
+    };
+    let name = name.strip_prefix("node/").unwrap_or(name);
+    let node = find::node(context, name)?;
+    node_at(context, &node).map(|_| node)
+}
+
 fn captured_nodes(context: Context<'_, '_>) -> Vec<String> {
     context.names.all_nodes().filter(|(_, n)| n.ns.is_some()).map(|(n, _)| n.to_owned()).collect()
 }
@@ -260,14 +271,17 @@ fn guess_node(context: Context<'_, '_>, client: IpAddr, dst: IpAddr) -> Option<(
         .or_else(|| captured().next().map(|(name, ns)| (name, ns, Entry::First)))
 }
 
+/// The device by which a namespace routes to an address, when it is by a unicast route.
+pub fn way_to(world: &World<'_>, ns: NsId, addr: IpAddr) -> Option<IfIndex> {
+    match world.space(ns).fib().lookup(&Lookup::to(addr), &mut Oracle::default()).answer {
+        Answer::Route(hit) if hit.route.kind == RouteKind::Unicast => hit.oif,
+        _ => None,
+    }
+}
+
 /// The device by which a node routes back to a client.
 fn device_towards(context: Context<'_, '_>, node: &str, ns: NsId, client: IpAddr) -> Result<IfIndex, QueryError> {
-    let lookup = Lookup::to(client);
-    let answer = context.world.space(ns).fib().lookup(&lookup, &mut Oracle::default()).answer;
-    if let Answer::Route(hit) = answer
-        && hit.route.kind == RouteKind::Unicast
-        && let Some(oif) = hit.oif
-    {
+    if let Some(oif) = way_to(context.world, ns, client) {
         return Ok(oif);
     }
     // One way out is the way in, even where no route leads back.

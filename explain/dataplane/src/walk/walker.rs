@@ -217,9 +217,9 @@ impl<'w, 's> Walker<'w, 's> {
         self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured)
     }
 
-    /// Asks which of two ways a sysctl that was not captured would send the packet.
+    /// Asks whether a sysctl that was not captured is on. Option 0 is off.
     pub fn sysctl_unknown(&mut self, ns: NsId, key: &str) -> bool {
         let path = format!("{}:{key}", self.space(ns).facts.path(knet_snapshot::artifact::name::SYSCTL));
-        self.oracle.unknown(path.clone(), Unknown::Sysctl(path.into()), 2) == 0
+        self.oracle.unknown(path.clone(), Unknown::Sysctl(path.into()), 2) == 1
     }
 }

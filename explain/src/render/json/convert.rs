@@ -4,7 +4,7 @@ use super::model::{
     self, Asked, At, Branch, Evidence, Followup, Hop, MixedWord, Note, OverallSees, PacketDoc, Reply, ResolvedNames,
     TraceDocument,
 };
-use super::steps;
+use super::{findings, steps};
 use crate::explanation::{
     self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Field, Fork, Glossary,
     Hop as TraceHop, NsId, Packet, Port, Source, Verdict, What,
@@ -45,7 +45,8 @@ impl Names<'_> {
         }
     }
 
-    fn all_evidence(self, evidence: &[TraceEvidence]) -> Vec<Evidence> {
+    /// Several rows.
+    pub fn all_evidence(self, evidence: &[TraceEvidence]) -> Vec<Evidence> {
         evidence.iter().map(|e| self.evidence(e)).collect()
     }
 
@@ -74,17 +75,22 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
         schema: model::TRACE.to_owned(),
         query,
         outcome: explanation.outcome().map_or(model::Outcome::Mixed, outcome),
-        client_sees: match explanation.verdict() {
-            Verdict::Same(same) => OverallSees::Same(sees(same)),
-            Verdict::Mixed => OverallSees::Mixed(MixedWord::Mixed),
-        },
+        client_sees: overall(explanation),
         branches: explanation.branches.iter().map(|b| branch(names, b, brief)).collect(),
         truncated: explanation.truncated,
         assumptions: explanation.assumptions.iter().map(|a| note(names, notes::assumption(a))).collect(),
         unknowns: explanation.unknowns.iter().map(|u| note(names, notes::unknown(u))).collect(),
-        findings: Vec::new(),
+        findings: explanation.findings.iter().map(|f| findings::finding(names, f)).collect(),
         boundary: explanation.boundary.iter().map(|b| note(names, notes::boundary(b))).collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
+    }
+}
+
+/// What the client sees over all branches.
+pub fn overall(explanation: &Explanation) -> OverallSees {
+    match explanation.verdict() {
+        Verdict::Same(same) => OverallSees::Same(sees(same)),
+        Verdict::Mixed => OverallSees::Mixed(MixedWord::Mixed),
     }
 }
 
@@ -146,7 +152,8 @@ fn resolved(explanation: &Explanation) -> ResolvedNames {
     }
 }
 
-fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
+/// One way the packet can go.
+pub fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
     let conditions = branch
         .path
         .iter()

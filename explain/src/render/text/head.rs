@@ -144,7 +144,7 @@ pub fn why(page: &mut Page, explanation: &Explanation) {
             (Some(reply), None) => &reply.end,
             (None, None) => &branch.end,
         };
-        for evidence in &end.evidence {
+        for evidence in sentence::deciding(end) {
             if shown.contains(&evidence) {
                 continue;
             }

@@ -70,11 +70,6 @@ impl Page {
         self.text
     }
 
-    /// Columns.
-    pub const fn width(&self) -> usize {
-        self.width
-    }
-
     /// An empty line, unless the last one is empty.
     pub fn gap(&mut self) {
         if !self.text.is_empty() && !self.text.ends_with("\n\n") {
@@ -162,16 +157,6 @@ impl Page {
         self.text.extend(std::iter::repeat_n(' ', self.width - used - right_len));
         self.write(&right.0, right.1);
         self.text.push('\n');
-    }
-
-    /// Text that is laid out already.
-    pub fn raw(&mut self, text: &str, margin: usize) {
-        for line in text.lines() {
-            let mut column = 0;
-            self.pad(margin, &mut column);
-            self.text.push_str(line.trim_end());
-            self.text.push('\n');
-        }
     }
 
     fn body(&self, indent: usize, spans: &[Span]) -> String {

@@ -2,6 +2,7 @@
 
 mod head;
 mod layout;
+mod nodeport;
 mod odds;
 mod path;
 mod steps;
@@ -51,9 +52,13 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     page.gap();
     head::block(&mut page, explanation);
     head::why(&mut page, explanation);
-    tail::findings(&mut page, explanation);
+    tail::findings(&mut page, explanation, style.show);
     if style.show > Show::Summary {
         path::paths(&mut page, explanation, style.show == Show::Full);
+    }
+    if let Some(answer) = &explanation.nodeport {
+        page.gap();
+        nodeport::answer(&mut page, answer);
     }
     tail::notes(&mut page, explanation, style.show);
     page.finish()
@@ -61,8 +66,10 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
 
 /// `explain nodeport`, with a newline at the end.
 #[must_use]
-pub fn nodeport(_answer: &NodePortExplanation, _style: &Style) -> String {
-    String::new()
+pub fn nodeport(answer: &NodePortExplanation, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    nodeport::answer(&mut page, answer);
+    page.finish()
 }
 
 /// A query error and its hints, for stderr, with a newline at the end.

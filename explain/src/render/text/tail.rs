@@ -1,14 +1,36 @@
 //! What is wrong, what was assumed, what could not be told, and where the model ends.
 
 use crate::explanation::Explanation;
-use crate::render::notes;
+use crate::findings::Severity;
+use crate::render::{findings as words, notes};
 
 use super::head::cite;
 use super::layout::{Page, Span, Tone, dim};
 use super::Show;
 
 /// Findings, the gravest first.
-pub fn findings(_page: &mut Page, _explanation: &Explanation) {}
+pub fn findings(page: &mut Page, explanation: &Explanation, show: Show) {
+    for finding in &explanation.findings {
+        page.gap();
+        let said = words::say(&finding.what);
+        let (mark, tone) = match finding.severity {
+            Severity::Error => ("!", Tone::Bad),
+            Severity::Warning => ("!", Tone::Warn),
+            Severity::Info => ("i", Tone::Head),
+        };
+        let text = [said.text.into(), dim(format!("[{}]", finding.what.code()))];
+        page.field(0, 2, &Span(mark.to_owned(), tone), &text);
+        if let Some(next) = said.next {
+            page.field(2, 8, &dim("next:"), &[next.into()]);
+        }
+        // What decided is shown above already; the rest only where detail is wanted.
+        if show == Show::Full {
+            for evidence in &finding.evidence {
+                page.flow(8, 10, &[evidence.text.to_string().into(), dim(cite(&explanation.glossary, evidence))]);
+            }
+        }
+    }
+}
 
 /// Unknowns, assumptions and the boundary.
 pub fn notes(page: &mut Page, explanation: &Explanation, show: Show) {

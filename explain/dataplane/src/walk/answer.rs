@@ -17,10 +17,17 @@ pub(super) fn packet(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer:
     let rejected = request.reject.is_some();
     let delivered = !rejected && matches!(request.end.outcome, Outcome::Delivered | Outcome::NoListener);
     let (packet, source, socket) = match answer {
-        Answer::Data => (turned(asked, ttl, tcp_flag::SYN | tcp_flag::ACK)?, Source::Bound, true),
-        Answer::Reset if delivered => (turned(asked, ttl, tcp_flag::RST | tcp_flag::ACK)?, Source::Bound, false),
+        Answer::Data => {
+            // icmp_reply takes the TOS of the question; programs have their own, which is 0.
+            let tos = if matches!(asked.l4, L4::Icmp { .. }) { asked.tos } else { 0 };
+            (turned(asked, ttl, tos, tcp_flag::SYN | tcp_flag::ACK)?, Source::Bound, true)
+        }
+        // Nobody resets a reset.
+        Answer::Reset if asked.tcp_flags() & tcp_flag::RST != 0 => return None,
+        // tcp_v4_send_reset takes the TOS of the packet.
+        Answer::Reset if delivered => (turned(asked, ttl, asked.tos, reset(asked))?, Source::Bound, false),
         // nf_send_reset answers in the name of the server, whoever has its address.
-        Answer::Reset => (turned(asked, ttl, tcp_flag::RST | tcp_flag::ACK)?, Source::Any, false),
+        Answer::Reset => (turned(asked, ttl, 0, reset(asked))?, Source::Any, false),
         Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => {
             (error(asked, answer, ttl, delivered)?, if delivered { Source::Bound } else { Source::Choose }, false)
         }
@@ -64,8 +71,14 @@ fn reflected_mark(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer: An
     if walker.space(ns).sysctl().get(key).unwrap_or(0) != 0 { request.skb.mark } else { 0 }
 }
 
+/// A packet that acknowledges something says which sequence number the reset has; any other reset has to
+/// acknowledge the packet itself.
+const fn reset(asked: &Packet) -> u8 {
+    if asked.tcp_flags() & tcp_flag::ACK != 0 { tcp_flag::RST } else { tcp_flag::RST | tcp_flag::ACK }
+}
+
 /// The packet turned round.
-fn turned(asked: &Packet, ttl: u8, flags: u8) -> Option<Packet> {
+fn turned(asked: &Packet, ttl: u8, tos: u8, flags: u8) -> Option<Packet> {
     let l4 = match &asked.l4 {
         L4::Tcp { sport, dport, .. } => L4::Tcp { sport: *dport, dport: *sport, flags },
         L4::Ports { sport, dport } => L4::Ports { sport: *dport, dport: *sport },
@@ -75,7 +88,7 @@ fn turned(asked: &Packet, ttl: u8, flags: u8) -> Option<Packet> {
         L4::Icmp { quoted: Some(_), .. } => return None,
         L4::Other => L4::Other,
     };
-    Some(Packet { src: asked.dst, dst: asked.src, l4, ttl, tos: 0, inner: None, ..asked.clone() })
+    Some(Packet { src: asked.dst, dst: asked.src, l4, ttl, tos, inner: None, ..asked.clone() })
 }
 
 /// An ICMP error about the packet. `icmp_send` says nothing about errors, and nothing to nobody.
@@ -92,7 +105,8 @@ fn error(asked: &Packet, answer: Answer, ttl: u8, delivered: bool) -> Option<Pac
         proto: if v4 { proto::ICMP } else { proto::ICMPV6 },
         l4: L4::Icmp { ty, code, id: 0.into(), quoted: Some(Box::new(asked.clone())) },
         ttl,
-        tos: 0,
+        // icmp_send: precedence "internetwork control", and the four bits of the old TOS.
+        tos: if v4 { 0xc0 | asked.tos & 0x1e } else { 0 },
         len: asked.len.saturating_add(if v4 { 28 } else { 48 }).min(576),
         df: false,
         inner: None,

@@ -96,14 +96,14 @@ impl Walker<'_, '_> {
             self.mtu_step(ns, oif);
         }
         skb = self.hook(ns, Hook::Output, skb).map_err(|ended| self.refused_here(ended))?;
-        skb = self.hook(ns, Hook::Postrouting, skb)?;
+        skb = self.hook(ns, Hook::Postrouting, skb).map_err(|ended| self.refused_here(ended))?;
         self.finish_output(ns, skb)
     }
 
-    /// A verdict in OUTPUT is an error of the sending call: UDP programs get `EPERM` for a drop, while TCP
-    /// keeps trying to connect until it times out.
+    /// A verdict in OUTPUT or POSTROUTING is an error of the sending call: UDP programs get `EPERM` for a
+    /// drop, and for a REJECT as well, whatever comes back; TCP keeps trying to connect until it times out.
     fn refused_here(&self, mut ended: Box<Ended>) -> Box<Ended> {
-        if ended.end.outcome == Outcome::Dropped && ended.end.packet.proto != crate::packet::proto::TCP {
+        if matches!(ended.end.outcome, Outcome::Dropped | Outcome::Rejected) && ended.end.packet.proto != crate::packet::proto::TCP {
             ended.errno = Some(ClientSees::Permission);
         }
         ended

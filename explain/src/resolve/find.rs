@@ -135,7 +135,9 @@ pub fn close<'a>(name: &str, all: impl Iterator<Item = (&'a str, String)>) -> Ve
                 // Names of pods end in hashes that nobody types right: the stem counts as well.
                 let whole = strsim::jaro_winkler(name, candidate);
                 let edits = strsim::normalized_damerau_levenshtein(name, candidate);
-                whole.min(edits + 0.3)
+                // One slip of the fingers is near, however short the name.
+                let slip = name.len() > 2 && strsim::damerau_levenshtein(name, candidate) == 1;
+                if slip { 0.95 } else { whole.min(edits + 0.3) }
             };
             (score > 0.82).then_some((score, written))
         })
@@ -155,6 +157,7 @@ mod tests {
         let of = |name: &str| close(name, all.iter().map(|n| (*n, (*n).to_owned())));
         assert_eq!(of("we"), ["web", "web-5d9c7f6b8-2m4xr", "webhook"]);
         assert_eq!(of("fronted"), ["frontend"]);
+        assert_eq!(of("wbe"), ["web"]);
         assert_eq!(of("ai"), ["api"]);
         assert!(of("zzz").is_empty());
     }

@@ -206,7 +206,7 @@ impl<'w, 's> Walker<'w, 's> {
     pub fn ended(&mut self, ns: NsId, skb: Skb, outcome: Outcome, reason: Reason) -> Box<Ended> {
         let evidence = self.sink.steps.last().map(|s| s.evidence.clone()).unwrap_or_default();
         let place = Place { ns: Some(ns), oif: skb.oif };
-        let end = End { outcome, reason, place, packet: skb.packet.clone(), evidence };
+        let end = End { outcome, reason, place, packet: skb.packet.clone(), mark: skb.mark, evidence };
         Box::new(Ended { end, skb, answer: None, reject: None, errno: None })
     }
 

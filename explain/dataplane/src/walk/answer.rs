@@ -270,7 +270,8 @@ fn in_time(
     if !reply.fits {
         return lost(walker, &reply.end);
     }
-    let tcp = end.packet.proto == proto::TCP;
+    // `ping` is told of every error, as a connecting TCP socket is.
+    let tcp = matches!(end.packet.proto, proto::TCP | proto::ICMP | proto::ICMPV6);
     match reply.answer {
         Answer::Data => followup.map_or(ClientSees::Reply, |f| lost(walker, &f.end)),
         Answer::Reset => ClientSees::Refused,

@@ -1,5 +1,7 @@
 //! A snapshot may come from a stranger: what opening one accepts, and what it refuses by name.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
 use std::io::Write;
 use std::path::Path;
 

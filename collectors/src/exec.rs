@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn output_and_failure_are_both_kept() {
-        let ran = run(&["sh", "-c", "echo out; echo err >&2; exit 3"], limits(10_000, 100)).unwrap();
+        let ran = run(&["sh", "-c", "echo out; echo err >&2; exit 3"], limits(10_000, 100)).expect("sh runs");
         assert_eq!(
             (ran.stdout.as_slice(), ran.stderr.as_str(), ran.code),
             (&b"out\n"[..], "err", Some(3))

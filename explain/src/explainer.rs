@@ -8,13 +8,13 @@ use knet_dataplane::walk::{self, Limits};
 use knet_dataplane::world::World;
 use knet_snapshot::Snapshot;
 
-use crate::explanation::{Assumed, Entry, Explanation, Open, Source};
+use crate::explanation::{Assumed, Entry, Explanation, Open, Source, Target};
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
 use crate::resolve::{self, Context, QueryError, Resolved};
-use crate::topics::nodeport::{NodePortExplanation, NodePortQuery};
-use crate::{boundary, fold};
+use crate::topics::nodeport::{self, NodePortExplanation, NodePortQuery, PortOwner};
+use crate::{boundary, findings, fold};
 
 /// A loaded snapshot, ready for any number of questions.
 pub struct Explainer<'s> {
@@ -37,9 +37,45 @@ impl<'s> Explainer<'s> {
     ///
     /// Always about the query: a name that is not there, an ambiguity, a field that cannot be read.
     pub fn trace(&self, query: &Query, detail: Detail) -> Result<Explanation, QueryError> {
-        let context = Context { world: &self.world, names: &self.names };
-        let resolved = resolve::resolve(context, query)?;
+        let mut explanation = self.walked(query, detail)?;
+        if detail > Detail::Outcome {
+            explanation.nodeport = self.nodeport_of(&explanation);
+        }
+        Ok(explanation)
+    }
+
+    /// A trace without sections that need further walks.
+    pub(crate) fn walked(&self, query: &Query, detail: Detail) -> Result<Explanation, QueryError> {
+        let resolved = resolve::resolve(self.context(), query)?;
         Ok(self.explain(query, resolved, detail))
+    }
+
+    /// What names are looked up in.
+    pub(crate) const fn context(&self) -> Context<'_, 's> {
+        Context {
+            world: &self.world,
+            names: &self.names,
+        }
+    }
+
+    /// The NodePort section of a trace to one.
+    fn nodeport_of(&self, explanation: &Explanation) -> Option<Box<NodePortExplanation>> {
+        let port = explanation.sent.dport()?.value;
+        let node = match &explanation.dst {
+            Target::Localhost => match &explanation.src {
+                Source::Node(node) => node.clone(),
+                _ => return None,
+            },
+            _ => nodeport::concerns(self.context(), explanation.sent.dst, port)?,
+        };
+        let query = NodePortQuery {
+            port,
+            proto: Some(explanation.sent.proto.to_string()),
+            node: Some(node),
+            family: None,
+        };
+        let answer = nodeport::explain(self, &query).ok()?;
+        (!matches!(answer.owner, PortOwner::Nobody | PortOwner::NotCaptured)).then(|| Box::new(answer))
     }
 
     fn explain(&self, query: &Query, resolved: Resolved, detail: Detail) -> Explanation {
@@ -74,6 +110,23 @@ impl<'s> Explainer<'s> {
         for branch in &branches {
             builder.branch(branch);
         }
+        let findings = if detail > Detail::Outcome {
+            let Self { world, names } = self;
+            findings::all(&findings::Cx {
+                world,
+                names,
+                src: &src,
+                dst: &dst,
+                sent: &sent,
+                start,
+                branches: &branches,
+            })
+        } else {
+            Vec::new()
+        };
+        for evidence in findings.iter().flat_map(|f| &f.evidence) {
+            builder.evidence(evidence);
+        }
         let assumptions = self.assumptions(&branches, &src, starts.len());
         let unknowns = unknowns(&branches, truncated);
         Explanation {
@@ -82,7 +135,7 @@ impl<'s> Explainer<'s> {
             dst,
             groups: fold::groups(&branches),
             boundary: boundary::of(&self.world, &branches),
-            findings: Vec::new(),
+            findings,
             nodeport: None,
             sent,
             start,
@@ -95,12 +148,20 @@ impl<'s> Explainer<'s> {
     }
 
     fn assumptions(&self, branches: &[Branch], src: &Source, starts: usize) -> Vec<Assumed> {
-        let mut all: BTreeSet<Assumed> =
-            branches.iter().flat_map(|b| &b.assumptions).cloned().map(Assumed::Walk).collect();
+        let mut all: BTreeSet<Assumed> = branches
+            .iter()
+            .flat_map(|b| &b.assumptions)
+            .cloned()
+            .map(Assumed::Walk)
+            .collect();
         if let Source::Client { node, dev, entry, .. } = src
             && *entry != Entry::Given
         {
-            all.insert(Assumed::Entry { node: node.clone(), dev: dev.clone(), entry: *entry });
+            all.insert(Assumed::Entry {
+                node: node.clone(),
+                dev: dev.clone(),
+                entry: *entry,
+            });
         }
         if starts > 1 {
             all.insert(Assumed::EvenAddresses(starts));
@@ -122,8 +183,7 @@ impl<'s> Explainer<'s> {
     ///
     /// Always about the query.
     pub fn nodeport(&self, query: &NodePortQuery) -> Result<NodePortExplanation, QueryError> {
-        let _ = query;
-        Err(QueryError::NoNodes)
+        nodeport::explain(self, query)
     }
 
     /// Every name that can stand in a query, for completion.
@@ -143,7 +203,11 @@ fn source_of(hop: &knet_dataplane::trace::Hop, sent: &knet_dataplane::packet::Pa
             _ => {}
         }
     }
-    if hop.packet.src.is_unspecified() { sent.src } else { hop.packet.src }
+    if hop.packet.src.is_unspecified() {
+        sent.src
+    } else {
+        hop.packet.src
+    }
 }
 
 /// What could not be told and mattered, each once, in order.

@@ -125,7 +125,7 @@ fn a_node_port_is_explained() {
 
 #[test]
 fn a_fault_is_found() {
-    let snapshot = fixture("faults/iptables/route-missing-node1-to-node2/snapshot.tar.zst");
+    let snapshot = fixture("faults/iptables/docker-forward-drop-node2/snapshot.tar.zst");
     let ran = run(&["trace", "toolbox-1", "shop/web", "-s", &snapshot, "-o", "json"]);
     assert_eq!(ran.code, 1);
     let answer: Value = serde_json::from_str(&ran.stdout).expect("it is JSON");

@@ -58,10 +58,13 @@ fn brief_says_the_same_as_long() {
             "reject",
         ];
         let branches = answer["branches"].as_array().expect("branches");
-        branches
-            .iter()
-            .map(|b| keep.iter().map(|key| b[*key].clone()).collect())
-            .collect()
+        let branch = |b: &Value| {
+            let mut kept: Vec<Value> = keep.iter().map(|key| b[*key].clone()).collect();
+            // The mark is kept hop by hop, and there are none.
+            kept[4]["mark"] = Value::Null;
+            kept.into()
+        };
+        branches.iter().map(branch).collect()
     };
     assert_eq!(gist(&brief[0]), gist(&long[0]));
     assert!(long[0]["branches"][0]["hops"].is_array());

@@ -82,7 +82,7 @@ fn names_that_are_not_there_get_the_closest() {
     let snapshot = three_node();
     for (src, dst, hint) in [
         ("toolbox-9", "shop/web", "toolbox-1"),
-        ("toolbox-1", "shop/wbe", "shop/web"),
+        ("toolbox-1", "shop/weeb", "shop/web"),
         ("node/node-11", "10.96.0.10:53", "node-1"),
     ] {
         let ran = run(&["trace", src, dst, "-s", &snapshot]);

@@ -170,7 +170,8 @@ fn model_reply(ns: &Netns<'_>, ask: &Ask, oracle: &mut Oracle) -> Reply {
         bound: false,
         mark: ask.mark,
         tos: ask.tos,
-        proto: ask.proto,
+        // A question about IPv4 without a protocol is one about UDP.
+        proto: if ask.proto == 0 && !ask.v6 { 17 } else { ask.proto },
         sport: ask.sport,
         dport: ask.dport,
         // A question about IPv6 with `iif` has an invalid uid where a real packet has 0.
@@ -202,11 +203,10 @@ fn input4(ns: &Netns<'_>, q: &Query, oracle: &mut Oracle) -> Reply {
         drawn: false,
     };
     let (sport, dport) = (port(q.sport), port(q.dport));
-    // A question without a protocol is one about a UDP datagram without ports.
     let packet = Packet {
         src: q.src.unwrap_or(IpAddr::from([0; 4])),
         dst: q.dst,
-        proto: if q.proto == 0 { 17 } else { q.proto },
+        proto: q.proto,
         l4: L4::Ports { sport, dport },
         ttl: 64,
         tos: q.tos,

@@ -63,6 +63,9 @@ impl Lab {
         while std::fs::read_link(&path).map_or(true, |ns| ns == own) {
             sleep(Duration::from_millis(2));
         }
+        if let Some(dir) = std::env::var_os("KNET_DUMP") {
+            std::fs::write(std::path::Path::new(&dir).join("script"), script.join("\n")).expect("writable");
+        }
         // One process for each run of lines of a kind.
         for run in script.chunk_by(|a, b| kind(a) == kind(b)) {
             let word = kind(&run[0]).to_owned();

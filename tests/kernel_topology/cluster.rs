@@ -22,7 +22,10 @@ struct Cluster {
 
 pub fn plans(rng: &mut Rng) -> Vec<Plan> {
     let mut plans = Vec::new();
-    for (i, fabric) in [Fabric::Routes, Fabric::Vxlan, Fabric::Routes, Fabric::Vxlan].into_iter().enumerate() {
+    for (i, fabric) in [Fabric::Routes, Fabric::Vxlan, Fabric::Routes, Fabric::Vxlan]
+        .into_iter()
+        .enumerate()
+    {
         let mut cluster = Cluster::new(&format!("{fabric:?}{i}"), fabric, 2, 2);
         cluster.services(rng);
         cluster.plan.warm = rng.one_in(2);
@@ -37,7 +40,13 @@ pub fn plans(rng: &mut Rng) -> Vec<Plan> {
 
 impl Cluster {
     fn new(name: &str, fabric: Fabric, nodes: usize, pods: usize) -> Self {
-        let mut this = Self { plan: Plan::new(name), fabric, nodes: Vec::new(), pods: Vec::new(), pod_mtu: 1500 };
+        let mut this = Self {
+            plan: Plan::new(name),
+            fabric,
+            nodes: Vec::new(),
+            pods: Vec::new(),
+            pod_mtu: 1500,
+        };
         if fabric == Fabric::Vxlan {
             this.pod_mtu = 1450;
         }
@@ -53,7 +62,10 @@ impl Cluster {
             plan.ip(node, &format!("link set eth0 address {}", mac(0x100 + n as u64)));
             plan.addr(node, "eth0", &format!("192.168.50.{}/24", 10 + n));
             plan.addr(node, "eth0", &format!("fd50::{}/64", 10 + n));
-            plan.ip(node, &format!("link add cni0 address {} type bridge", mac(0x200 + n as u64)));
+            plan.ip(
+                node,
+                &format!("link add cni0 address {} type bridge", mac(0x200 + n as u64)),
+            );
             plan.ip(node, &format!("link set cni0 mtu {} up", this.pod_mtu));
             plan.addr(node, "cni0", &format!("10.244.{n}.1/24"));
             plan.addr(node, "cni0", &format!("fd44:{n}::1/64"));
@@ -77,7 +89,10 @@ impl Cluster {
         let plan = &mut self.plan;
         let pod = plan.space(&format!("p{n}{p}"), Some(&format!("node-{n}")), false);
         plan.veth(pod, "eth0", node, &format!("veth{p}"));
-        plan.ip(pod, &format!("link set eth0 address {} mtu {}", pod_mac(n, p), self.pod_mtu));
+        plan.ip(
+            pod,
+            &format!("link set eth0 address {} mtu {}", pod_mac(n, p), self.pod_mtu),
+        );
         plan.addr(pod, "eth0", &format!("10.244.{n}.{}/24", 10 + p));
         plan.addr(pod, "eth0", &format!("fd44:{n}::{}/64", 10 + p));
         plan.ip(pod, &format!("route add default via 10.244.{n}.1"));
@@ -107,9 +122,21 @@ impl Cluster {
                     plan.addr(node, "flannel.1", &format!("10.244.{n}.0/32"));
                 }
                 let remote = mac(0x300 + m as u64);
-                plan.ip(node, &format!("neigh add 10.244.{m}.0 lladdr {remote} dev flannel.1 nud permanent"));
-                plan.ip(node, &format!("route add 10.244.{m}.0/24 via 10.244.{m}.0 dev flannel.1 onlink"));
-                plan.bridge(node, &format!("fdb add {remote} dev flannel.1 dst 192.168.50.{} self permanent", 10 + m));
+                plan.ip(
+                    node,
+                    &format!("neigh add 10.244.{m}.0 lladdr {remote} dev flannel.1 nud permanent"),
+                );
+                plan.ip(
+                    node,
+                    &format!("route add 10.244.{m}.0/24 via 10.244.{m}.0 dev flannel.1 onlink"),
+                );
+                plan.bridge(
+                    node,
+                    &format!(
+                        "fdb add {remote} dev flannel.1 dst 192.168.50.{} self permanent",
+                        10 + m
+                    ),
+                );
             }
         }
     }
@@ -118,7 +145,9 @@ impl Cluster {
     fn services(&mut self, rng: &mut Rng) {
         let pods: Vec<(usize, usize)> = self.pods.iter().map(|&(_, n, p)| (n, p)).collect();
         let targets: Vec<(usize, usize)> = (0..3).map(|_| rng.pick(&pods)).collect();
-        self.plan.targets.extend((1..=3).map(|k| std::net::IpAddr::from([10, 96, 0, k])));
+        self.plan
+            .targets
+            .extend((1..=3).map(|k| std::net::IpAddr::from([10, 96, 0, k])));
         self.plan.targets.push("fd96::1".parse().expect("an address"));
         self.plan.targets.push("10.244.0.77".parse().expect("an address"));
         self.plan.targets.push("192.168.50.77".parse().expect("an address"));
@@ -134,7 +163,10 @@ impl Cluster {
             }
             // A pod that reaches itself, and whoever leaves the cluster.
             for &(m, p) in &pods {
-                nat += &format!("-A POSTROUTING -s 10.244.{m}.{p}/32 -d 10.244.{m}.{p}/32 -j MASQUERADE\n", p = 10 + p);
+                nat += &format!(
+                    "-A POSTROUTING -s 10.244.{m}.{p}/32 -d 10.244.{m}.{p}/32 -j MASQUERADE\n",
+                    p = 10 + p
+                );
             }
             if rng.one_in(2) {
                 nat += "-A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE\n";
@@ -153,8 +185,14 @@ impl Cluster {
         // Not in every pod's routes: an address in fd96::/64 leaves by the default route of a pod only.
         for n in 0..self.nodes.len() {
             let gateway = (n + 1) % self.nodes.len();
-            self.plan.ip(self.nodes[n], &format!("route add fd96::/64 via fd50::{}", 10 + gateway));
-            self.plan.ip(self.nodes[n], &format!("route add 10.96.0.0/16 via 192.168.50.{}", 10 + gateway));
+            self.plan.ip(
+                self.nodes[n],
+                &format!("route add fd96::/64 via fd50::{}", 10 + gateway),
+            );
+            self.plan.ip(
+                self.nodes[n],
+                &format!("route add 10.96.0.0/16 via 192.168.50.{}", 10 + gateway),
+            );
         }
     }
 
@@ -179,43 +217,121 @@ impl Cluster {
             3 => plan.last(pod, "link set eth0 down"),
             4 => plan.sysctl(node, "net/bridge/bridge-nf-call-iptables", "0"),
             5 => plan.sysctl(node, "net/bridge/bridge-nf-call-ip6tables", "0"),
-            6 => plan.sysctl(node, "net/ipv4/conf/eth0/arp_ignore", rng.pick(&["1", "2", "3", "4", "8"])),
+            6 => plan.sysctl(
+                node,
+                "net/ipv4/conf/eth0/arp_ignore",
+                rng.pick(&["1", "2", "3", "4", "8"]),
+            ),
             7 => plan.sysctl(node, "net/ipv4/conf/all/arp_announce", rng.pick(&["1", "2"])),
             8 => plan.sysctl(node, "net/ipv4/conf/all/arp_filter", "1"),
             9 => plan.sysctl(node, "net/ipv4/conf/cni0/forwarding", "0"),
             10 => plan.sysctl(node, "net/ipv4/conf/eth0/forwarding", "0"),
             11 => plan.sysctl(node, "net/ipv4/conf/all/rp_filter", rng.pick(&["1", "2"])),
-            12 => plan.last(node, &format!("neigh replace 192.168.50.{} lladdr {} dev eth0 nud permanent", 10 + m, nobody(rng))),
-            13 => plan.last(node, &format!("neigh replace 10.244.{n}.{} lladdr {} dev cni0 nud permanent", 10 + p, nobody(rng))),
-            14 => plan.last(pod, &format!("neigh replace 10.244.{n}.1 lladdr {} dev eth0 nud permanent", nobody(rng))),
+            12 => plan.last(
+                node,
+                &format!(
+                    "neigh replace 192.168.50.{} lladdr {} dev eth0 nud permanent",
+                    10 + m,
+                    nobody(rng)
+                ),
+            ),
+            13 => plan.last(
+                node,
+                &format!(
+                    "neigh replace 10.244.{n}.{} lladdr {} dev cni0 nud permanent",
+                    10 + p,
+                    nobody(rng)
+                ),
+            ),
+            14 => plan.last(
+                pod,
+                &format!(
+                    "neigh replace 10.244.{n}.1 lladdr {} dev eth0 nud permanent",
+                    nobody(rng)
+                ),
+            ),
             15 => plan.last(pod, "link set eth0 arp off"),
             16 => plan.last(node, "link set eth0 arp off"),
-            17 => plan.bridge(node, &format!("fdb replace {} dev veth{} master static", pod_mac(n, p), 1 - p)),
+            17 => plan.bridge(
+                node,
+                &format!("fdb replace {} dev veth{} master static", pod_mac(n, p), 1 - p),
+            ),
             18 => plan.bridge(node, &format!("link set dev veth{p} flood off")),
             19 => plan.bridge(node, &format!("link set dev veth{p} learning off")),
             20 => plan.last(node, "link set cni0 down"),
-            21 => plan.spaces[node].iptables += "*filter\n-A FORWARD -p udp -j DROP\n-A INPUT -p icmp -j REJECT\nCOMMIT\n",
-            22 => plan.spaces[node].iptables += "*filter\n-A INPUT -m physdev --physdev-in veth0 -j DROP\n-A FORWARD -m physdev --physdev-is-bridged --physdev-out veth1 -j DROP\nCOMMIT\n",
+            21 => {
+                plan.spaces[node].iptables += "*filter\n-A FORWARD -p udp -j DROP\n-A INPUT -p icmp -j REJECT\nCOMMIT\n"
+            }
+            22 => {
+                plan.spaces[node].iptables += "*filter\n-A INPUT -m physdev --physdev-in veth0 -j DROP\n-A FORWARD -m physdev --physdev-is-bridged --physdev-out veth1 -j DROP\nCOMMIT\n"
+            }
             23 => plan.sysctl(pod, "net/ipv4/conf/eth0/arp_ignore", rng.pick(&["1", "2", "8"])),
             24 => {
                 plan.ip(node, &format!("rule add iif cni0 to 10.244.{m}.0/24 table 100"));
-                plan.ip(node, rng.pick(&["route add unreachable default table 100", "route add prohibit default table 100", "route add blackhole default table 100"]));
+                plan.ip(
+                    node,
+                    rng.pick(&[
+                        "route add unreachable default table 100",
+                        "route add prohibit default table 100",
+                        "route add blackhole default table 100",
+                    ]),
+                );
             }
-            25 => plan.last(node, &format!("neigh replace 10.244.{n}.{} lladdr {} dev cni0 nud permanent", 10 + p, pod_mac(n, 1 - p))),
-            26 => plan.bridge(node, &format!("link set dev veth{p} state {}", rng.pick(&["0", "1", "2", "4"]))),
+            25 => plan.last(
+                node,
+                &format!(
+                    "neigh replace 10.244.{n}.{} lladdr {} dev cni0 nud permanent",
+                    10 + p,
+                    pod_mac(n, 1 - p)
+                ),
+            ),
+            26 => plan.bridge(
+                node,
+                &format!("link set dev veth{p} state {}", rng.pick(&["0", "1", "2", "4"])),
+            ),
             27 => plan.last(node, &format!("route replace 10.244.{m}.0/24 via 192.168.50.{} ", 77)),
             28 => plan.bridge(node, &format!("fdb del {} dev flannel.1", mac(0x300 + m as u64))),
-            29 => plan.bridge(node, &format!("fdb replace {} dev flannel.1 dst 192.168.50.77", mac(0x300 + m as u64))),
-            30 => plan.last(node, &format!("neigh replace 10.244.{m}.0 lladdr {} dev flannel.1 nud permanent", nobody(rng))),
+            29 => plan.bridge(
+                node,
+                &format!("fdb replace {} dev flannel.1 dst 192.168.50.77", mac(0x300 + m as u64)),
+            ),
+            30 => plan.last(
+                node,
+                &format!(
+                    "neigh replace 10.244.{m}.0 lladdr {} dev flannel.1 nud permanent",
+                    nobody(rng)
+                ),
+            ),
             31 => plan.last(node, &format!("neigh del 10.244.{m}.0 dev flannel.1")),
             32 => plan.last(node, "link set flannel.1 down"),
             33 => plan.spaces[node].iptables += "*filter\n-A INPUT -p udp -m udp --dport 8472 -j DROP\nCOMMIT\n",
             34 => plan.spaces[node].iptables += "*filter\n-A OUTPUT -p udp -m udp --dport 8472 -j DROP\nCOMMIT\n",
-            35 => plan.bridge(node, &format!("fdb replace {} dev flannel.1 dst 192.168.50.{} vni 2", mac(0x300 + m as u64), 10 + m)),
-            36 => plan.bridge(node, &format!("fdb replace {} dev flannel.1 dst 192.168.50.{} port 4789", mac(0x300 + m as u64), 10 + m)),
+            35 => plan.bridge(
+                node,
+                &format!(
+                    "fdb replace {} dev flannel.1 dst 192.168.50.{} vni 2",
+                    mac(0x300 + m as u64),
+                    10 + m
+                ),
+            ),
+            36 => plan.bridge(
+                node,
+                &format!(
+                    "fdb replace {} dev flannel.1 dst 192.168.50.{} port 4789",
+                    mac(0x300 + m as u64),
+                    10 + m
+                ),
+            ),
             37 => plan.last(node, &format!("link set flannel.1 address {}", nobody(rng))),
             38 => plan.last(node, &format!("link set flannel.1 address {}", mac(0x300 + m as u64))),
-            _ => plan.bridge(node, &format!("fdb replace {} dev flannel.1 dst 192.168.50.{}", mac(0x300 + m as u64), 10 + n)),
+            _ => plan.bridge(
+                node,
+                &format!(
+                    "fdb replace {} dev flannel.1 dst 192.168.50.{}",
+                    mac(0x300 + m as u64),
+                    10 + n
+                ),
+            ),
         }
         plan.fault(format!("{which} at node {n} pod {p}"));
     }

@@ -22,16 +22,37 @@ pub enum Verdict {
 
 /// The packet of a flow, as the walk starts it.
 pub fn start(world: &World<'_>, plan: &Plan, flow: &Flow, id: u16) -> Start {
-    let ports = |proto| (proto, L4::Ports { sport: id.into(), dport: flow.dport.into() });
+    let ports = |proto| {
+        (
+            proto,
+            L4::Ports {
+                sport: id.into(),
+                dport: flow.dport.into(),
+            },
+        )
+    };
     let v4 = flow.dst.is_ipv4();
     let (proto, l4) = match flow.kind {
-        Kind::Tcp => {
-            (proto::TCP, L4::Tcp { sport: id.into(), dport: flow.dport.into(), flags: tcp_flag::SYN })
-        }
+        Kind::Tcp => (
+            proto::TCP,
+            L4::Tcp {
+                sport: id.into(),
+                dport: flow.dport.into(),
+                flags: tcp_flag::SYN,
+            },
+        ),
         Kind::Udp => ports(proto::UDP),
         Kind::Ping => {
             let (proto, ty) = if v4 { (proto::ICMP, 8) } else { (proto::ICMPV6, 128) };
-            (proto, L4::Icmp { ty, code: 0, id: id.into(), quoted: None })
+            (
+                proto,
+                L4::Icmp {
+                    ty,
+                    code: 0,
+                    id: id.into(),
+                    quoted: None,
+                },
+            )
         }
     };
     Start {
@@ -51,7 +72,12 @@ pub fn start(world: &World<'_>, plan: &Plan, flow: &Flow, id: u16) -> Start {
 
 /// What the walk says of a flow.
 pub fn predict(world: &World<'_>, plan: &Plan, flow: &Flow, id: u16) -> Trace {
-    trace(world, &start(world, plan, flow, id), Detail::Decisions, Limits::default())
+    trace(
+        world,
+        &start(world, plan, flow, id),
+        Detail::Decisions,
+        Limits::default(),
+    )
 }
 
 /// Whether any way the packet can go is what happened.
@@ -72,7 +98,11 @@ fn space_of(world: &World<'_>, plan: &Plan, branch: &Branch) -> Option<usize> {
 }
 
 fn agrees(world: &World<'_>, plan: &Plan, flow: &Flow, observed: &Observed, branch: &Branch) -> bool {
-    let same = if flow.kind == Kind::Ping { ping_sees(observed, branch) } else { sees(observed, branch) };
+    let same = if flow.kind == Kind::Ping {
+        ping_sees(observed, branch)
+    } else {
+        sees(observed, branch)
+    };
     same && answered(world, plan, observed, branch) && arrived(world, plan, flow, observed, branch)
 }
 
@@ -91,10 +121,19 @@ fn sees(observed: &Observed, branch: &Branch) -> bool {
 
 /// `ping` hears every error that comes home.
 fn ping_sees(observed: &Observed, branch: &Branch) -> bool {
-    let error = branch.reply.as_ref().filter(|r| r.fits).and_then(|r| match r.end.packet.l4 {
-        L4::Icmp { ty, code, quoted: Some(_), .. } => Some((ty, code, r.end.packet.src)),
-        _ => None,
-    });
+    let error = branch
+        .reply
+        .as_ref()
+        .filter(|r| r.fits)
+        .and_then(|r| match r.end.packet.l4 {
+            L4::Icmp {
+                ty,
+                code,
+                quoted: Some(_),
+                ..
+            } => Some((ty, code, r.end.packet.src)),
+            _ => None,
+        });
     match (error, observed.error) {
         (Some(said), Some(heard)) => said == heard,
         (None, None) => sees(observed, branch),
@@ -105,7 +144,9 @@ fn ping_sees(observed: &Observed, branch: &Branch) -> bool {
 }
 
 fn answered(world: &World<'_>, plan: &Plan, observed: &Observed, branch: &Branch) -> bool {
-    let Some((name, seen)) = &observed.answered else { return true };
+    let Some((name, seen)) = &observed.answered else {
+        return true;
+    };
     let server = space_of(world, plan, branch).map(|i| plan.spaces[i].short.as_str());
     server == Some(name.as_str()) && *seen == branch.end.packet.src
 }
@@ -121,34 +162,66 @@ fn arrived(world: &World<'_>, plan: &Plan, flow: &Flow, observed: &Observed, bra
     };
     let packet = &branch.end.packet;
     let fits = |src: IpAddr, dst: IpAddr, ttl: u8| src == packet.src && dst == packet.dst && ttl == packet.ttl;
-    !plan.spaces[space].peer || observed.arrivals.iter().any(|a| a.space == space && fits(a.src, a.dst, a.ttl))
+    !plan.spaces[space].peer
+        || observed
+            .arrivals
+            .iter()
+            .any(|a| a.space == space && fits(a.src, a.dst, a.ttl))
 }
 
 /// One line for each way the walk says the packet can go.
 pub fn describe(world: &World<'_>, trace: &Trace) -> String {
     let name = |ns: Option<knet_dataplane::trace::NsId>| {
-        ns.map_or("outside".to_owned(), |ns| format!("{}/{}", world.space(ns).name.node, world.space(ns).name))
+        ns.map_or("outside".to_owned(), |ns| {
+            format!("{}/{}", world.space(ns).name.node, world.space(ns).name)
+        })
     };
     let mut out = String::new();
     for b in &trace.branches {
         out.push_str(&format!(
             "    {:?}: {:?} {:?} at {} packet {} -> {} ttl {}",
-            b.client_sees, b.end.outcome, b.end.reason, name(b.end.place.ns), b.end.packet.src, b.end.packet.dst, b.end.packet.ttl
+            b.client_sees,
+            b.end.outcome,
+            b.end.reason,
+            name(b.end.place.ns),
+            b.end.packet.src,
+            b.end.packet.dst,
+            b.end.packet.ttl
         ));
         if let Some(r) = &b.reply {
             out.push_str(&format!(
                 "; reply {:?} fits {} {:?} {:?} at {} {} -> {}",
-                r.answer, r.fits, r.end.outcome, r.end.reason, name(r.end.place.ns), r.end.packet.src, r.end.packet.dst
+                r.answer,
+                r.fits,
+                r.end.outcome,
+                r.end.reason,
+                name(r.end.place.ns),
+                r.end.packet.src,
+                r.end.packet.dst
             ));
         }
         if let Some(f) = &b.followup {
-            out.push_str(&format!("; followup {:?} {:?} at {}", f.end.outcome, f.end.reason, name(f.end.place.ns)));
+            out.push_str(&format!(
+                "; followup {:?} {:?} at {}",
+                f.end.outcome,
+                f.end.reason,
+                name(f.end.place.ns)
+            ));
         }
         out.push('\n');
         if std::env::var_os("KNET_VERBOSE").is_some() {
-            for (leg, hops) in [("", &b.hops)].into_iter().chain(b.reply.as_ref().map(|r| ("reply ", &r.hops))) {
+            for (leg, hops) in [("", &b.hops)]
+                .into_iter()
+                .chain(b.reply.as_ref().map(|r| ("reply ", &r.hops)))
+            {
                 for hop in hops {
-                    out.push_str(&format!("      {leg}{} {:?} iif {:?} oif {:?}\n", name(Some(hop.ns)), hop.stage, hop.iif, hop.oif));
+                    out.push_str(&format!(
+                        "      {leg}{} {:?} iif {:?} oif {:?}\n",
+                        name(Some(hop.ns)),
+                        hop.stage,
+                        hop.iif,
+                        hop.oif
+                    ));
                     for step in &hop.steps {
                         let texts: Vec<&str> = step.evidence.iter().map(|e| &*e.text).collect();
                         out.push_str(&format!("        {:?} {texts:?}\n", step.what));

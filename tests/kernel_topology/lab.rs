@@ -50,12 +50,16 @@ impl Lab {
         lab.must("ip", &["-batch", "-"], &links)?;
         for (i, space) in plan.spaces.iter().enumerate() {
             let name = lab.names[i].as_str();
-            lab.must("ip", &["-n", name, "-batch", "-"], &space.ip)?;
+            let lines: Vec<String> = space.ip.iter().map(|l| lab.fill(l)).collect();
+            lab.must("ip", &["-n", name, "-batch", "-"], &lines)?;
             if !space.bridge.is_empty() {
                 lab.must("bridge", &["-n", name, "-batch", "-"], &space.bridge)?;
             }
             lab.sysctls(i, &space.late)?;
-            for (program, save) in [("iptables-legacy-restore", &space.iptables), ("ip6tables-legacy-restore", &space.ip6tables)] {
+            for (program, save) in [
+                ("iptables-legacy-restore", &space.iptables),
+                ("ip6tables-legacy-restore", &space.ip6tables),
+            ] {
                 if !save.is_empty() {
                     lab.must("ip", &["netns", "exec", name, program], &[save.clone()])?;
                 }
@@ -78,7 +82,11 @@ impl Lab {
             return Ok(());
         }
         let (ok, _, err) = run(program, args, &(lines.join("\n") + "\n"));
-        if ok { Ok(()) } else { Err(format!("{program} {args:?}: {err}\n{}", lines.join("\n"))) }
+        if ok {
+            Ok(())
+        } else {
+            Err(format!("{program} {args:?}: {err}\n{}", lines.join("\n")))
+        }
     }
 
     fn sysctls(&self, space: usize, values: &[(String, String)]) -> Result<(), String> {
@@ -121,7 +129,12 @@ impl Lab {
         for node in plan.nodes() {
             let mut bundle = Bundle::begin(&node);
             let nsids = self.nsids(plan, &node);
-            for (i, space) in plan.spaces.iter().enumerate().filter(|(_, s)| s.node.as_deref() == Some(&node)) {
+            for (i, space) in plan
+                .spaces
+                .iter()
+                .enumerate()
+                .filter(|(_, s)| s.node.as_deref() == Some(&node))
+            {
                 let captured = self.inside(i, || capture_netns(&Target::Current, Limits::default()));
                 let id = (!space.host).then(|| space.short.clone());
                 let entry = id.as_ref().map(|_| match nsids.get(&self.names[i]) {
@@ -148,7 +161,10 @@ impl Lab {
                 }
             }
         }
-        files.insert("manifest.json".to_owned(), whole.unwrap_or_default().to_string().into_bytes());
+        files.insert(
+            "manifest.json".to_owned(),
+            whole.unwrap_or_default().to_string().into_bytes(),
+        );
         if let Some(dir) = std::env::var_os("KNET_DUMP") {
             let root = std::path::Path::new(&dir).join(&plan.name);
             for (path, bytes) in &files {
@@ -157,23 +173,35 @@ impl Lab {
                 std::fs::write(path, bytes).expect("writable");
             }
         }
-        let files = files.into_iter().map(|(path, bytes)| (path, Arc::new(bytes) as Blob)).collect();
+        let files = files
+            .into_iter()
+            .map(|(path, bytes)| (path, Arc::new(bytes) as Blob))
+            .collect();
         Snapshot::from_files(files).expect("a snapshot")
     }
 
     /// The ids by which a node's own namespace knows the others.
     fn nsids(&self, plan: &Plan, node: &str) -> BTreeMap<String, i64> {
-        let host = plan.spaces.iter().position(|s| s.host && s.node.as_deref() == Some(node)).expect("a node has one");
+        let host = plan
+            .spaces
+            .iter()
+            .position(|s| s.host && s.node.as_deref() == Some(node))
+            .expect("a node has one");
         let (_, out, _) = run("ip", &["-n", &self.names[host], "-j", "netns", "list-id"], "");
         let rows: Vec<Value> = serde_json::from_str(&out).unwrap_or_default();
-        rows.iter().filter_map(|r| Some((r["name"].as_str()?.to_owned(), r["nsid"].as_i64()?))).collect()
+        rows.iter()
+            .filter_map(|r| Some((r["name"].as_str()?.to_owned(), r["nsid"].as_i64()?)))
+            .collect()
     }
 }
 
 /// The name of a space in the snapshot.
 pub fn netns_id(plan: &Plan, space: usize) -> NetnsId {
     let s = &plan.spaces[space];
-    NetnsId { node: s.node.clone().unwrap_or_default(), id: (!s.host).then(|| s.short.clone()) }
+    NetnsId {
+        node: s.node.clone().unwrap_or_default(),
+        id: (!s.host).then(|| s.short.clone()),
+    }
 }
 
 /// Runs a program with an input: whether it succeeded, and what it printed.
@@ -201,5 +229,9 @@ pub fn run(program: &str, args: &[&str], stdin: &str) -> (bool, String, String) 
 
 /// Every address of a list with a prefix length.
 pub fn bare(address: &str) -> IpAddr {
-    address.split('/').next().and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("{address}"))
+    address
+        .split('/')
+        .next()
+        .and_then(|a| a.parse().ok())
+        .unwrap_or_else(|| panic!("{address}"))
 }

@@ -42,12 +42,16 @@ struct Tally {
 
 fn obstacle() -> Option<String> {
     let tools = ["ip", "bridge", "iptables-legacy-restore", "ss", "sysctl", "conntrack"];
-    let missing = tools.iter().find(|tool| !shell(&format!("command -v {tool}"), "").status.success());
+    let missing = tools
+        .iter()
+        .find(|tool| !shell(&format!("command -v {tool}"), "").status.success());
     if let Some(tool) = missing {
         return Some(format!("{tool} is not installed"));
     }
     let probe = format!("kt-probe-{}", std::process::id());
-    let made = shell(&format!("ip netns add {probe} && ip netns del {probe}"), "").status.success();
+    let made = shell(&format!("ip netns add {probe} && ip netns del {probe}"), "")
+        .status
+        .success();
     (!made).then(|| "may not create a named network namespace (not root?)".to_owned())
 }
 
@@ -59,7 +63,10 @@ fn kernel_topology() {
     }
     let mut rng = Rng::seeded("kernel_topology");
     let only = std::env::var("KNET_ONLY").unwrap_or_default();
-    let many = std::env::var("KNET_MANY").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let many = std::env::var("KNET_MANY")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(1);
     let mut plans: Vec<(Plan, u64)> = Vec::new();
     for round in 0..many {
         for plan in plans_of(&mut rng, round) {
@@ -108,7 +115,11 @@ fn run(plan: &Plan, seed: u64, tally: &Mutex<Tally>) {
     let lab = match Lab::build(plan) {
         Ok(lab) => lab,
         Err(e) => {
-            tally.lock().expect("nobody panics with it").refused.push(format!("{}: {e}", plan.name));
+            tally
+                .lock()
+                .expect("nobody panics with it")
+                .refused
+                .push(format!("{}: {e}", plan.name));
             return;
         }
     };
@@ -170,8 +181,10 @@ fn exchange(lab: &Lab, traffic: &Traffic, flows: &[Flow], ids: &AtomicU16, patie
                 (id, traffic.send(lab, flow, id, patience))
             })
             .collect();
-        let mut batch: Vec<(u16, Observed)> =
-            sent.into_iter().map(|(id, thread)| (id, thread.join().expect("a client does not panic"))).collect();
+        let mut batch: Vec<(u16, Observed)> = sent
+            .into_iter()
+            .map(|(id, thread)| (id, thread.join().expect("a client does not panic")))
+            .collect();
         // The listeners may be a moment late.
         std::thread::sleep(Duration::from_millis(60));
         for (id, observed) in &mut batch {
@@ -199,8 +212,16 @@ fn flows(plan: &Plan, rng: &mut Rng) -> Vec<Flow> {
             dst: rng.pick(&destinations),
             kind,
             dport,
-            ttl: if rng.one_in(8) { u8::try_from(1 + rng.below(4)).expect("small") } else { 64 },
-            size: if kind == Kind::Tcp || plan.sizes.is_empty() { 0 } else { rng.pick(&plan.sizes) },
+            ttl: if rng.one_in(8) {
+                u8::try_from(1 + rng.below(4)).expect("small")
+            } else {
+                64
+            },
+            size: if kind == Kind::Tcp || plan.sizes.is_empty() {
+                0
+            } else {
+                rng.pick(&plan.sizes)
+            },
         });
     }
     flows

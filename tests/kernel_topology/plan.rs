@@ -59,13 +59,22 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), flows: 48, ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            flows: 48,
+            ..Self::default()
+        }
     }
 
     /// Adds a namespace.
     pub fn space(&mut self, short: &str, node: Option<&str>, host: bool) -> usize {
-        let mut space =
-            SpacePlan { short: short.to_owned(), node: node.map(str::to_owned), host, peer: true, ..SpacePlan::default() };
+        let mut space = SpacePlan {
+            short: short.to_owned(),
+            node: node.map(str::to_owned),
+            host,
+            peer: true,
+            ..SpacePlan::default()
+        };
         let early = [
             ("net/ipv4/icmp_ratelimit", "0"),
             ("net/ipv6/icmp/ratelimit", "0"),
@@ -130,17 +139,27 @@ impl Plan {
 
     /// Names of the nodes.
     pub fn nodes(&self) -> Vec<String> {
-        self.spaces.iter().filter(|s| s.host).filter_map(|s| s.node.clone()).collect()
+        self.spaces
+            .iter()
+            .filter(|s| s.host)
+            .filter_map(|s| s.node.clone())
+            .collect()
     }
 
     /// Namespaces that flows start in.
     pub fn clients(&self) -> Vec<usize> {
-        (0..self.spaces.len()).filter(|&i| self.spaces[i].peer && self.spaces[i].node.is_some()).collect()
+        (0..self.spaces.len())
+            .filter(|&i| self.spaces[i].peer && self.spaces[i].node.is_some())
+            .collect()
     }
 
     /// Where flows can be sent.
     pub fn destinations(&self) -> Vec<IpAddr> {
-        let own = self.spaces.iter().filter(|s| s.node.is_some()).flat_map(|s| s.addresses.iter().copied());
+        let own = self
+            .spaces
+            .iter()
+            .filter(|s| s.node.is_some())
+            .flat_map(|s| s.addresses.iter().copied());
         own.chain(self.targets.iter().copied()).collect()
     }
 }

@@ -78,17 +78,25 @@ impl Drop for Traffic {
     }
 }
 
-const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
 
 impl Traffic {
     /// Starts a server and a listener in every captured namespace.
     pub fn start(lab: &Lab, plan: &Plan) -> Self {
-        let mut this = Self { stop: Arc::default(), threads: Vec::new(), log: Arc::default() };
+        let mut this = Self {
+            stop: Arc::default(),
+            threads: Vec::new(),
+            log: Arc::default(),
+        };
         for (i, space) in plan.spaces.iter().enumerate().filter(|(_, s)| s.peer) {
             let (ready, wait) = std::sync::mpsc::channel();
             let (name, addresses) = (space.short.clone(), space.addresses.clone());
             let (stop, again) = (this.stop.clone(), ready.clone());
-            this.threads.push(lab.spawn(i, move || serve(&name, &addresses, &stop, &again)));
+            this.threads
+                .push(lab.spawn(i, move || serve(&name, &addresses, &stop, &again)));
             let (stop, log) = (this.stop.clone(), this.log.clone());
             this.threads.push(lab.spawn(i, move || listen(i, &stop, &log, &ready)));
             for _ in 0..2 {
@@ -143,7 +151,9 @@ fn serve(name: &str, addresses: &[IpAddr], stop: &AtomicBool, ready: &std::sync:
             match stream.read(&mut buffer) {
                 Ok(0) => false,
                 Ok(_) => stream.peer_addr().is_ok_and(|from| {
-                    stream.write_all(format!("{name} {}\n", unmapped(from.ip())).as_bytes()).is_ok()
+                    stream
+                        .write_all(format!("{name} {}\n", unmapped(from.ip())).as_bytes())
+                        .is_ok()
                 }),
                 Err(e) => e.kind() == ErrorKind::WouldBlock,
             }
@@ -166,12 +176,22 @@ fn unmapped(addr: IpAddr) -> IpAddr {
 
 fn raw(family: AddressFamily, protocol: u32) -> OwnedFd {
     let protocol = NonZeroU32::new(protocol).map(Protocol::from_raw);
-    rustix::net::socket_with(family, SocketType::RAW, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, protocol)
-        .expect("root may have raw sockets")
+    rustix::net::socket_with(
+        family,
+        SocketType::RAW,
+        SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        protocol,
+    )
+    .expect("root may have raw sockets")
 }
 
 /// Notes every IPv4 packet that is delivered here and carries a flow's id as its source.
-fn listen(space: usize, stop: &AtomicBool, log: &Mutex<BTreeMap<u16, Vec<Arrival>>>, ready: &std::sync::mpsc::Sender<()>) {
+fn listen(
+    space: usize,
+    stop: &AtomicBool,
+    log: &Mutex<BTreeMap<u16, Vec<Arrival>>>,
+    ready: &std::sync::mpsc::Sender<()>,
+) {
     let sockets = [1_u32, 6, 17].map(|p| raw(AddressFamily::INET, p));
     let _ = ready.send(());
     let mut buffer = vec![0_u8; 65536];
@@ -195,7 +215,12 @@ fn listen(space: usize, stop: &AtomicBool, log: &Mutex<BTreeMap<u16, Vec<Arrival
 fn read_packet(space: usize, packet: &[u8]) -> Option<(u16, Arrival)> {
     let four = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?));
     let header = usize::from(packet.first()? & 0xf) * 4;
-    let two = |at: usize| Some(u16::from_be_bytes([*packet.get(header + at)?, *packet.get(header + at + 1)?]));
+    let two = |at: usize| {
+        Some(u16::from_be_bytes([
+            *packet.get(header + at)?,
+            *packet.get(header + at + 1)?,
+        ]))
+    };
     let id = match packet.get(9)? {
         1 if *packet.get(header)? == 8 => two(4)?,
         // Only what opens a connection.
@@ -203,18 +228,33 @@ fn read_packet(space: usize, packet: &[u8]) -> Option<(u16, Arrival)> {
         17 => two(0)?,
         _ => return None,
     };
-    Some((id, Arrival { space, src: four(12)?, dst: four(16)?, ttl: *packet.get(8)? }))
+    Some((
+        id,
+        Arrival {
+            space,
+            src: four(12)?,
+            dst: four(16)?,
+            ttl: *packet.get(8)?,
+        },
+    ))
 }
 
 fn nothing(sees: ClientSees) -> Observed {
-    Observed { sees, error: None, answered: None, arrivals: Vec::new() }
+    Observed {
+        sees,
+        error: None,
+        answered: None,
+        arrivals: Vec::new(),
+    }
 }
 
 fn sees(error: &io::Error) -> ClientSees {
     use rustix::io::Errno as E;
     match error.raw_os_error().map(E::from_raw_os_error) {
         Some(E::CONNREFUSED) => ClientSees::Refused,
-        Some(E::HOSTUNREACH | E::NETUNREACH | E::ADDRNOTAVAIL | E::NODEV | E::PROTO | E::NOPROTOOPT) => ClientSees::Unreachable,
+        Some(E::HOSTUNREACH | E::NETUNREACH | E::ADDRNOTAVAIL | E::NODEV | E::PROTO | E::NOPROTOOPT) => {
+            ClientSees::Unreachable
+        }
         Some(E::ACCESS) => ClientSees::Prohibited,
         Some(E::INVAL) => ClientSees::Invalid,
         Some(E::PERM) => ClientSees::Permission,
@@ -223,7 +263,11 @@ fn sees(error: &io::Error) -> ClientSees {
 }
 
 fn any(like: IpAddr) -> IpAddr {
-    if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+    if like.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    }
 }
 
 fn set_ttl(socket: &impl std::os::fd::AsFd, dst: IpAddr, ttl: u8) {
@@ -247,7 +291,10 @@ fn tcp(flow: &Flow, id: u16, patience: Duration) -> Observed {
             let mut buffer = [0; 256];
             let _ = stream.set_read_timeout(Some(patience));
             match stream.read(&mut buffer) {
-                Ok(n) if n > 0 => Observed { answered: banner(&buffer[..n]), ..nothing(ClientSees::Reply) },
+                Ok(n) if n > 0 => Observed {
+                    answered: banner(&buffer[..n]),
+                    ..nothing(ClientSees::Reply)
+                },
                 _ => nothing(ClientSees::Timeout),
             }
         }
@@ -257,7 +304,11 @@ fn tcp(flow: &Flow, id: u16, patience: Duration) -> Observed {
 
 /// A TCP connection from a chosen port.
 pub fn connect(flow: &Flow, id: u16, patience: Duration) -> io::Result<TcpStream> {
-    let family = if flow.dst.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if flow.dst.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     set_ttl(&socket, flow.dst, flow.ttl);
@@ -266,7 +317,10 @@ pub fn connect(flow: &Flow, id: u16, patience: Duration) -> io::Result<TcpStream
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
         Err(e) => return Err(e.into()),
     }
-    let wait = Timespec { tv_sec: 0, tv_nsec: i64::try_from(patience.as_nanos()).expect("under a second") };
+    let wait = Timespec {
+        tv_sec: 0,
+        tv_nsec: i64::try_from(patience.as_nanos()).expect("under a second"),
+    };
     if poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&wait))? == 0 {
         return Err(ErrorKind::TimedOut.into());
     }
@@ -289,14 +343,21 @@ fn udp(flow: &Flow, id: u16, patience: Duration) -> Observed {
         Ok(buffer[..n].to_vec())
     };
     match attempt() {
-        Ok(text) => Observed { answered: banner(&text), ..nothing(ClientSees::Reply) },
+        Ok(text) => Observed {
+            answered: banner(&text),
+            ..nothing(ClientSees::Reply)
+        },
         Err(e) => nothing(sees(&e)),
     }
 }
 
 fn ping(flow: &Flow, id: u16, patience: Duration) -> Observed {
     let v4 = flow.dst.is_ipv4();
-    let socket = if v4 { raw(AddressFamily::INET, 1) } else { raw(AddressFamily::INET6, 58) };
+    let socket = if v4 {
+        raw(AddressFamily::INET, 1)
+    } else {
+        raw(AddressFamily::INET6, 58)
+    };
     set_ttl(&socket, flow.dst, flow.ttl);
     let headers = if v4 { 20 } else { 40 };
     let mut echo = vec![0_u8; usize::from(flow.size.saturating_sub(headers)).max(16)];
@@ -316,13 +377,20 @@ fn ping(flow: &Flow, id: u16, patience: Duration) -> Observed {
         if left.is_zero() {
             return nothing(ClientSees::Timeout);
         }
-        let wait = Timespec { tv_sec: 0, tv_nsec: i64::try_from(left.as_nanos()).expect("under a second") };
+        let wait = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::try_from(left.as_nanos()).expect("under a second"),
+        };
         let _ = poll(&mut [PollFd::new(&socket.as_fd(), PollFlags::IN)], Some(&wait));
-        let Ok((n, _, Some(from))) = rustix::net::recvfrom(&socket, buffer.as_mut_slice(), RecvFlags::empty()) else { continue };
+        let Ok((n, _, Some(from))) = rustix::net::recvfrom(&socket, buffer.as_mut_slice(), RecvFlags::empty()) else {
+            continue;
+        };
         let Ok(from) = SocketAddr::try_from(from) else { continue };
         let packet = &buffer[..n];
         let at = if v4 { usize::from(packet[0] & 0xf) * 4 } else { 0 };
-        let Some(&[ty, code, _, _, a, b, ..]) = packet.get(at..) else { continue };
+        let Some(&[ty, code, _, _, a, b, ..]) = packet.get(at..) else {
+            continue;
+        };
         let ours = |a: u8, b: u8| u16::from_be_bytes([a, b]) == id;
         if ty == if v4 { 0 } else { 129 } {
             if ours(a, b) && from.ip() == flow.dst {
@@ -333,16 +401,24 @@ fn ping(flow: &Flow, id: u16, patience: Duration) -> Observed {
         // An error quotes the packet: its own header, then the id at the same place.
         let quoted = at + 8 + if v4 { 20 } else { 40 };
         let query = if v4 { 8 } else { 128 };
-        if packet.get(quoted) == Some(&query) && packet.len() > quoted + 6 && ours(packet[quoted + 4], packet[quoted + 5])
+        if packet.get(quoted) == Some(&query)
+            && packet.len() > quoted + 6
+            && ours(packet[quoted + 4], packet[quoted + 5])
             && ty != query
         {
-            return Observed { error: Some((ty, code, from.ip())), ..nothing(ClientSees::Timeout) };
+            return Observed {
+                error: Some((ty, code, from.ip())),
+                ..nothing(ClientSees::Timeout)
+            };
         }
     }
 }
 
 fn checksum(bytes: &[u8]) -> u16 {
-    let sum: u32 = bytes.chunks(2).map(|c| u32::from(c[0]) << 8 | c.get(1).map_or(0, |b| u32::from(*b))).sum();
+    let sum: u32 = bytes
+        .chunks(2)
+        .map(|c| u32::from(c[0]) << 8 | c.get(1).map_or(0, |b| u32::from(*b)))
+        .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or(0)
 }

@@ -15,6 +15,7 @@ use crate::table::fib::Fib;
 use crate::table::ipset::IpSets;
 use crate::table::link::Links;
 use crate::table::neigh::Neighbours;
+use crate::table::nft::Nft;
 use crate::table::socket::Sockets;
 use crate::table::sysctl::Sysctl;
 use crate::table::xt::Xt;
@@ -34,6 +35,7 @@ pub struct Netns<'s> {
     links: OnceLock<Links<'s>>,
     fib: OnceLock<Fib<'s>>,
     xt: OnceLock<Xt<'s>>,
+    nft: OnceLock<Nft<'s>>,
     ipsets: OnceLock<IpSets<'s>>,
     sockets: OnceLock<Sockets<'s>>,
     neighbours: OnceLock<Neighbours<'s>>,
@@ -53,6 +55,7 @@ impl<'s> Netns<'s> {
             links: OnceLock::new(),
             fib: OnceLock::new(),
             xt: OnceLock::new(),
+            nft: OnceLock::new(),
             ipsets: OnceLock::new(),
             sockets: OnceLock::new(),
             neighbours: OnceLock::new(),
@@ -74,6 +77,11 @@ impl<'s> Netns<'s> {
     /// iptables of both families and both back ends.
     pub fn xt(&self) -> &Xt<'s> {
         self.xt.get_or_init(|| Xt::compile(self.facts))
+    }
+
+    /// Native nftables.
+    pub fn nft(&self) -> &Nft<'s> {
+        self.nft.get_or_init(|| Nft::compile(self.facts))
     }
 
     /// IP sets.
@@ -167,10 +175,21 @@ impl<'s> World<'s> {
                 spaces.push(Netns::new(id, nodes.len(), netns));
                 ids.push(id);
             }
-            nodes.push(Node { facts, spaces: ids, wires: OnceLock::new() });
+            nodes.push(Node {
+                facts,
+                spaces: ids,
+                wires: OnceLock::new(),
+            });
         }
         let by_name = spaces.iter().map(|s| (s.name, s.id)).collect();
-        Self { snapshot, spaces, nodes, by_name, underlay: OnceLock::new(), addresses: OnceLock::new() }
+        Self {
+            snapshot,
+            spaces,
+            nodes,
+            by_name,
+            underlay: OnceLock::new(),
+            addresses: OnceLock::new(),
+        }
     }
 
     /// A namespace by index.
@@ -202,7 +221,14 @@ impl<'s> World<'s> {
     pub fn has_address(&self, addr: std::net::IpAddr) -> bool {
         let all = self.addresses.get_or_init(|| {
             let spaces = self.spaces.iter();
-            spaces.flat_map(|s| Family::BOTH.into_iter().flat_map(|f| s.links().addresses(f)).map(|a| a.local)).collect()
+            spaces
+                .flat_map(|s| {
+                    Family::BOTH
+                        .into_iter()
+                        .flat_map(|f| s.links().addresses(f))
+                        .map(|a| a.local)
+                })
+                .collect()
         });
         all.contains(&addr)
     }
@@ -272,18 +298,32 @@ impl<'s> World<'s> {
     fn wire(&self, node: &Node<'s>) -> Wires {
         let mut wires = Wires::default();
         let host = node.spaces[0];
-        let ids: BTreeMap<&str, NsId> =
-            node.spaces[1..].iter().filter_map(|&id| Some((self.space(id).name.id.as_deref()?, id))).collect();
+        let ids: BTreeMap<&str, NsId> = node.spaces[1..]
+            .iter()
+            .filter_map(|&id| Some((self.space(id).name.id.as_deref()?, id)))
+            .collect();
         let infos = node.facts.netns_info.get().map_or(&[][..], Vec::as_slice);
-        let by_nsid: BTreeMap<i32, NsId> =
-            infos.iter().filter_map(|i| Some((i.nsid?, *ids.get(i.id.as_str())?))).collect();
+        let by_nsid: BTreeMap<i32, NsId> = infos
+            .iter()
+            .filter_map(|i| Some((i.nsid?, *ids.get(i.id.as_str())?)))
+            .collect();
         let mut tie = |a: (NsId, IfIndex), b: (NsId, IfIndex), guessed: bool| {
-            wires.peers.entry(a).or_insert(Peer { ns: b.0, dev: b.1, guessed });
-            wires.peers.entry(b).or_insert(Peer { ns: a.0, dev: a.1, guessed });
+            wires.peers.entry(a).or_insert(Peer {
+                ns: b.0,
+                dev: b.1,
+                guessed,
+            });
+            wires.peers.entry(b).or_insert(Peer {
+                ns: a.0,
+                dev: a.1,
+                guessed,
+            });
         };
         let named = |ns: NsId, at: (NsId, IfIndex), peer: IfIndex| {
             let links = self.space(ns).links();
-            links.get(peer).is_some_and(|l| l.kind == LinkKind::Veth && linked(links, l) == Some(at.1))
+            links
+                .get(peer)
+                .is_some_and(|l| l.kind == LinkKind::Veth && linked(links, l) == Some(at.1))
         };
         for link in self.space(host).links().iter().filter(|l| l.kind == LinkKind::Veth) {
             let Some(peer) = link.link_index else { continue };
@@ -303,7 +343,12 @@ impl<'s> World<'s> {
             }
         }
         for &ns in &node.spaces {
-            for link in self.space(ns).links().iter().filter(|l| l.kind == LinkKind::Veth && l.netnsid.is_none()) {
+            for link in self
+                .space(ns)
+                .links()
+                .iter()
+                .filter(|l| l.kind == LinkKind::Veth && l.netnsid.is_none())
+            {
                 let peer = linked(self.space(ns).links(), link);
                 if let Some(peer) = peer.filter(|&p| named(ns, (ns, link.index), p)) {
                     tie((ns, link.index), (ns, peer), false);
@@ -313,8 +358,10 @@ impl<'s> World<'s> {
         self.guess(node, &mut wires);
         for &ns in &node.spaces {
             for link in self.space(ns).links().iter() {
-                let on_top =
-                    matches!(link.kind, LinkKind::Vlan { .. } | LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. });
+                let on_top = matches!(
+                    link.kind,
+                    LinkKind::Vlan { .. } | LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. }
+                );
                 if let Some(lower) = self.lower(ns, link).filter(|_| on_top) {
                     wires.uppers.entry(lower).or_default().push((ns, link.index));
                 }
@@ -337,14 +384,27 @@ impl<'s> World<'s> {
             }
         }
         let fits = |(a, b): (IfIndex, IfIndex), own: NsId| -> Vec<NsId> {
-            by_pair.get(&(b, a)).into_iter().flatten().copied().filter(|&ns| ns != own).collect()
+            by_pair
+                .get(&(b, a))
+                .into_iter()
+                .flatten()
+                .copied()
+                .filter(|&ns| ns != own)
+                .collect()
         };
         for (&(a, b), holders) in &by_pair {
             for &own in holders {
                 match fits((a, b), own).as_slice() {
                     [] => {}
                     &[other] if fits((b, a), other) == [own] => {
-                        wires.peers.insert((own, a), Peer { ns: other, dev: b, guessed: true });
+                        wires.peers.insert(
+                            (own, a),
+                            Peer {
+                                ns: other,
+                                dev: b,
+                                guessed: true,
+                            },
+                        );
                     }
                     _ => {
                         wires.doubtful.insert((own, a));
@@ -373,5 +433,6 @@ impl<'s> World<'s> {
 
 /// `IFLA_LINK` in the same namespace: `ip` prints a name where it can tell one.
 fn linked(links: &Links<'_>, link: &Link) -> Option<IfIndex> {
-    link.link_index.or_else(|| Some(links.named(link.link_name.as_deref()?)?.index))
+    link.link_index
+        .or_else(|| Some(links.named(link.link_name.as_deref()?)?.index))
 }

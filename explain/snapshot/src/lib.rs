@@ -22,6 +22,7 @@ pub mod ipset;
 pub mod link;
 pub mod neigh;
 pub mod nexthop;
+pub mod nft;
 pub mod route;
 pub mod rule;
 pub mod socket;

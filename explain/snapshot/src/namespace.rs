@@ -93,6 +93,7 @@ macro_rules! tables {
             rules: [Cell<Table<Rule>>; 2],
             xtables: [Cell<XtSave>; 4],
             sysctls: Cell<Sysctls>,
+            listing: Cell<crate::nft::Listing>,
             $($getter: Cell<Table<$t>>,)*
         }
 
@@ -106,12 +107,13 @@ macro_rules! tables {
             /// Adds the problems of the tables parsed so far.
             pub(crate) fn problems(&self, all: &mut Vec<Problem>) {
                 let Some(tables) = self.tables.get() else { return };
-                let Tables { routes, rules, xtables, sysctls, $($getter,)* } = &**tables;
+                let Tables { routes, rules, xtables, sysctls, listing, $($getter,)* } = &**tables;
                 $(problems_of_table($getter, all);)*
                 routes.iter().for_each(|cell| problems_of_table(cell, all));
                 rules.iter().for_each(|cell| problems_of_table(cell, all));
                 xtables.iter().for_each(|cell| problems_of(cell, all));
                 problems_of(sysctls, all);
+                problems_of(listing, all);
             }
         }
     };
@@ -138,6 +140,8 @@ tables! {
     conntrack: CONNTRACK, lines(crate::conntrack::parse) => Connection;
     /// IP sets.
     ipsets: IPSET, lines(crate::ipset::parse) => IpSet;
+    /// nftables.
+    nft: NFT_JSON, json(crate::nft::parse) => crate::nft::Object;
 }
 
 impl NetnsFacts {
@@ -152,6 +156,15 @@ impl NetnsFacts {
             )
         };
         &cell.get_or_init(load).fact
+    }
+
+    /// nftables as text: rules by handle.
+    pub fn nft_listing(&self) -> &Fact<crate::nft::Listing> {
+        let cell = &self.tables.get_or_init(Box::default).listing;
+        let parse = |path, bytes: &[u8]| Ok((crate::nft::parse_listing(path, bytes), Vec::new()));
+        &cell
+            .get_or_init(|| self.load(name::NFT_TEXT, |_| crate::nft::Listing::default(), parse))
+            .fact
     }
 
     /// Routes of one family.

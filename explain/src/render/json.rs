@@ -1,6 +1,7 @@
 //! For programs: `knet.trace/v1`, `knet.explain/v1`. Only types here are serialised.
 
 mod convert;
+mod findings;
 mod model;
 mod nodeport;
 mod steps;
@@ -22,8 +23,12 @@ pub fn trace(explanation: &Explanation, brief: bool) -> Value {
 
 /// `explain nodeport`.
 #[must_use]
-pub fn nodeport(_answer: &NodePortExplanation) -> Value {
-    Value::Null
+pub fn nodeport(answer: &NodePortExplanation) -> Value {
+    value(&ExplainDocument {
+        schema: model::EXPLAIN.to_owned(),
+        topic: "nodeport".to_owned(),
+        nodeport: nodeport::document(answer),
+    })
 }
 
 /// An error in place of a trace (`--flows`): `{"id":…,"schema":"knet.trace/v1","error":{…}}`. `query` is
@@ -45,12 +50,18 @@ pub fn error(query: Option<&Query>, error: &QueryError) -> Value {
 /// A line of a `--flows` file that is no query. Its `id` is kept when the line is JSON and has one.
 #[must_use]
 pub fn line_error(line: &str, error: &serde_json::Error) -> Value {
-    let id = serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("id").cloned());
+    let id = serde_json::from_str::<Value>(line)
+        .ok()
+        .and_then(|v| v.get("id").cloned());
     value(&ErrorDocument {
         id,
         schema: model::TRACE.to_owned(),
         query: None,
-        error: model::Error { code: "bad-line".to_owned(), message: error.to_string(), hints: Vec::new() },
+        error: model::Error {
+            code: "bad-line".to_owned(),
+            message: error.to_string(),
+            hints: Vec::new(),
+        },
     })
 }
 

@@ -4,5 +4,7 @@ pub mod json;
 pub mod schema;
 pub mod text;
 
+mod findings;
 mod notes;
+mod sentence;
 mod words;

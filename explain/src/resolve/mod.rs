@@ -23,6 +23,9 @@ use crate::query::{IpFamily, Query};
 use crate::service_chain::ServicePortName;
 
 pub use error::{Kind, PortChoice, QueryError};
+pub use fields::protocol;
+pub use source::{captured_node, way_to};
+pub use target::node_addresses;
 
 /// A query whose names were found.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,18 +132,21 @@ pub fn resolve(context: Context<'_, '_>, query: &Query) -> Result<Resolved, Quer
     if context.world.spaces().is_empty() {
         return Err(QueryError::NoNodes);
     }
-    let asked_protocol = query.proto.as_deref().map(fields::protocol).transpose()?;
+    let asked_protocol = query.proto.as_deref().map(protocol).transpose()?;
     let form = source::parse(&query.src)?;
     let families = source::families(context, &form, query)?;
     let icmp = asked_protocol.is_some_and(|p| !fields::has_ports(p));
     let target = target::resolve(context, query, &families, icmp)?;
     if matches!(target.name, Target::Localhost) && matches!(form, form::SourceForm::Client(_)) {
-        return Err(QueryError::FieldNotForSource { field: "localhost", only: "a pod or a node as source" });
+        return Err(QueryError::FieldNotForSource {
+            field: "localhost",
+            only: "a pod or a node as source",
+        });
     }
     let family = Family::of(target.addresses[0].0);
     let mut protocol = match (asked_protocol, &target.protocol) {
         (Some(asked), _) => asked,
-        (None, Some(of_service)) => fields::protocol(of_service)?,
+        (None, Some(of_service)) => protocol(of_service)?,
         (None, None) if target.addresses[0].1.is_none() => proto::ICMP,
         (None, None) => proto::TCP,
     };
@@ -151,7 +157,10 @@ pub fn resolve(context: Context<'_, '_>, query: &Query) -> Result<Resolved, Quer
     if let Some(src) = begin.src
         && Family::of(src) != family
     {
-        return Err(QueryError::Families { src, dst: target.addresses[0].0 });
+        return Err(QueryError::Families {
+            src,
+            dst: target.addresses[0].0,
+        });
     }
     let mut starts = Vec::with_capacity(target.addresses.len());
     for &(dst, port) in &target.addresses {
@@ -170,7 +179,11 @@ pub fn resolve(context: Context<'_, '_>, query: &Query) -> Result<Resolved, Quer
             len: length(protocol, family),
         });
     }
-    Ok(Resolved { starts, src: begin.name, dst: target.name })
+    Ok(Resolved {
+        starts,
+        src: begin.name,
+        dst: target.name,
+    })
 }
 
 /// The transport header, and whether any source port would do.
@@ -193,10 +206,21 @@ fn transport(
             None if protocol == proto::ICMP => (8, 0),
             None => (128, 0),
         };
-        return Ok((L4::Icmp { ty, code, id: Port::from(1), quoted: None }, true));
+        return Ok((
+            L4::Icmp {
+                ty,
+                code,
+                id: Port::from(1),
+                quoted: None,
+            },
+            true,
+        ));
     }
     let Some(port) = port else {
-        return Err(QueryError::PortNeeded { target: text.to_owned(), ports: Vec::new() });
+        return Err(QueryError::PortNeeded {
+            target: text.to_owned(),
+            ports: Vec::new(),
+        });
     };
     let any = query.sport.is_none();
     let sport = match query.sport {
@@ -206,7 +230,10 @@ fn transport(
     let (sport, dport) = (Port::from(sport), Port::from(port));
     Ok(match protocol {
         proto::TCP => {
-            let flags = query.tcp_flags.as_deref().map_or(Ok(tcp_flag::SYN), fields::tcp_flags)?;
+            let flags = query
+                .tcp_flags
+                .as_deref()
+                .map_or(Ok(tcp_flag::SYN), fields::tcp_flags)?;
             (L4::Tcp { sport, dport, flags }, any)
         }
         _ => (L4::Ports { sport, dport }, any),

@@ -6,6 +6,7 @@ pub mod fib;
 pub mod ipset;
 pub mod link;
 pub mod neigh;
+pub mod nft;
 pub mod socket;
 pub mod source;
 pub mod sysctl;

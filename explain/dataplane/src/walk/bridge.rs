@@ -29,7 +29,13 @@ impl Walker<'_, '_> {
             && let Some(p) = self.space(ns).fdb().port(&port.name)
         {
             let evidence = self.space(ns).fdb().port_evidence(p);
-            self.step(What::Fdb { mac: skb.eth.and_then(|e| e.dst), to: FdbTo::Flood(Vec::new()) }, Some(evidence));
+            self.step(
+                What::Fdb {
+                    mac: skb.eth.and_then(|e| e.dst),
+                    to: FdbTo::Flood(Vec::new()),
+                },
+                Some(evidence),
+            );
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::PortState));
         }
         if !bridge.flags.up {
@@ -60,10 +66,14 @@ impl Walker<'_, '_> {
     /// packet stays a bridged one and gets the new neighbour's MAC; otherwise it goes up.
     fn bridged_dnat(&mut self, ns: NsId, bridge: &Link, port: &Link, mut skb: Skb, vlan: Option<u16>) -> Next {
         let routed = match self.route_input(ns, &mut skb) {
-            // "Bridged-and-DNAT'ed traffic doesn't require ip_forwarding."
-            Err(ended) if ended.end.reason == Reason::ForwardingOff => {
+            // ip6_route_input does not look at the forwarding switch, ip6_forward does, and a packet that
+            // stays on the bridge never gets there. IPv4 looks at it while routing.
+            Err(ended) if ended.end.reason == Reason::ForwardingOff && skb.packet.dst.is_ipv6() => {
                 match self.route_on_bridge(ns, bridge.index, &skb) {
-                    Some(nexthop) => Routed::Forward { oif: bridge.index, nexthop },
+                    Some(nexthop) => Routed::Forward {
+                        oif: bridge.index,
+                        nexthop,
+                    },
                     None => return Err(ended),
                 }
             }
@@ -76,15 +86,37 @@ impl Walker<'_, '_> {
             skb.nexthop = Some(nexthop);
             let mac = self.resolve(ns, bridge, nexthop, &mut skb)?;
             // The sender's own MAC stays (br_nf_pre_routing_finish_bridge).
-            skb.eth = Some(Eth { src: skb.eth.and_then(|e| e.src), dst: mac, vlan: None });
+            skb.eth = Some(Eth {
+                src: skb.eth.and_then(|e| e.src),
+                dst: mac,
+                vlan: None,
+            });
             let LinkKind::Bridge(info) = &bridge.kind else {
                 return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
             };
-            return self.bridge_finish(ns, bridge, info, port, skb, vlan, Seen { prerouting: true, routed: false });
+            return self.bridge_finish(
+                ns,
+                bridge,
+                info,
+                port,
+                skb,
+                vlan,
+                Seen {
+                    prerouting: true,
+                    routed: false,
+                },
+            );
         }
         // The MAC becomes the bridge's own, so that the frame is passed up.
         skb.pkt_type = PktType::Host;
-        Ok(At::Network { ns, skb, seen: Seen { prerouting: true, routed: false } })
+        Ok(At::Network {
+            ns,
+            skb,
+            seen: Seen {
+                prerouting: true,
+                routed: false,
+            },
+        })
     }
 
     /// `br_handle_frame_finish`: where to?
@@ -111,7 +143,15 @@ impl Walker<'_, '_> {
 
     /// `br_pass_frame_up`: the frame is received by the bridge device itself, where a vlan or macvlan device
     /// may be on top.
-    fn bridge_up(&mut self, ns: NsId, bridge: &Link, info: &BridgeInfo, mut skb: Skb, vlan: Option<u16>, seen: Seen) -> Next {
+    fn bridge_up(
+        &mut self,
+        ns: NsId,
+        bridge: &Link,
+        info: &BridgeInfo,
+        mut skb: Skb,
+        vlan: Option<u16>,
+        seen: Seen,
+    ) -> Next {
         let dst = skb.eth.and_then(|e| e.dst);
         if info.vlan_filtering == Some(true)
             && let Some(id) = vlan
@@ -120,7 +160,10 @@ impl Walker<'_, '_> {
             let Some(member) = self.space(ns).fdb().vlan(&bridge.name, id) else {
                 return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
             };
-            skb.eth = skb.eth.map(|e| Eth { vlan: (!member.untagged).then_some(id), ..e });
+            skb.eth = skb.eth.map(|e| Eth {
+                vlan: (!member.untagged).then_some(id),
+                ..e
+            });
         }
         // Only the bridge's own MAC makes a frame the host's; one for another local entry stays as the port
         // took it.
@@ -165,34 +208,74 @@ impl Walker<'_, '_> {
 
     /// `br_fdb_find_rcu`. A MAC the bridge does not know is flooded, and the one device behind a port that
     /// has it takes the frame.
-    fn bridge_lookup(&mut self, ns: NsId, bridge: &Link, mac: Option<Mac>, vlan: Option<u16>, from: Option<IfIndex>) -> Target {
+    fn bridge_lookup(
+        &mut self,
+        ns: NsId,
+        bridge: &Link,
+        mac: Option<Mac>,
+        vlan: Option<u16>,
+        from: Option<IfIndex>,
+    ) -> Target {
         let Some(mac) = mac else {
             // A sender outside the snapshot: its neighbour entry leads to whoever has the address.
             return Target::Local;
         };
         let space = self.space(ns);
         if from.is_some() && bridge.mac == Some(mac) {
-            self.step(What::Fdb { mac: Some(mac), to: FdbTo::Local }, None);
+            self.step(
+                What::Fdb {
+                    mac: Some(mac),
+                    to: FdbTo::Local,
+                },
+                None,
+            );
             return Target::Local;
         }
-        if let Some(entry) = space.fdb().lookup(&bridge.name, mac, vlan).or_else(|| space.fdb().lookup(&bridge.name, mac, None)) {
+        if let Some(entry) = space
+            .fdb()
+            .lookup(&bridge.name, mac, vlan)
+            .or_else(|| space.fdb().lookup(&bridge.name, mac, None))
+        {
             let evidence = space.fdb().evidence(entry);
             // What the host itself sends to the MAC of a port goes out of that port (br_dev_xmit).
             if entry.permanent && (from.is_some() || entry.dev == bridge.name) {
-                self.step(What::Fdb { mac: Some(mac), to: FdbTo::Local }, Some(evidence));
+                self.step(
+                    What::Fdb {
+                        mac: Some(mac),
+                        to: FdbTo::Local,
+                    },
+                    Some(evidence),
+                );
                 return Target::Local;
             }
             if let Some(port) = space.links().named(&entry.dev) {
-                self.step(What::Fdb { mac: Some(mac), to: FdbTo::Port(port.index) }, Some(evidence.clone()));
+                self.step(
+                    What::Fdb {
+                        mac: Some(mac),
+                        to: FdbTo::Port(port.index),
+                    },
+                    Some(evidence.clone()),
+                );
                 return Target::Port(port.index, Some(evidence));
             }
         }
         let ports = self.flood_ports(ns, bridge, from, Cast::Unicast(mac));
-        self.step(What::Fdb { mac: Some(mac), to: FdbTo::Flood(ports.clone()) }, None);
+        self.step(
+            What::Fdb {
+                mac: Some(mac),
+                to: FdbTo::Flood(ports.clone()),
+            },
+            None,
+        );
         self.assumptions.insert(Assumption::BridgeLearns);
         let behind = ports.iter().copied().find(|&p| self.mac_behind(ns, p, mac));
         // Nobody captured has it: somebody behind a port that leads out may.
-        let out = || ports.iter().copied().find(|&p| self.link(ns, p).is_some_and(|l| self.world.leads_out(ns, l)));
+        let out = || {
+            ports
+                .iter()
+                .copied()
+                .find(|&p| self.link(ns, p).is_some_and(|l| self.world.leads_out(ns, l)))
+        };
         behind.or_else(out).map_or(Target::Nowhere, |p| Target::Port(p, None))
     }
 
@@ -219,16 +302,23 @@ impl Walker<'_, '_> {
 
     /// `br_handle_frame`, and `br_handle_frame_finish`, which learns in state `learning` but goes no further.
     pub(super) fn port_takes(&self, ns: NsId, port: &Link) -> bool {
-        self.space(ns).fdb().port(&port.name).is_none_or(|p| p.state == "forwarding")
+        self.space(ns)
+            .fdb()
+            .port(&port.name)
+            .is_none_or(|p| p.state == "forwarding")
     }
 
     /// `should_deliver`
     pub(super) fn should_deliver(&self, ns: NsId, from: Option<IfIndex>, port: &Link) -> bool {
-        self.refuses(ns, from, port, self.space(ns).fdb().port(&port.name)).is_none()
+        self.refuses(ns, from, port, self.space(ns).fdb().port(&port.name))
+            .is_none()
     }
 
     /// `should_deliver`, then the bridge's FORWARD and POSTROUTING with netfilter called for IP.
-    #[allow(clippy::too_many_arguments, reason = "the frame, its bridge, both ports and its VLAN")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the frame, its bridge, both ports and its VLAN"
+    )]
     fn bridge_forward(
         &mut self,
         ns: NsId,
@@ -251,7 +341,13 @@ impl Walker<'_, '_> {
         if let Some(reason) = self.refuses(ns, from, port, settings) {
             let evidence = settings.map(|p| space.fdb().port_evidence(p));
             let mac = skb.eth.and_then(|e| e.dst);
-            self.step(What::Fdb { mac, to: FdbTo::Port(out) }, found.into_iter().chain(evidence));
+            self.step(
+                What::Fdb {
+                    mac,
+                    to: FdbTo::Port(out),
+                },
+                found.into_iter().chain(evidence),
+            );
             return Err(self.last_row_decides(ns, skb, reason));
         }
         if info.vlan_filtering == Some(true)
@@ -261,7 +357,10 @@ impl Walker<'_, '_> {
                 return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
             }
             let tagged = space.fdb().vlan(&port.name, id).is_some_and(|v| !v.untagged);
-            skb.eth = skb.eth.map(|e| Eth { vlan: tagged.then_some(id), ..e });
+            skb.eth = skb.eth.map(|e| Eth {
+                vlan: tagged.then_some(id),
+                ..e
+            });
         }
         if from.is_some() && self.bridge_calls_netfilter(ns, info, &skb) {
             skb.iif = Some(bridge.index);
@@ -302,7 +401,9 @@ impl Walker<'_, '_> {
             return Some(Reason::NoHairpin);
         }
         let space = self.space(ns);
-        let from = from.and_then(|f| space.links().get(f)).and_then(|l| space.fdb().port(&l.name));
+        let from = from
+            .and_then(|f| space.links().get(f))
+            .and_then(|l| space.fdb().port(&l.name));
         (from.is_some_and(|f| f.isolated == Some(true)) && settings.isolated == Some(true)).then_some(Reason::Isolated)
     }
 

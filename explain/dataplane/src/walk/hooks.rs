@@ -1,25 +1,58 @@
 //! Netfilter hooks: conntrack, NAT and the base chains of every engine, by priority.
 
+use std::cmp::Reverse;
+
+use knet_snapshot::id::{Family, IfIndex};
+
 use super::walker::{Ended, Walker};
 use crate::choice::Unknown;
 use crate::packet::{L4, proto};
 use crate::skb::{Ct, Dir, Skb};
 use crate::stage::conntrack::Manip;
 use crate::stage::nat;
-use crate::stage::netfilter::{HookCx, Verdict, xt};
-use crate::table::xt::BaseChain;
-use crate::trace::{Answer, CtEvent, Hook, NsId, Outcome, Reason, Reject, What};
+use crate::stage::netfilter::{HookCx, Verdict, nft, xt};
+use crate::table::nft as nft_table;
+use crate::table::xt as xt_table;
+use crate::trace::{Answer, CtEvent, Engine, Evidence, Hook, NsId, Outcome, Reason, Reject, What};
+use crate::world::Netns;
 
 /// `NF_IP_PRI_CONNTRACK`
 const CONNTRACK: i32 = -200;
 
-/// One thing that runs at a hook.
+/// A base chain of either engine.
 #[derive(Clone, Copy)]
+enum Base<'x, 's> {
+    Xt(xt_table::BaseChain<'x, 's>),
+    Nft(nft_table::BaseChain<'x, 's>),
+}
+
+impl Base<'_, '_> {
+    fn is_nat(&self) -> bool {
+        match self {
+            Self::Xt(c) => c.is_nat(),
+            Self::Nft(c) => c.is_nat(),
+        }
+    }
+
+    fn reroutes(&self) -> bool {
+        match self {
+            Self::Xt(c) => c.reroutes(),
+            Self::Nft(c) => c.reroutes(),
+        }
+    }
+}
+
+/// Where something runs: by priority, and of equal ones the last registered first
+/// (`nf_hook_entries_grow`). Handles grow as tables and chains are made. Legacy tables have none: they are
+/// taken to have been there first.
+type Place = (i32, Reverse<(u64, u64)>);
+
+/// One thing that runs at a hook.
 enum Item<'x, 's> {
     Track,
-    /// The NAT core with the base chains that belong to it, by their own priority.
+    /// The NAT core, for the base chains of type `nat`.
     Nat,
-    Xt(BaseChain<'x, 's>),
+    Chain(Base<'x, 's>),
 }
 
 /// `NF_DROP_ERR`: the first route was found when the program connected, so it is the send that fails.
@@ -31,32 +64,64 @@ fn connect_goes_on(mut ended: Box<Ended>) -> Box<Ended> {
     ended
 }
 
+/// Every base chain at a hook with its place.
+fn bases<'x, 's>(space: &'x Netns<'s>, family: Family, hook: Hook) -> Vec<(Place, Base<'x, 's>)> {
+    let nft = space.nft();
+    let own = match family {
+        Family::V4 => nft_table::NfFamily::Ip,
+        Family::V6 => nft_table::NfFamily::Ip6,
+    };
+    let mut out = Vec::new();
+    for chain in space.xt().base_chains(family, hook) {
+        // nft.json says when and at which priority a table of iptables-nft was registered.
+        let known = (chain.table.engine == Engine::XtNft)
+            .then(|| {
+                nft.xt_bases()
+                    .find(|b| b.family == own && *b.table == *chain.table.name && b.hook == hook)
+            })
+            .flatten();
+        let place = known.map_or((chain.priority, (0, 0)), |b| (b.priority, b.registered));
+        out.push(((place.0, Reverse(place.1)), Base::Xt(chain)));
+    }
+    for chain in nft.base_chains(family, hook) {
+        let handle = chain.chain.decl.map_or(0, |(d, _)| d.handle);
+        out.push((
+            (chain.priority, Reverse((chain.table.handle, handle))),
+            Base::Nft(chain),
+        ));
+    }
+    out
+}
+
 impl Walker<'_, '_> {
     /// `nf_hook_slow`: runs everything that is registered at a hook. The packet comes back changed, or it
     /// has ended.
     pub(super) fn hook(&mut self, ns: NsId, hook: Hook, mut skb: Skb) -> Result<Skb, Box<Ended>> {
         let space = self.space(ns);
         let family = skb.packet.family();
-        self.missing_tables(ns, hook, &skb)?;
-        let mut items: Vec<(i32, Item<'_, '_>)> = Vec::new();
-        let mut nat_chains: Vec<BaseChain<'_, '_>> = Vec::new();
-        if matches!(hook, Hook::Prerouting | Hook::Output) {
-            items.push((CONNTRACK, Item::Track));
-        }
-        if hook != Hook::Forward {
-            let source = Manip::at(hook) == Manip::Src;
-            items.push((if source { 100 } else { -100 }, Item::Nat));
-        }
-        for chain in space.xt().base_chains(family, hook) {
-            if chain.is_nat() {
-                nat_chains.push(chain);
+        self.missing_tables(ns, &skb)?;
+        let mut items: Vec<(Place, Item<'_, '_>)> = Vec::new();
+        let mut nat_chains: Vec<(Place, Base<'_, '_>)> = Vec::new();
+        for (place, base) in bases(space, family, hook) {
+            if base.is_nat() {
+                nat_chains.push((place, base));
             } else {
-                items.push((chain.priority, Item::Xt(chain)));
+                items.push((place, Item::Chain(base)));
             }
         }
-        // Equal priorities run in the order they were registered; the sort is stable.
-        items.sort_by_key(|(priority, _)| *priority);
-        nat_chains.sort_by_key(|c| c.priority);
+        if matches!(hook, Hook::Prerouting | Hook::Output) {
+            items.push(((CONNTRACK, Reverse((u64::MAX, 0))), Item::Track));
+        }
+        if hook != Hook::Forward {
+            // The core is registered with the first NAT chain and runs at a priority of its own, whatever
+            // the chains say; theirs only orders them among each other.
+            let priority = if Manip::at(hook) == Manip::Src { 100 } else { -100 };
+            let first = nat_chains.iter().map(|(p, _)| p.1).max().unwrap_or(Reverse((0, 0)));
+            items.push(((priority, first), Item::Nat));
+        }
+        items.sort_by_key(|(place, _)| *place);
+        nat_chains.sort_by_key(|(place, _)| *place);
+        let nat_chains: Vec<Base<'_, '_>> = nat_chains.into_iter().map(|(_, base)| base).collect();
         for (_, item) in items {
             match item {
                 Item::Track => self.track(ns, &mut skb),
@@ -67,7 +132,7 @@ impl Walker<'_, '_> {
                         self.reroute(ns, &mut skb).map_err(connect_goes_on)?;
                     }
                 }
-                Item::Xt(chain) => {
+                Item::Chain(chain) => {
                     let before = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
                     skb = self.run(ns, hook, skb, chain)?;
                     let after = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
@@ -83,14 +148,70 @@ impl Walker<'_, '_> {
         Ok(skb)
     }
 
+    /// Chains of a device, before anything else sees a frame that came in, or after everything for one
+    /// that goes out (`nf_hook_ingress`, `nf_hook_egress`).
+    pub(super) fn device_hook(&mut self, ns: NsId, hook: Hook, dev: IfIndex, mut skb: Skb) -> Result<Skb, Box<Ended>> {
+        let space = self.space(ns);
+        let name = space.links().name(dev);
+        let inet = if hook == Hook::Ingress {
+            Some(nft_table::NfFamily::Inet)
+        } else {
+            None
+        };
+        let families = [Some(nft_table::NfFamily::Netdev), inet];
+        let chains: Vec<_> = families
+            .into_iter()
+            .flatten()
+            .flat_map(|f| space.nft().base_chains_of(f, hook))
+            .collect();
+        for chain in chains {
+            let devices = chain.devices();
+            if devices.is_empty() {
+                // The ruleset does not say for which device the chain is.
+                let row = chain.chain.decl.map(|(_, at)| at).unwrap_or_default();
+                let artifact = space.nft().artifact().clone();
+                let evidence = Evidence {
+                    artifact,
+                    at: row,
+                    handle: None,
+                    text: chain.chain.name.clone(),
+                };
+                let key = format!("netdev {ns:?} {name} {}", chain.chain.name);
+                if self.oracle.unknown(key, Unknown::Match(evidence), 2) == 1 {
+                    continue;
+                }
+            } else if !devices
+                .iter()
+                .any(|d| d.strip_suffix('*').map_or(*d == name, |p| name.starts_with(p)))
+            {
+                continue;
+            }
+            let (iif, oif) = (skb.iif, skb.oif);
+            if hook == Hook::Ingress {
+                skb.iif = Some(dev);
+            } else {
+                skb.oif = Some(dev);
+            }
+            skb = self.run(ns, hook, skb, Base::Nft(chain))?;
+            (skb.iif, skb.oif) = (iif, oif);
+        }
+        Ok(skb)
+    }
+
     /// A save that nobody captured may hold a rule that ends this packet: it goes on if not, and if so the
     /// end is not known.
-    fn missing_tables(&mut self, ns: NsId, _hook: Hook, skb: &Skb) -> Result<(), Box<Ended>> {
+    fn missing_tables(&mut self, ns: NsId, skb: &Skb) -> Result<(), Box<Ended>> {
+        let space = self.space(ns);
         let family = skb.packet.family();
-        for missing in self.space(ns).xt().missing().iter().filter(|m| m.family == family) {
-            let what = Unknown::Table(missing.artifact.clone());
-            if self.oracle.unknown(format!("{}?", missing.artifact), what, 2) == 1 {
-                self.step(What::NotCaptured(missing.artifact.clone()), None);
+        let saves = space.xt().missing().iter().filter(|m| m.family == family).filter(|m| {
+            // A table the tool cannot print is read from the native ruleset, when that was captured.
+            matches!(m.what, xt_table::MissingWhat::Artifact(_)) || space.nft().missing().is_some()
+        });
+        let native = space.nft().missing().map(|_| space.nft().artifact());
+        for artifact in saves.map(|m| &m.artifact).chain(native) {
+            let what = Unknown::Table(artifact.clone());
+            if self.oracle.unknown(format!("{artifact}?"), what, 2) == 1 {
+                self.step(What::NotCaptured(artifact.clone()), None);
                 return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotCaptured));
             }
         }
@@ -109,7 +230,7 @@ impl Walker<'_, '_> {
 
     /// `nf_nat_inet_fn`: a connection's first packet asks the rules once for each kind of translation;
     /// every packet gets what was decided.
-    fn nat(&mut self, ns: NsId, hook: Hook, mut skb: Skb, chains: &[BaseChain<'_, '_>]) -> Result<Skb, Box<Ended>> {
+    fn nat(&mut self, ns: NsId, hook: Hook, mut skb: Skb, chains: &[Base<'_, '_>]) -> Result<Skb, Box<Ended>> {
         let manip = Manip::at(hook);
         let icmp_error = matches!(skb.packet.l4, L4::Icmp { quoted: Some(_), .. });
         let ask = match skb.ct {
@@ -131,7 +252,7 @@ impl Walker<'_, '_> {
         Ok(skb)
     }
 
-    fn run(&mut self, ns: NsId, hook: Hook, mut skb: Skb, chain: BaseChain<'_, '_>) -> Result<Skb, Box<Ended>> {
+    fn run(&mut self, ns: NsId, hook: Hook, mut skb: Skb, chain: Base<'_, '_>) -> Result<Skb, Box<Ended>> {
         let mut cx = HookCx {
             ns: self.space(ns),
             hook,
@@ -140,7 +261,10 @@ impl Walker<'_, '_> {
             oracle: &mut self.oracle,
             sink: &mut self.sink,
         };
-        let verdict = xt::run_base(chain, &mut cx);
+        let verdict = match chain {
+            Base::Xt(chain) => xt::run_base(chain, &mut cx),
+            Base::Nft(chain) => nft::run_base(chain, &mut cx),
+        };
         self.settle(ns, skb, verdict)
     }
 
@@ -154,7 +278,11 @@ impl Walker<'_, '_> {
             Verdict::Reject(how) => {
                 let mut ended = self.ended(ns, skb, Outcome::Rejected, Reason::RejectRule);
                 ended.reject = Some(how);
-                ended.answer = Some(if how == Reject::TcpReset { Answer::Reset } else { Answer::Error(how) });
+                ended.answer = Some(if how == Reject::TcpReset {
+                    Answer::Reset
+                } else {
+                    Answer::Error(how)
+                });
                 Err(ended)
             }
             Verdict::Queue => Err(self.ended(ns, skb, Outcome::Unknown, Reason::Userspace)),

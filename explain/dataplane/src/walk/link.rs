@@ -8,7 +8,7 @@ use knet_snapshot::link::{Link, LinkKind};
 use super::walker::{At, Next, Seen, Walker};
 use crate::packet::Eth;
 use crate::skb::{Ct, PktType, Skb};
-use crate::trace::{NsId, Outcome, Reason, Stage, What};
+use crate::trace::{Hook, NsId, Outcome, Reason, Stage, What};
 
 impl Walker<'_, '_> {
     /// `dev_queue_xmit`
@@ -19,6 +19,7 @@ impl Walker<'_, '_> {
         if !link.flags.up {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown));
         }
+        let skb = self.device_hook(ns, Hook::Egress, dev, skb)?;
         match &link.kind {
             LinkKind::Device if link.flags.loopback => Ok(self.loopback(ns, dev, skb)),
             LinkKind::Device | LinkKind::Bond => self.onto_the_wire(ns, link, skb),
@@ -29,7 +30,8 @@ impl Walker<'_, '_> {
             LinkKind::Veth => match self.world.peer(ns, dev) {
                 Some(peer) => {
                     if peer.guessed {
-                        self.assumptions.insert(crate::trace::Assumption::VethPeerGuessed(link.name.as_str().into()));
+                        self.assumptions
+                            .insert(crate::trace::Assumption::VethPeerGuessed(link.name.as_str().into()));
                     }
                     // veth_xmit: the other end looks at the size.
                     if !self.takes_frame(peer.ns, peer.dev, &skb) {
@@ -48,16 +50,30 @@ impl Walker<'_, '_> {
                 let mut skb = skb;
                 skb.eth = skb.eth.map(|e| Eth { vlan: Some(*id), ..e });
                 if lower_ns != ns {
-                    self.step(What::Cross { to: lower_ns, dev: lower }, None);
+                    self.step(
+                        What::Cross {
+                            to: lower_ns,
+                            dev: lower,
+                        },
+                        None,
+                    );
                 }
-                Ok(At::Transmit { ns: lower_ns, dev: lower, skb })
+                Ok(At::Transmit {
+                    ns: lower_ns,
+                    dev: lower,
+                    skb,
+                })
             }
             LinkKind::Macvlan { mode } => self.macvlan_transmit(ns, link, mode, skb),
             LinkKind::Dummy => Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice)),
             // A tun device that nobody holds open has no carrier and throws away what it is given.
             LinkKind::Tun if !link.flags.lower_up => Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown)),
             LinkKind::Tun => Err(self.ended(ns, skb, Outcome::Unknown, Reason::Userspace)),
-            LinkKind::Ipvlan { .. } | LinkKind::Tunnel(..) | LinkKind::Wireguard | LinkKind::Vrf { .. } | LinkKind::Other(_) => {
+            LinkKind::Ipvlan { .. }
+            | LinkKind::Tunnel(..)
+            | LinkKind::Wireguard
+            | LinkKind::Vrf { .. }
+            | LinkKind::Other(_) => {
                 self.step(What::Undecided, None);
                 Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled))
             }
@@ -72,7 +88,14 @@ impl Walker<'_, '_> {
         skb.oif = None;
         skb.physin = None;
         skb.physout = None;
-        At::Network { ns, skb, seen: Seen { prerouting: false, routed: true } }
+        At::Network {
+            ns,
+            skb,
+            seen: Seen {
+                prerouting: false,
+                routed: true,
+            },
+        }
     }
 
     /// The frame appears on another device. In another namespace it has forgotten its mark
@@ -106,6 +129,7 @@ impl Walker<'_, '_> {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown));
         }
         skb.pkt_type = packet_type(link, skb.eth);
+        skb = self.device_hook(ns, Hook::Ingress, dev, skb)?;
         if let Some(tag) = skb.eth.and_then(|e| e.vlan)
             && let Some((upper_ns, upper)) = self.vlan_upper(ns, dev, tag)
         {
@@ -121,7 +145,13 @@ impl Walker<'_, '_> {
         if let Some(master) = link.master.as_deref().and_then(|m| self.space(ns).links().named(m)) {
             match master.kind {
                 LinkKind::Bridge(_) => return self.bridge_receive(ns, master, link, skb),
-                LinkKind::Bond => return Ok(At::Receive { ns, dev: master.index, skb }),
+                LinkKind::Bond => {
+                    return Ok(At::Receive {
+                        ns,
+                        dev: master.index,
+                        skb,
+                    });
+                }
                 _ => {}
             }
         }
@@ -130,13 +160,18 @@ impl Walker<'_, '_> {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
         }
         skb.iif = Some(dev);
-        Ok(At::Network { ns, skb, seen: Seen::default() })
+        Ok(At::Network {
+            ns,
+            skb,
+            seen: Seen::default(),
+        })
     }
 
     /// The vlan device on top of a device that takes frames with this tag.
     pub(super) fn vlan_upper(&self, ns: NsId, dev: IfIndex, tag: u16) -> Option<(NsId, IfIndex)> {
         self.world.uppers(ns, dev).iter().copied().find(|&(n, d)| {
-            self.link(n, d).is_some_and(|l| matches!(l.kind, LinkKind::Vlan { id, .. } if id == tag))
+            self.link(n, d)
+                .is_some_and(|l| matches!(l.kind, LinkKind::Vlan { id, .. } if id == tag))
         })
     }
 
@@ -168,8 +203,18 @@ impl Walker<'_, '_> {
         {
             return Ok(self.cross(ns, link.index, to, dev, skb));
         }
-        self.step(What::Cross { to: lower_ns, dev: lower }, None);
-        Ok(At::Transmit { ns: lower_ns, dev: below.index, skb })
+        self.step(
+            What::Cross {
+                to: lower_ns,
+                dev: lower,
+            },
+            None,
+        );
+        Ok(At::Transmit {
+            ns: lower_ns,
+            dev: below.index,
+            skb,
+        })
     }
 
     /// The frame leaves the node: by its destination MAC, or by who would answer for the next hop, one of
@@ -179,7 +224,13 @@ impl Walker<'_, '_> {
         let receivers: Vec<(NsId, IfIndex)> = match dst {
             Some(mac) if !mac.is_multicast() => {
                 let elsewhere = |at: &(NsId, IfIndex)| *at != (ns, link.index);
-                let direct: Vec<_> = self.world.underlay_by_mac(mac).iter().copied().filter(elsewhere).collect();
+                let direct: Vec<_> = self
+                    .world
+                    .underlay_by_mac(mac)
+                    .iter()
+                    .copied()
+                    .filter(elsewhere)
+                    .collect();
                 if direct.is_empty() {
                     // The MAC of a macvlan, or of somebody behind a bridge.
                     let all = self.world.underlay_devices().iter().copied().filter(elsewhere);
@@ -192,7 +243,10 @@ impl Walker<'_, '_> {
         };
         // Virtual machines cloned with their MAC exist: the one that has the next hop's address gets it.
         let owner = skb.nexthop.and_then(|hop| {
-            receivers.iter().copied().find(|&(n, d)| self.space(n).links().owner(hop) == Some(d))
+            receivers
+                .iter()
+                .copied()
+                .find(|&(n, d)| self.space(n).links().owner(hop) == Some(d))
         });
         if let Some((to, dev)) = owner.or(receivers.first().copied()) {
             return Ok(self.cross(ns, link.index, to, dev, skb));
@@ -200,7 +254,8 @@ impl Walker<'_, '_> {
         let hop = skb.nexthop;
         self.leave(Some(link.index), &skb.packet);
         skb.oif = Some(link.index);
-        let home = self.client.outside && skb.packet.dst == self.client.sent.src && self.leg == super::walker::Leg::Reply;
+        let home =
+            self.client.outside && skb.packet.dst == self.client.sent.src && self.leg == super::walker::Leg::Reply;
         if home {
             return Err(self.ended(ns, skb, Outcome::Delivered, Reason::Client));
         }

@@ -81,7 +81,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { branches: 4096, stages: 512 }
+        Self {
+            branches: 4096,
+            stages: 512,
+        }
     }
 }
 
@@ -99,7 +102,11 @@ pub fn trace(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -
         start: start.ns,
         truncated: explored.truncated,
         branches: fold::branches(explored.leaves),
-        established: if start.any_sport { None } else { established(world, start, detail, limits) },
+        established: if start.any_sport {
+            None
+        } else {
+            established(world, start, detail, limits)
+        },
     }
 }
 
@@ -148,12 +155,27 @@ impl Start {
 
     /// The first stage of a packet of the client.
     fn enter(&self, world: &World<'_>, packet: Packet) -> At {
-        let skb = Skb { mark: self.mark, ..Skb::new(packet) };
+        let skb = Skb {
+            mark: self.mark,
+            ..Skb::new(packet)
+        };
         match self.origin {
             Origin::Local { uid } => {
-                let source = if self.src.is_some() { Source::Bound } else { Source::Choose };
-                let sender = Some(Sender { uid: Some(uid.unwrap_or(0)), gid: None, socket: true });
-                At::Send { ns: self.ns, skb: Skb { sender, ..skb }, source }
+                let source = if self.src.is_some() {
+                    Source::Bound
+                } else {
+                    Source::Choose
+                };
+                let sender = Some(Sender {
+                    uid: Some(uid.unwrap_or(0)),
+                    gid: None,
+                    socket: true,
+                });
+                At::Send {
+                    ns: self.ns,
+                    skb: Skb { sender, ..skb },
+                    source,
+                }
             }
             Origin::Wire { dev } => {
                 // The sender's MAC is not known; the frame is addressed to the device, or to the bridge
@@ -162,7 +184,18 @@ impl Start {
                 let own = links.get(dev);
                 let master = own.and_then(|l| l.master.as_deref()).and_then(|m| links.named(m));
                 let dst = master.or(own).and_then(|l| l.mac);
-                At::Receive { ns: self.ns, dev, skb: Skb { eth: Some(Eth { src: None, dst, vlan: None }), ..skb } }
+                At::Receive {
+                    ns: self.ns,
+                    dev,
+                    skb: Skb {
+                        eth: Some(Eth {
+                            src: None,
+                            dst,
+                            vlan: None,
+                        }),
+                        ..skb
+                    },
+                }
             }
         }
     }
@@ -181,11 +214,19 @@ fn exchange(
     let client = Client {
         ns: start.ns,
         outside: matches!(start.origin, Origin::Wire { .. }),
-        sent: Key::of(&packet).unwrap_or(Key { src: packet.src, dst: packet.dst, sport: 0.into(), dport: 0.into() }),
+        sent: Key::of(&packet).unwrap_or(Key {
+            src: packet.src,
+            dst: packet.dst,
+            sport: 0.into(),
+            dport: 0.into(),
+        }),
         proto: packet.proto,
         known: start.src.is_some(),
     };
-    let sink = Sink { detail, steps: Vec::new() };
+    let sink = Sink {
+        detail,
+        steps: Vec::new(),
+    };
     let ct = Conntrack::with_captured(captured);
     let mut walker = Walker::new(world, std::mem::take(oracle), ct, sink, client, limits.stages);
     if start.any_sport
@@ -200,14 +241,16 @@ fn exchange(
     let reply = walker.answer(&request);
     let opens = start.packet().tcp_flags() & tcp_flag::SYN != 0;
     let followup = match &reply {
-        Some(reply) if opens && reply.fits && client.proto == proto::TCP && reply.answer == crate::trace::Answer::Data => {
+        Some(reply)
+            if opens && reply.fits && client.proto == proto::TCP && reply.answer == crate::trace::Answer::Data =>
+        {
             followup(&mut walker, world, start)
         }
         _ => None,
     };
     let Ended { end, errno, reject, .. } = *request;
     let arrived = Key::of(&end.packet).unwrap_or(sent);
-    let client_sees = answer::client_sees(&walker, &end, errno, reply.as_ref(), followup.as_ref());
+    let client_sees = answer::client_sees(&mut walker, &end, errno, reply.as_ref(), followup.as_ref());
     let branch = Branch {
         path: Vec::new(),
         at_least: crate::choice::ratio(1, 1),
@@ -223,7 +266,12 @@ fn exchange(
         mtu,
         assumptions: walker.assumptions.iter().cloned().collect(),
     };
-    let met = walker.ct.entries().iter().filter_map(|e| Some((e.ns, e.captured.clone()?))).collect();
+    let met = walker
+        .ct
+        .entries()
+        .iter()
+        .filter_map(|e| Some((e.ns, e.captured.clone()?)))
+        .collect();
     *oracle = walker.oracle;
     (branch, met)
 }
@@ -238,7 +286,11 @@ fn followup(walker: &mut Walker<'_, '_>, world: &World<'_>, start: &Start) -> Op
         *flags = tcp_flag::ACK;
     }
     let at = match start.enter(world, packet) {
-        At::Send { ns, skb, .. } => At::Send { ns, skb, source: Source::Bound },
+        At::Send { ns, skb, .. } => At::Send {
+            ns,
+            skb,
+            source: Source::Bound,
+        },
         other => other,
     };
     let ended = walker.follow(at);
@@ -254,7 +306,10 @@ fn default_ttl(walker: &Walker<'_, '_>, ns: NsId, family: Family) -> u8 {
         Family::V4 => sysctl.get("net.ipv4.ip_default_ttl"),
         Family::V6 => sysctl.get("net.ipv6.conf.all.hop_limit"),
     };
-    value.and_then(|v| u8::try_from(v).ok()).filter(|&v| v > 0).unwrap_or(64)
+    value
+        .and_then(|v| u8::try_from(v).ok())
+        .filter(|&v| v > 0)
+        .unwrap_or(64)
 }
 
 impl Walker<'_, '_> {
@@ -263,12 +318,20 @@ impl Walker<'_, '_> {
         let answer = request.answer?;
         let ns = request.end.place.ns?;
         self.leg = Leg::Reply;
+        if answer::limited(self, ns, request, answer) {
+            return None;
+        }
         let family = request.skb.packet.family();
         let ttl = default_ttl(self, ns, family);
         let (skb, source) = answer::packet(self, ns, request, answer, ttl)?;
         let ended = self.follow(At::Send { ns, skb, source });
         let hops = self.take_hops();
         let fits = ended.end.outcome == Outcome::Delivered && self.fits(&ended.skb);
-        Some(Reply { answer, end: ended.end, fits, hops })
+        Some(Reply {
+            answer,
+            end: ended.end,
+            fits,
+            hops,
+        })
     }
 }

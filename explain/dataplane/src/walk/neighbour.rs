@@ -9,9 +9,10 @@ use knet_snapshot::neigh::NudState;
 use super::segment::Cast;
 use super::walker::{Ended, Walker};
 use crate::choice::{Chance, ratio};
+use crate::packet::proto;
 use crate::skb::Skb;
 use crate::table::neigh::is_valid;
-use crate::trace::{Assumption, NsId, Outcome, Reason, What};
+use crate::trace::{Answer, Assumption, NsId, Outcome, Reason, Reject, What};
 
 /// Somebody who would answer for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +34,13 @@ pub(super) struct Asked {
 impl Walker<'_, '_> {
     /// The link-layer address of a next hop; `None` on devices that need none, and when somebody outside
     /// the snapshot may have it.
-    pub(super) fn resolve(&mut self, ns: NsId, link: &Link, hop: IpAddr, skb: &mut Skb) -> Result<Option<Mac>, Box<Ended>> {
+    pub(super) fn resolve(
+        &mut self,
+        ns: NsId,
+        link: &Link,
+        hop: IpAddr,
+        skb: &mut Skb,
+    ) -> Result<Option<Mac>, Box<Ended>> {
         if link.flags.loopback || link.mac.is_none() {
             return Ok(None);
         }
@@ -51,28 +58,68 @@ impl Walker<'_, '_> {
         if state != Some(NudState::Permanent)
             && let Some(&mac) = self.learned.get(&(ns, link.index, hop))
         {
-            self.step(What::Neighbour { addr: hop, state, mac: Some(mac) }, None);
+            self.step(
+                What::Neighbour {
+                    addr: hop,
+                    state,
+                    mac: Some(mac),
+                },
+                None,
+            );
             return Ok(Some(mac));
         }
         if let Some(e) = entry.filter(|e| is_valid(e.state))
             && let Some(mac) = e.lladdr
         {
             let evidence = table.evidence(e);
-            self.step(What::Neighbour { addr: hop, state, mac: Some(mac) }, Some(evidence));
+            self.step(
+                What::Neighbour {
+                    addr: hop,
+                    state,
+                    mac: Some(mac),
+                },
+                Some(evidence),
+            );
             return Ok(Some(mac));
         }
         // arp_constructor, ndisc_constructor: without ARP everybody is thought to have the device's own MAC.
         if link.flags.noarp {
-            self.step(What::Neighbour { addr: hop, state: Some(NudState::NoArp), mac: link.mac }, None);
+            self.step(
+                What::Neighbour {
+                    addr: hop,
+                    state: Some(NudState::NoArp),
+                    mac: link.mac,
+                },
+                None,
+            );
             return Ok(link.mac);
         }
-        self.step(What::Neighbour { addr: hop, state, mac: None }, entry.map(|e| table.evidence(e)));
+        self.step(
+            What::Neighbour {
+                addr: hop,
+                state,
+                mac: None,
+            },
+            entry.map(|e| table.evidence(e)),
+        );
         let asks_as = self.asks_as(ns, link, hop, &skb.packet);
         let asked = self.who_answers(ns, link.index, hop, asks_as);
-        let weights: Vec<_> = asked.responders.iter().map(|_| ratio(1, asked.responders.len() as u64)).collect();
+        let weights: Vec<_> = asked
+            .responders
+            .iter()
+            .map(|_| ratio(1, asked.responders.len() as u64))
+            .collect();
         if !asked.responders.is_empty() {
             let first = asked.responders[self.oracle.chance(Chance::FirstAnswer, &weights, None)];
-            self.step(What::Answered { addr: hop, by: first.ns, dev: first.dev, proxy: first.proxy }, None);
+            self.step(
+                What::Answered {
+                    addr: hop,
+                    by: first.ns,
+                    dev: first.dev,
+                    proxy: first.proxy,
+                },
+                None,
+            );
             self.assumptions.insert(Assumption::NeighbourResolves(hop));
             if let (Some(asks_as), Some(own)) = (asks_as, link.mac) {
                 // Everybody who answered has learned it.
@@ -88,28 +135,58 @@ impl Walker<'_, '_> {
         if asked.leads_out && !silent && !self.owned_in_reach(ns, link.index, hop) {
             return Ok(None);
         }
-        // The kernel asks for three seconds and only then says "host unreachable" (ipv4_link_failure,
-        // ip6_link_failure): most programs have lost their patience by then, and all of them have waited.
-        Err(self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour))
+        // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
+        let local = skb.sender.is_some_and(|s| s.socket);
+        let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour);
+        let how = if skb.packet.dst.is_ipv4() {
+            Reject::IcmpHostUnreachable
+        } else {
+            Reject::Icmp6AddrUnreachable
+        };
+        if local {
+            ended.errno = Some(super::answer::told(how, skb.packet.proto == proto::TCP));
+        } else {
+            ended.answer = Some(Answer::Error(how));
+        }
+        Err(ended)
     }
 
     fn is_broadcast_of(&self, ns: NsId, link: &Link, addr: IpAddr) -> bool {
-        self.space(ns).links().addresses_of(link.index).any(|a| a.broadcast == Some(addr))
+        self.space(ns)
+            .links()
+            .addresses_of(link.index)
+            .any(|a| a.broadcast == Some(addr))
     }
 
     /// Everybody on the segment behind a device who would answer for an address, and whose answer would
     /// come back.
     pub(super) fn who_answers(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Asked {
-        let cast = if addr.is_ipv4() { Cast::Broadcast } else { Cast::Multicast };
+        let cast = if addr.is_ipv4() {
+            Cast::Broadcast
+        } else {
+            Cast::Multicast
+        };
         let reach = self.reach(ns, dev, cast);
-        let mut asked = Asked { responders: Vec::new(), leads_out: reach.leads_out };
+        let mut asked = Asked {
+            responders: Vec::new(),
+            leads_out: reach.leads_out,
+        };
         let own = self.link(ns, dev).and_then(|l| l.mac);
         for &(at, on) in reach.heard.iter().filter(|&&at| at != (ns, dev)) {
-            let Some(mac) = self.link(at, on).and_then(|l| l.mac) else { continue };
-            let Some(proxy) = self.answers(at, on, addr, asker) else { continue };
+            let Some(mac) = self.link(at, on).and_then(|l| l.mac) else {
+                continue;
+            };
+            let Some(proxy) = self.answers(at, on, addr, asker) else {
+                continue;
+            };
             let back = own.map(|own| self.reach(at, on, Cast::Unicast(own)));
             if back.is_none_or(|b| b.heard.contains(&(ns, dev))) {
-                asked.responders.push(Responder { ns: at, dev: on, mac, proxy });
+                asked.responders.push(Responder {
+                    ns: at,
+                    dev: on,
+                    mac,
+                    proxy,
+                });
             }
         }
         asked.responders.sort_unstable();
@@ -119,9 +196,16 @@ impl Walker<'_, '_> {
 
     /// Somebody captured on the segment has the address, although he would not answer.
     fn owned_in_reach(&self, ns: NsId, dev: IfIndex, addr: IpAddr) -> bool {
-        let cast = if Family::of(addr) == Family::V4 { Cast::Broadcast } else { Cast::Multicast };
+        let cast = if Family::of(addr) == Family::V4 {
+            Cast::Broadcast
+        } else {
+            Cast::Multicast
+        };
         let reach = self.reach(ns, dev, cast);
-        reach.heard.iter().any(|&(n, d)| (n, d) != (ns, dev) && self.space(n).links().addresses_of(d).any(|a| a.local == addr))
+        reach
+            .heard
+            .iter()
+            .any(|&(n, d)| (n, d) != (ns, dev) && self.space(n).links().addresses_of(d).any(|a| a.local == addr))
     }
 }
 

@@ -9,6 +9,7 @@ use super::route::Routed;
 use super::walker::{At, Ended, Next, Seen, Source, Walker};
 use crate::packet::Eth;
 use crate::skb::{PktType, Skb};
+use crate::stage::routing;
 use crate::trace::{Answer, ClientSees, Field, Hook, NsId, Outcome, PathMtu, Reason, Stage, What};
 
 impl Walker<'_, '_> {
@@ -20,6 +21,12 @@ impl Walker<'_, '_> {
         // "When the interface is in promisc. mode, drop all the crap that it receives."
         if skb.pkt_type == PktType::OtherHost {
             return Err(self.ended(ns, skb, Outcome::NeighbourFailed, Reason::WrongMac));
+        }
+        if !seen.prerouting
+            && !seen.routed
+            && let Some(reason) = routing::receive(self.space(ns), &skb)
+        {
+            return Err(self.ended(ns, skb, Outcome::Dropped, reason));
         }
         let before = skb.packet.dst;
         if !seen.prerouting {
@@ -75,7 +82,11 @@ impl Walker<'_, '_> {
         }
         let nexthop = skb.nexthop.unwrap_or(skb.packet.dst);
         let mac = self.resolve(ns, link, nexthop, &mut skb)?;
-        skb.eth = Some(Eth { src: link.mac, dst: mac, vlan: None });
+        skb.eth = Some(Eth {
+            src: link.mac,
+            dst: mac,
+            vlan: None,
+        });
         Ok(At::Transmit { ns, dev: oif, skb })
     }
 
@@ -94,21 +105,29 @@ impl Walker<'_, '_> {
         self.learn_client(&skb);
         // What is too large is cut up here, and its fragments may be cut up further (__ip_make_skb).
         let mtu = skb.oif.and_then(|oif| self.mtu_step(ns, oif));
-        let hint = self.space(ns).sysctl().get("net.ipv4.ip_no_pmtu_disc").unwrap_or(0) != 0 && skb.packet.dst.is_ipv4();
+        let hint =
+            self.space(ns).sysctl().get("net.ipv4.ip_no_pmtu_disc").unwrap_or(0) != 0 && skb.packet.dst.is_ipv4();
         if hint || mtu.is_some_and(|mtu| u32::from(skb.packet.len) > mtu) {
             skb.packet.df = false;
         }
-        skb = self.hook(ns, Hook::Output, skb).map_err(|ended| self.refused_here(ended))?;
-        skb = self.hook(ns, Hook::Postrouting, skb)?;
+        skb = self
+            .hook(ns, Hook::Output, skb)
+            .map_err(|ended| self.refused_here(ended))?;
+        skb = self
+            .hook(ns, Hook::Postrouting, skb)
+            .map_err(|ended| self.refused_here(ended))?;
         self.finish_output(ns, skb)
     }
 
-    /// A verdict in OUTPUT is an error of the sending call: UDP programs get `EPERM` for a drop, while TCP
-    /// keeps trying to connect until it times out.
+    /// A verdict in OUTPUT or POSTROUTING is an error of the sending call: UDP programs get `EPERM` for a
+    /// drop, and for a REJECT as well, whatever comes back; TCP keeps trying to connect until it times out.
     fn refused_here(&self, mut ended: Box<Ended>) -> Box<Ended> {
         // What a tunnel device sends has no program behind it.
         let program = ended.end.packet.inner.is_none();
-        if program && ended.end.outcome == Outcome::Dropped && ended.end.packet.proto != crate::packet::proto::TCP {
+        if program
+            && matches!(ended.end.outcome, Outcome::Dropped | Outcome::Rejected)
+            && ended.end.packet.proto != crate::packet::proto::TCP
+        {
             ended.errno = Some(ClientSees::Permission);
         }
         ended

@@ -23,7 +23,7 @@ impl Walker<'_, '_> {
             return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         }
         let fdb = self.space(ns).fdb();
-        let mac = skb.eth.and_then(|e| e.dst).unwrap_or(Mac::default());
+        let mac = skb.eth.and_then(|e| e.dst).unwrap_or_default();
         if !fdb.known {
             return Err(self.not_captured(ns, skb, knet_snapshot::artifact::name::FDB));
         }
@@ -37,7 +37,10 @@ impl Walker<'_, '_> {
             found => found,
         };
         // A group of next hops, or a multicast group: who is behind it, no table says.
-        if entries.iter().any(|e| e.nhid.is_some() || e.dst.is_some_and(|d| d.is_multicast())) {
+        if entries
+            .iter()
+            .any(|e| e.nhid.is_some() || e.dst.is_some_and(|d| d.is_multicast()))
+        {
             self.step(What::Undecided, entries.iter().map(|e| fdb.evidence(e)));
             return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         }
@@ -45,7 +48,13 @@ impl Walker<'_, '_> {
         let evidence: Option<Evidence> = chosen.map(|e| fdb.evidence(e));
         // "vxlan_addr_any(dst)": an entry without a remote throws the frame away.
         let Some(remote) = chosen.and_then(|e| e.dst).filter(|d| !d.is_unspecified()) else {
-            self.step(What::Fdb { mac: Some(mac), to: crate::trace::FdbTo::Flood(Vec::new()) }, None);
+            self.step(
+                What::Fdb {
+                    mac: Some(mac),
+                    to: crate::trace::FdbTo::Flood(Vec::new()),
+                },
+                None,
+            );
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote));
         };
         let vni = chosen.and_then(|e| e.vni).or(info.vni);
@@ -55,7 +64,13 @@ impl Walker<'_, '_> {
             dst: remote,
             proto: proto::UDP,
             // The source port is a hash of the inner flow: any value of the range will do.
-            l4: L4::Ports { sport: Port { value: 49152, drawn: true }, dport: port.into() },
+            l4: L4::Ports {
+                sport: Port {
+                    value: 49152,
+                    drawn: true,
+                },
+                dport: port.into(),
+            },
             ttl: match (info.ttl_inherit, info.ttl) {
                 (true, _) => skb.packet.ttl,
                 (false, 0) => default_ttl(self, ns, Family::of(remote)),
@@ -72,9 +87,21 @@ impl Walker<'_, '_> {
                     Some("inherit") => skb.packet.df,
                     _ => false,
                 },
-            inner: Some(Box::new(Encapsulated { eth: skb.eth, key: vni, packet: skb.packet.clone() })),
+            inner: Some(Box::new(Encapsulated {
+                eth: skb.eth,
+                key: vni,
+                packet: skb.packet.clone(),
+            })),
         };
-        self.step(What::Encap { dev: link.index, local: info.local, remote: Some(remote), key: vni }, evidence);
+        self.step(
+            What::Encap {
+                dev: link.index,
+                local: info.local,
+                remote: Some(remote),
+                key: vni,
+            },
+            evidence,
+        );
         self.leave(Some(link.index), &skb.packet);
         self.overhead += u32::from(outer.len.saturating_sub(skb.packet.len));
         // skb_scrub_packet within one namespace keeps the mark; the outer packet is tracked anew.
@@ -91,7 +118,15 @@ impl Walker<'_, '_> {
             pkt_type: PktType::Host,
             ..skb
         };
-        Ok(At::Send { ns, skb: outer_skb, source: if info.local.is_some() { Source::Bound } else { Source::Choose } })
+        Ok(At::Send {
+            ns,
+            skb: outer_skb,
+            source: if info.local.is_some() {
+                Source::Bound
+            } else {
+                Source::Choose
+            },
+        })
     }
 
     /// The device of this namespace that unwraps a UDP packet, if one does.
@@ -113,7 +148,10 @@ impl Walker<'_, '_> {
         let moved = |from: Mac| {
             let learns = matches!(&device.kind, LinkKind::Vxlan(v) if v.learning == Some(true));
             let entries = self.space(ns).fdb().remotes(&device.name, from);
-            learns && entries.iter().any(|e| e.permanent && e.dst.is_some_and(|d| d != skb.packet.src))
+            learns
+                && entries
+                    .iter()
+                    .any(|e| e.permanent && e.dst.is_some_and(|d| d != skb.packet.src))
         };
         if from.is_some() && (from == device.mac || from.is_some_and(moved)) {
             return None;
@@ -130,11 +168,17 @@ impl Walker<'_, '_> {
             physout: None,
             ..skb.clone()
         };
-        self.overhead = self.overhead.saturating_sub(u32::from(skb.packet.len.saturating_sub(inner.packet.len)));
+        self.overhead = self
+            .overhead
+            .saturating_sub(u32::from(skb.packet.len.saturating_sub(inner.packet.len)));
         self.step(What::Decap { dev: device.index }, None);
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
-        Some(At::Receive { ns, dev: device.index, skb: decapped })
+        Some(At::Receive {
+            ns,
+            dev: device.index,
+            skb: decapped,
+        })
     }
 }
 
@@ -144,12 +188,16 @@ impl Walker<'_, '_> {
         let takes = |e: &FdbEntry| {
             let Some(remote) = e.dst else { return false };
             let (vni, port) = (e.vni.or(info.vni), e.port.unwrap_or(info.port));
-            self.world.spaces().iter().filter(|s| s.links().owner(remote).is_some()).any(|s| {
-                s.links().iter().any(|l| {
-                    matches!(&l.kind, LinkKind::Vxlan(v) if v.vni == vni && v.port == port)
-                        && (l.mac == Some(mac) || self.leads_to(s.id, l.index, mac))
+            self.world
+                .spaces()
+                .iter()
+                .filter(|s| s.links().owner(remote).is_some())
+                .any(|s| {
+                    s.links().iter().any(|l| {
+                        matches!(&l.kind, LinkKind::Vxlan(v) if v.vni == vni && v.port == port)
+                            && (l.mac == Some(mac) || self.leads_to(s.id, l.index, mac))
+                    })
                 })
-            })
         };
         match entries {
             [only] => Some(only),

@@ -4,10 +4,10 @@ use super::model::{
     self, Asked, At, Branch, Evidence, Followup, Hop, MixedWord, Note, OverallSees, PacketDoc, Reply, ResolvedNames,
     TraceDocument,
 };
-use super::steps;
+use super::{findings, steps};
 use crate::explanation::{
-    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Field, Fork, Glossary,
-    Hop as TraceHop, NsId, Packet, Port, Source, Verdict, What,
+    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Fork, Glossary,
+    Hop as TraceHop, NsId, Packet, Port, Source, Verdict,
 };
 use crate::query::Query;
 use crate::render::{notes, words};
@@ -23,7 +23,10 @@ impl Names<'_> {
     /// Node and namespace.
     pub fn place(self, ns: NsId) -> (String, String) {
         match self.glossary.places.get(&ns) {
-            Some(place) => (place.node.clone(), place.netns.clone().unwrap_or_else(|| "host".to_owned())),
+            Some(place) => (
+                place.node.clone(),
+                place.netns.clone().unwrap_or_else(|| "host".to_owned()),
+            ),
             None => ("?".to_owned(), "?".to_owned()),
         }
     }
@@ -45,13 +48,19 @@ impl Names<'_> {
         }
     }
 
-    fn all_evidence(self, evidence: &[TraceEvidence]) -> Vec<Evidence> {
+    /// Several rows.
+    pub fn all_evidence(self, evidence: &[TraceEvidence]) -> Vec<Evidence> {
         evidence.iter().map(|e| self.evidence(e)).collect()
     }
 
     fn at(self, end: &End) -> At {
         let Some(ns) = end.place.ns else {
-            return At { node: None, netns: None, pod: None, oif: None };
+            return At {
+                node: None,
+                netns: None,
+                pod: None,
+                oif: None,
+            };
         };
         let (node, netns) = self.place(ns);
         // A packet that left is nowhere in the snapshot; the device tells where it went out.
@@ -66,7 +75,9 @@ impl Names<'_> {
 
 /// The whole document.
 pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
-    let names = Names { glossary: &explanation.glossary };
+    let names = Names {
+        glossary: &explanation.glossary,
+    };
     let mut query = asked(&explanation.query);
     query.resolved = Some(resolved(explanation));
     TraceDocument {
@@ -74,23 +85,48 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
         schema: model::TRACE.to_owned(),
         query,
         outcome: explanation.outcome().map_or(model::Outcome::Mixed, outcome),
-        client_sees: match explanation.verdict() {
-            Verdict::Same(same) => OverallSees::Same(sees(same)),
-            Verdict::Mixed => OverallSees::Mixed(MixedWord::Mixed),
-        },
+        client_sees: overall(explanation),
         branches: explanation.branches.iter().map(|b| branch(names, b, brief)).collect(),
         truncated: explanation.truncated,
-        assumptions: explanation.assumptions.iter().map(|a| note(names, notes::assumption(a))).collect(),
-        unknowns: explanation.unknowns.iter().map(|u| note(names, notes::unknown(u))).collect(),
-        findings: Vec::new(),
-        boundary: explanation.boundary.iter().map(|b| note(names, notes::boundary(b))).collect(),
+        assumptions: explanation
+            .assumptions
+            .iter()
+            .map(|a| note(names, notes::assumption(a)))
+            .collect(),
+        unknowns: explanation
+            .unknowns
+            .iter()
+            .map(|u| note(names, notes::unknown(u)))
+            .collect(),
+        findings: explanation
+            .findings
+            .iter()
+            .map(|f| findings::finding(names, f))
+            .collect(),
+        boundary: explanation
+            .boundary
+            .iter()
+            .map(|b| note(names, notes::boundary(b)))
+            .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
+    }
+}
+
+/// What the client sees over all branches.
+pub fn overall(explanation: &Explanation) -> OverallSees {
+    match explanation.verdict() {
+        Verdict::Same(same) => OverallSees::Same(sees(same)),
+        Verdict::Mixed => OverallSees::Mixed(MixedWord::Mixed),
     }
 }
 
 fn note(names: Names<'_>, note: notes::Note) -> Note {
     let notes::Note { kind, text, evidence } = note;
-    Note { kind: kind.to_owned(), text, evidence: names.all_evidence(&evidence) }
+    Note {
+        kind: kind.to_owned(),
+        text,
+        evidence: names.all_evidence(&evidence),
+    }
 }
 
 /// A query as it was written.
@@ -146,7 +182,8 @@ fn resolved(explanation: &Explanation) -> ResolvedNames {
     }
 }
 
-fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
+/// One way the packet can go.
+pub fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
     let conditions = branch
         .path
         .iter()
@@ -163,7 +200,7 @@ fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
         reason: words::reason(branch.end.reason).to_owned(),
         client_sees: sees(branch.client_sees),
         at: names.at(&branch.end),
-        packet: packet(&branch.end.packet, mark(branch, brief)),
+        packet: packet(&branch.end.packet, Some(branch.end.mark)),
         reject: branch.reject.map(|how| words::reject(how).to_owned()),
         snat: branch.snat,
         dnat: branch.dnat,
@@ -187,21 +224,6 @@ fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
         }),
         hops: (!brief).then(|| hops(names, &branch.hops)),
     }
-}
-
-/// The mark of the packet where it ended: what was last written to it in that namespace. A mark does not
-/// cross from one namespace to another.
-fn mark(branch: &TraceBranch, brief: bool) -> Option<u32> {
-    if brief {
-        return None;
-    }
-    let last = branch.hops.last()?.ns;
-    let steps = branch.hops.iter().rev().take_while(|h| h.ns == last).flat_map(|h| h.steps.iter().rev());
-    let written = steps.filter_map(|s| match s.what {
-        What::Rewrite(Field::Mark { to, .. }) => Some(to),
-        _ => None,
-    });
-    Some(written.into_iter().next().unwrap_or(0))
 }
 
 fn hops(names: Names<'_>, hops: &[TraceHop]) -> Vec<Hop> {

@@ -1,5 +1,6 @@
 //! Netfilter: base chains at a hook, by priority, whichever engine holds them.
 
+pub mod nft;
 pub mod xt;
 
 use crate::choice::Oracle;

@@ -5,7 +5,7 @@ mod chance;
 mod device;
 mod field;
 mod lookup;
-mod nat;
+pub(super) mod nat;
 mod recent;
 mod state;
 #[cfg(test)]
@@ -45,13 +45,21 @@ impl Here<'_, '_> {
 
     fn evidence_of(&self, at: Row) -> Evidence {
         let table = self.base.table;
-        Evidence { artifact: table.artifact.clone(), at, handle: None, text: Arc::from(&*table.text(at)) }
+        Evidence {
+            artifact: table.artifact.clone(),
+            at,
+            handle: None,
+            text: Arc::from(&*table.text(at)),
+        }
     }
 
     /// A name for a question about this rule: the same rule visited twice by a packet in one chain run
     /// gets the same answer.
     fn key(&self, what: &str) -> String {
-        format!("xt {} {} {} {what}", self.base.table.artifact, self.rule.at.start, self.visit)
+        format!(
+            "xt {} {} {} {what}",
+            self.base.table.artifact, self.rule.at.start, self.visit
+        )
     }
 
     fn step(&self, verdict: Option<RuleVerdict>, mut more: Vec<Evidence>) -> Step {
@@ -84,14 +92,21 @@ pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
     let table = base.table;
     let visit = cx.oracle.serial();
     let mut stack: Vec<Frame> = Vec::new();
-    let mut frame = Frame { chain: base.chain, next: 0 };
+    let mut frame = Frame {
+        chain: base.chain,
+        next: 0,
+    };
     let mut name = table.chain_name(frame.chain);
     let mut jumps = 0;
     loop {
-        let Some(chain) = table.chain(frame.chain) else { return Verdict::Unknown };
+        let Some(chain) = table.chain(frame.chain) else {
+            return Verdict::Unknown;
+        };
         // At full detail every rule is shown, so none is skipped by the index.
         let dst = (cx.sink.detail != Detail::Full).then_some(cx.skb.packet.dst);
-        let found = chain.next(frame.next, dst).and_then(|i| Some((i, table.rule(chain, i)?)));
+        let found = chain
+            .next(frame.next, dst)
+            .and_then(|i| Some((i, table.rule(chain, i)?)));
         let Some((position, rule)) = found else {
             if table.may_be_cut(frame.chain) && !goes_on_after_cut(&base, &name, visit, cx) {
                 return Verdict::Unknown;
@@ -104,7 +119,12 @@ pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
             continue;
         };
         frame.next = position + 1;
-        let here = Here { base, chain: name.clone(), rule, visit };
+        let here = Here {
+            base,
+            chain: name.clone(),
+            rule,
+            visit,
+        };
         let mut more = Vec::new();
         match matches(&here, cx, &mut more) {
             Some(true) => {}
@@ -113,7 +133,10 @@ pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
                 continue;
             }
             None => {
-                cx.sink.visited(|| Step { what: What::Undecided, evidence: vec![here.evidence()] });
+                cx.sink.visited(|| Step {
+                    what: What::Undecided,
+                    evidence: vec![here.evidence()],
+                });
                 continue;
             }
         }
@@ -135,7 +158,10 @@ pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
                 if back {
                     stack.push(frame);
                 }
-                frame = Frame { chain: chain.index, next: 0 };
+                frame = Frame {
+                    chain: chain.index,
+                    next: 0,
+                };
                 name = chain.name;
             }
         }
@@ -152,9 +178,22 @@ fn policy(base: &BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
     cx.sink.step(|| {
         let at = table.policy_row(base.chain).unwrap_or_default();
         let text = Arc::from(&*table.text(at));
-        let evidence = Evidence { artifact: table.artifact.clone(), at, handle: None, text };
-        let what = What::Policy { engine: table.engine, table: table.name.clone(), chain: base.name(), drop };
-        Step { what, evidence: vec![evidence] }
+        let evidence = Evidence {
+            artifact: table.artifact.clone(),
+            at,
+            handle: None,
+            text,
+        };
+        let what = What::Policy {
+            engine: table.engine,
+            table: table.name.clone(),
+            chain: base.name(),
+            drop,
+        };
+        Step {
+            what,
+            evidence: vec![evidence],
+        }
     });
     verdict
 }
@@ -165,7 +204,10 @@ fn goes_on_after_cut(base: &BaseChain<'_, '_>, chain: &str, visit: u64, cx: &mut
     let key = format!("xt {artifact} {} {chain} {visit} cut", base.table.name);
     let goes_on = cx.oracle.unknown(key, Unknown::Table(artifact.clone()), 2) == 0;
     if !goes_on {
-        cx.sink.step(|| Step { what: What::NotCaptured(artifact.clone()), evidence: Vec::new() });
+        cx.sink.step(|| Step {
+            what: What::NotCaptured(artifact.clone()),
+            evidence: Vec::new(),
+        });
     }
     goes_on
 }
@@ -189,7 +231,11 @@ fn matches(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: &mut Vec<Evidence
         let effect = all[start..].iter().position(has_effect).map(|i| start + i);
         let segment = &all[start..effect.unwrap_or(all.len())];
         for m in segment {
-            let known = if matches!(m, Match::Recent(_)) { &mut listed } else { &mut known };
+            let known = if matches!(m, Match::Recent(_)) {
+                &mut listed
+            } else {
+                &mut known
+            };
             *known = known.and(certain(m, cx, more));
             if *known == Tri::No {
                 return Some(false);
@@ -219,9 +265,16 @@ fn matches(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: &mut Vec<Evidence
 }
 
 fn asked(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, segment: usize) -> bool {
-    let yes = cx.oracle.unknown(here.key(&format!("match {segment}")), Unknown::Match(here.evidence()), 2) == 0;
+    let yes = cx.oracle.unknown(
+        here.key(&format!("match {segment}")),
+        Unknown::Match(here.evidence()),
+        2,
+    ) == 0;
     if yes {
-        cx.sink.step(|| Step { what: What::Undecided, evidence: vec![here.evidence()] });
+        cx.sink.step(|| Step {
+            what: What::Undecided,
+            evidence: vec![here.evidence()],
+        });
     }
     yes
 }

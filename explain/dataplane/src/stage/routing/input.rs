@@ -33,7 +33,8 @@ pub enum InputTo {
     Broadcast,
     /// To a group: whether anybody here joined it is not in the snapshot.
     Multicast,
-    /// Onward. IPv6 refuses some sources only after the hop limit was checked; see `refused`.
+    /// Onward. The walk still checks the TTL; for IPv6 the kernel does so before it looks at the source, which
+    /// is already done here.
     Forward(Egress),
     /// Ends here.
     Refused(Refusal),

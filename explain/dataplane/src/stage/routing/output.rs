@@ -7,9 +7,9 @@ use knet_snapshot::link::{Link, LinkKind};
 use knet_snapshot::route::RouteKind;
 
 use super::{Cx, Egress, Errno, Refusal, Verdict, egress, verdict};
-use crate::choice::Oracle;
+use crate::choice::{Oracle, Unknown};
 use crate::skb::Skb;
-use crate::table::fib::{Hit, Lookup, Pick, Query};
+use crate::table::fib::{Hit, Lookup, Query};
 use crate::table::source::{SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, inet_select_addr, ipv6_dev_get_saddr};
 use crate::table::source::{is_loopback4, l3_master, scope6};
 use crate::trace::{Assumption, Evidence, Reason, Sink, Step, What};
@@ -139,7 +139,7 @@ impl Cx<'_, '_> {
                     Some(Some(dev)) if find => return self.direct4(dev, q.src, dst),
                     Some(Some(_)) => {}
                     Some(None) => return refuse(Errno::NetUnreachable, Reason::NoSource),
-                    None => return Err(Failed::Unknown("addr.json")),
+                    None => return Err(Failed::Unknown("local addresses")),
                 }
             }
         }
@@ -307,27 +307,18 @@ impl Cx<'_, '_> {
                 return Err(Failed::Unknown("addr.json"));
             }
             let found = verdict(&lookup);
-            let (prefsrc, dev) = match &found {
-                // With nexthop objects the source is that of the group's first member (`fib6_info_nh_dev`),
-                // whichever member the packet leaves by.
-                Verdict::Hit(hit) if hit.pick != Pick::Own => {
-                    (hit.route.prefsrc, hit.hops.first().and_then(|h| h.oif))
-                }
-                Verdict::Hit(hit) => (hit.route.prefsrc, hit.oif),
-                _ => (None, None),
+            q.src = match &found {
+                Verdict::Hit(hit) => hit.route.prefsrc.or_else(|| self.select6(hit, q.dst)),
+                _ => ipv6_dev_get_saddr(self.ns.links(), &self.ns.sysctl(), None, q.dst),
             };
-            q.src = prefsrc.or_else(|| ipv6_dev_get_saddr(self.ns.links(), &self.ns.sysctl(), dev, q.dst));
-            if let (Verdict::Refused(errno, reason), src) = (found, q.src) {
-                // Source-specific routes are found only now.
-                let Some(_) = src else {
+            if let (Verdict::Refused(_, reason), src) = (found, q.src) {
+                // Without any address that is the error, whatever the route says (`ip6_route_get_saddr`).
+                if src.is_none() {
                     self.record(&lookup, None);
-                    let (errno, reason) = if reason == Reason::NoRoute {
-                        (Errno::AddressNotAvailable, reason)
-                    } else {
-                        (errno, reason)
-                    };
-                    return Err(Failed::Refused(Refusal::new(errno, reason, None, lookup.evidence)));
-                };
+                    let refusal = Refusal::new(Errno::AddressNotAvailable, reason, None, lookup.evidence);
+                    return Err(Failed::Refused(refusal));
+                }
+                // Source-specific routes are found only now.
                 q.bound |= q.oif.is_some();
                 lookup = self.ns.fib().lookup(&q, self.oracle);
             }
@@ -338,6 +329,22 @@ impl Cx<'_, '_> {
             Verdict::Unknown(what) => Err(Failed::Unknown(what)),
             Verdict::Refused(errno, reason) => Err(Failed::Refused(Refusal::new(errno, reason, None, lookup.evidence))),
         }
+    }
+
+    /// `ip6_route_get_saddr`
+    fn select6(&mut self, hit: &Hit<'_>, dst: IpAddr) -> Option<IpAddr> {
+        let select = |dev| ipv6_dev_get_saddr(self.ns.links(), &self.ns.sysctl(), dev, dst);
+        let mut sources: Vec<Option<IpAddr>> = Vec::new();
+        for dev in self.ns.fib().source_devices6(hit) {
+            let src = select(dev);
+            if !sources.contains(&src) {
+                sources.push(src);
+            }
+        }
+        let key = format!("source through nexthop object to {dst}");
+        let what = Unknown::Outside("which route used the shared nexthop object first");
+        let i = self.oracle.unknown(key, what, sources.len());
+        sources.get(i).copied().flatten()
     }
 
     fn route6(&self, q: &Query, hit: &Hit<'_>, lookup: &Lookup<'_>) -> Result<Egress, Failed> {

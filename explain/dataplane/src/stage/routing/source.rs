@@ -68,15 +68,19 @@ impl Cx<'_, '_> {
         let dev = self.name(skb.iif);
         let src = skb.packet.src;
         let accept_local = self.dev_or(dev, "accept_local");
-        if level == OFF && !self.needs_full_check(dev, skb.iif, oif) {
+        if level == OFF && !self.may_redirect(dev, skb.iif, oif) {
             if accept_local {
                 return Ok(());
             }
-            return match self.ns.links() {
-                links if !links.addresses_known => Err(Invalid::Unknown("addr.json")),
-                links if links.owner(src).is_some() => Err(Invalid::Refused(Reason::Martian, Vec::new())),
-                _ => Ok(()),
-            };
+            // The quick look is not enough with rules, or with local routes of somebody's own.
+            let fib = self.ns.fib();
+            if fib.has_custom_rules(Family::V4) != Some(true) && !fib.has_custom_local_routes() {
+                return match self.ns.links() {
+                    links if !links.addresses_known => Err(Invalid::Unknown("addr.json")),
+                    links if links.owner(src).is_some() => Err(Invalid::Refused(Reason::Martian, Vec::new())),
+                    _ => Ok(()),
+                };
+            }
         }
         let mark = if self.dev_or(dev, "src_valid_mark") {
             skb.mark
@@ -151,12 +155,8 @@ impl Cx<'_, '_> {
         Ok(())
     }
 
-    /// The quick look is not enough with local routes of somebody's own, with rules, with realms, or when
-    /// the packet goes back out where it came in and a redirect may have to be sent.
-    fn needs_full_check(&mut self, dev: &str, iif: Option<IfIndex>, oif: Option<IfIndex>) -> bool {
-        let redirects = || self.ns.sysctl().conf4_or(dev, "send_redirects") != Some(false);
-        self.ns.fib().has_custom_rules(Family::V4) == Some(true)
-            || self.ns.fib().has_custom_local_routes()
-            || (oif.is_some() && oif == iif && redirects())
+    /// The packet goes back out where it came in, and its sender may have to be told of a better way.
+    fn may_redirect(&self, dev: &str, iif: Option<IfIndex>, oif: Option<IfIndex>) -> bool {
+        oif.is_some() && oif == iif && self.ns.sysctl().conf4_or(dev, "send_redirects") != Some(false)
     }
 }

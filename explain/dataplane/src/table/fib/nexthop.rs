@@ -65,6 +65,7 @@ impl Paths<'_> {
 pub(super) struct Nexthops<'s> {
     /// `None`: not captured.
     objects: Option<HashMap<u32, &'s NexthopObject>>,
+    rows: &'s [NexthopObject],
     neighbours: HashMap<(IfIndex, IpAddr), NudState>,
 }
 
@@ -86,7 +87,12 @@ impl<'s> Nexthops<'s> {
                 neighbours.insert((link.index, n.dst), n.state);
             }
         }
-        Self { objects, neighbours }
+        let rows = facts.nexthops().get().map_or(&[][..], |t| &t.rows);
+        Self {
+            objects,
+            rows,
+            neighbours,
+        }
     }
 
     /// The next hops of a route. `Err` says what is missing.
@@ -136,6 +142,32 @@ impl<'s> Nexthops<'s> {
                 })
             }
         }
+    }
+
+    /// The devices IPv6 may choose a source for, of a hit through nexthop objects. It asks the first member of
+    /// the route's object (`fib6_info_nh_dev`), but of the route that filled the object's cache, and every
+    /// route and group that shares the object shares that cache: which came first is not in a snapshot.
+    pub fn source_devices(&self, hit: &super::Hit<'_>, links: &Links<'s>) -> SmallVec<[Option<IfIndex>; 2]> {
+        let mut out: SmallVec<[Option<IfIndex>; 2]> = SmallVec::new();
+        let mut put = |dev: Option<IfIndex>| {
+            if !out.contains(&dev) {
+                out.push(dev);
+            }
+        };
+        put(hit.hops.first().and_then(|h| h.oif));
+        let is_picked = |kind: &NexthopKind| matches!(kind, NexthopKind::Hop(nh) if hit.nexthop.is_some_and(|n| std::ptr::eq(n, nh)));
+        if let Some(picked) = self.rows.iter().find(|o| is_picked(&o.kind)) {
+            put(hit.oif);
+            for object in self.rows {
+                if let NexthopKind::Group { members, .. } = &object.kind
+                    && members.iter().any(|m| m.0 == picked.id)
+                    && let Ok(paths) = self.object(object, links)
+                {
+                    put(paths.hops.first().and_then(|h| h.oif));
+                }
+            }
+        }
+        out
     }
 
     /// State of the neighbour entry of a hop's gateway; `None` without an entry.

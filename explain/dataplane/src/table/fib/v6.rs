@@ -321,6 +321,15 @@ impl<'s> Fib<'s> {
         choose(hit, i);
     }
 
+    /// The devices whose address an unset source may become: one, unless nexthop objects are shared.
+    #[must_use]
+    pub fn source_devices6(&self, hit: &Hit<'_>) -> SmallVec<[Option<IfIndex>; 2]> {
+        if hit.route.nhid.is_none() {
+            return SmallVec::from_slice(&[hit.oif]);
+        }
+        self.nexthops.source_devices(hit, &self.links)
+    }
+
     fn evidence6(&self, route: &Route) -> crate::trace::Evidence {
         let artifact = self.v6.routes.map_or_else(|| "".into(), |t| t.artifact.clone());
         evidence(&artifact, route)

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use knet_snapshot::Row;
 use knet_snapshot::id::Family;
 use knet_snapshot::xtsave::XtChainIndex;
+use smallvec::SmallVec;
 
 use super::parse;
 use super::rule::{ChainRef, Rule, bits};
@@ -32,15 +33,35 @@ struct Slot {
 /// order, so merging them visits what a linear search would have found matching, in the same order.
 #[derive(Debug, Default)]
 struct DstIndex {
-    exact: HashMap<u128, Vec<u32>>,
+    exact: HashMap<u128, SmallVec<[u32; 4]>>,
     others: Vec<u32>,
 }
 
 impl Chain {
     pub(super) fn cut(index: Option<&XtChainIndex>, bytes: &[u8], family: Family) -> Self {
         let Some(index) = index else { return Self::default() };
-        let slots: Vec<Slot> = index.rules(bytes).map(|line| Slot { at: line.at, rule: OnceLock::new() }).collect();
-        let by_dst = (slots.len() > INDEX_FROM).then(|| DstIndex::build(index, bytes, family));
+        let mut slots: Vec<Slot> = Vec::new();
+        for (start, end) in index.rules.iter() {
+            let mut start = start;
+            let run = bytes.get(start..end).unwrap_or_default();
+            let ends = memchr::memchr_iter(b'\n', run).chain((run.last() != Some(&b'\n')).then_some(run.len()));
+            let base = start;
+            for end in ends.map(|end| base + end) {
+                let len = end - start - usize::from(end > start && bytes[end - 1] == b'\r');
+                if len > 0 {
+                    let at = Row {
+                        start: start as u64,
+                        len: u32::try_from(len).unwrap_or(u32::MAX),
+                    };
+                    slots.push(Slot {
+                        at,
+                        rule: OnceLock::new(),
+                    });
+                }
+                start = end + 1;
+            }
+        }
+        let by_dst = (slots.len() > INDEX_FROM).then(|| DstIndex::build(&slots, bytes, family));
         Self { slots, by_dst }
     }
 
@@ -73,16 +94,22 @@ impl Chain {
         find: &dyn Fn(&str) -> Option<ChainRef>,
     ) -> Option<&Rule> {
         let slot = self.slots.get(position)?;
-        Some(slot.rule.get_or_init(|| Box::new(parse::rule(&text(bytes, slot.at), slot.at, family, find))))
+        Some(
+            slot.rule
+                .get_or_init(|| Box::new(parse::rule(&text(bytes, slot.at), slot.at, family, find))),
+        )
     }
 }
 
 impl DstIndex {
-    fn build(index: &XtChainIndex, bytes: &[u8], family: Family) -> Self {
-        let mut this = Self::default();
-        for (i, line) in index.rules(bytes).enumerate() {
+    fn build(slots: &[Slot], bytes: &[u8], family: Family) -> Self {
+        let mut this = Self {
+            exact: HashMap::with_capacity(slots.len()),
+            others: Vec::new(),
+        };
+        for (i, slot) in slots.iter().enumerate() {
             let i = u32::try_from(i).unwrap_or(u32::MAX);
-            match exact_destination(line.text, family) {
+            match exact_destination(line(bytes, slot.at), family) {
                 Some(dst) => this.exact.entry(dst).or_default().push(i),
                 None => this.others.push(i),
             }
@@ -129,14 +156,19 @@ fn exact_destination(line: &[u8], family: Family) -> Option<u128> {
 
 /// The rule in a row, without the counters in front of it.
 pub(super) fn text(bytes: &[u8], at: Row) -> Cow<'_, str> {
+    String::from_utf8_lossy(line(bytes, at))
+}
+
+fn line(bytes: &[u8], at: Row) -> &[u8] {
     let start = usize::try_from(at.start).unwrap_or(usize::MAX);
-    let line = bytes.get(start..start.saturating_add(at.len as usize)).unwrap_or_default();
-    let line = match line {
+    let line = bytes
+        .get(start..start.saturating_add(at.len as usize))
+        .unwrap_or_default();
+    match line {
         [b'[', rest @ ..] => match memchr::memchr(b']', rest) {
             Some(end) => rest[end + 1..].strip_prefix(b" ").unwrap_or(&rest[end + 1..]),
             None => line,
         },
         _ => line,
-    };
-    String::from_utf8_lossy(line)
+    }
 }

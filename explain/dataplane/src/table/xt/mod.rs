@@ -119,7 +119,12 @@ impl<'s> Xt<'s> {
             match facts.xtables(file) {
                 None => {}
                 Some(Fact::Unknown(why)) => {
-                    this.missing.push(Missing { engine, family, artifact, what: MissingWhat::Artifact(*why) });
+                    this.missing.push(Missing {
+                        engine,
+                        family,
+                        artifact,
+                        what: MissingWhat::Artifact(*why),
+                    });
                 }
                 Some(Fact::Known(save) | Fact::Empty(save, _)) => {
                     let bytes = facts.bytes(file).get().copied().unwrap_or_default();
@@ -132,30 +137,40 @@ impl<'s> Xt<'s> {
         this
     }
 
-    fn add(
-        &mut self,
-        engine: Engine,
-        family: Family,
-        artifact: &Arc<str>,
-        bytes: &'s [u8],
-        index: &'s XtTableIndex,
-    ) {
+    fn add(&mut self, engine: Engine, family: Family, artifact: &Arc<str>, bytes: &'s [u8], index: &'s XtTableIndex) {
         let name: Arc<str> = Arc::from(index.name.as_str());
         let artifact = artifact.clone();
         if index.incompatible {
-            self.missing.push(Missing { engine, family, artifact, what: MissingWhat::Incompatible(name) });
+            self.missing.push(Missing {
+                engine,
+                family,
+                artifact,
+                what: MissingWhat::Incompatible(name),
+            });
             return;
         }
         let chains = std::iter::repeat_with(OnceLock::new).take(index.chains.len()).collect();
-        self.tables.push(Table { engine, family, artifact, name, bytes, index, chains });
+        self.tables.push(Table {
+            engine,
+            family,
+            artifact,
+            name,
+            bytes,
+            index,
+            chains,
+        });
     }
 
     /// The base chains of a family at a hook, legacy tables first, then those of the nft back end; within
     /// a back end by priority. A chain that no save prints does not exist in the kernel.
     #[must_use]
     pub fn base_chains(&self, family: Family, hook: Hook) -> Vec<BaseChain<'_, 's>> {
-        let mut out: Vec<_> =
-            self.tables.iter().filter(|t| t.family == family).filter_map(|t| t.base_chain(hook)).collect();
+        let mut out: Vec<_> = self
+            .tables
+            .iter()
+            .filter(|t| t.family == family)
+            .filter_map(|t| t.base_chain(hook))
+            .collect();
         out.sort_by_key(|b| (b.table.engine, b.priority));
         out
     }
@@ -178,7 +193,11 @@ impl<'s> Table<'s> {
         let (chain, priority) = base(&self.name, hook)?;
         let chain = self.index.position(self.bytes, chain.as_bytes())?;
         let is_base = self.index.chains[chain].policy != XtPolicy::Return;
-        is_base.then_some(BaseChain { table: self, chain, priority })
+        is_base.then_some(BaseChain {
+            table: self,
+            chain,
+            priority,
+        })
     }
 
     /// Number of chains.
@@ -204,7 +223,10 @@ impl<'s> Table<'s> {
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ChainRef> {
         let index = self.index.position(self.bytes, name.as_bytes())?;
-        Some(ChainRef { index, name: Arc::from(name) })
+        Some(ChainRef {
+            index,
+            name: Arc::from(name),
+        })
     }
 
     /// What happens at the end of a chain.
@@ -248,7 +270,15 @@ impl<'s> Table<'s> {
 
 impl fmt::Debug for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { engine, family, artifact: _, name, bytes: _, index: _, chains } = self;
+        let Self {
+            engine,
+            family,
+            artifact: _,
+            name,
+            bytes: _,
+            index: _,
+            chains,
+        } = self;
         f.debug_struct("Table")
             .field("engine", engine)
             .field("family", family)

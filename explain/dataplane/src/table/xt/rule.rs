@@ -73,7 +73,11 @@ impl Dev {
     /// Does the name match? No device is the empty name. `!` is applied.
     #[must_use]
     pub fn fits(&self, dev: &str) -> bool {
-        let equal = if self.prefix { dev.starts_with(&*self.name) } else { dev == &*self.name };
+        let equal = if self.prefix {
+            dev.starts_with(&*self.name)
+        } else {
+            dev == &*self.name
+        };
         equal != self.invert
     }
 }

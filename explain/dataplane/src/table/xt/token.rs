@@ -24,7 +24,13 @@ pub fn tokens(line: &str) -> Vec<Token<'_>> {
         } else {
             let end = rest.find([' ', '\t', '"', '\n', '\r']).unwrap_or(rest.len());
             // A quote in the middle of a word is never written by a save; here it starts a new word.
-            (Token { text: Cow::Borrowed(&rest[..end]), quoted: false }, &rest[end..])
+            (
+                Token {
+                    text: Cow::Borrowed(&rest[..end]),
+                    quoted: false,
+                },
+                &rest[end..],
+            )
         };
         out.push(token);
         rest = after.trim_start_matches([' ', '\t', '\n', '\r']);
@@ -49,7 +55,11 @@ fn quoted(inner: &str) -> (Token<'_>, &str) {
     // Both `"` and `\` are ASCII, so every cut is on a character boundary; a lone `\` at the end overshoots.
     let end = i.min(bytes.len());
     let body = &inner[..end];
-    let text = if escaped { Cow::Owned(unescape(body)) } else { Cow::Borrowed(body) };
+    let text = if escaped {
+        Cow::Owned(unescape(body))
+    } else {
+        Cow::Borrowed(body)
+    };
     (Token { text, quoted: true }, inner.get(end + 1..).unwrap_or(""))
 }
 
@@ -57,7 +67,11 @@ fn unescape(body: &str) -> String {
     let mut out = String::with_capacity(body.len());
     let mut chars = body.chars();
     while let Some(c) = chars.next() {
-        if c == '\\' { out.extend(chars.next()) } else { out.push(c) }
+        if c == '\\' {
+            out.extend(chars.next())
+        } else {
+            out.push(c)
+        }
     }
     out
 }
@@ -72,7 +86,10 @@ mod tests {
 
     #[test]
     fn quotes_and_escapes_as_restore_reads_them() {
-        assert_eq!(texts(r#"-A F -m comment --comment "a \"b\" \\ ! -j DROP" -j X"#)[5], r#"a "b" \ ! -j DROP"#);
+        assert_eq!(
+            texts(r#"-A F -m comment --comment "a \"b\" \\ ! -j DROP" -j X"#)[5],
+            r#"a "b" \ ! -j DROP"#
+        );
         assert_eq!(texts(r#"--comment "" -j X"#), ["--comment", "", "-j", "X"]);
         assert_eq!(texts("  -s\t10.0.0.0/8  "), ["-s", "10.0.0.0/8"]);
         assert_eq!(texts(r#"--comment "open"#), ["--comment", "open"]);

@@ -33,8 +33,20 @@ pub(super) fn act(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Eviden
         Target::Accept => (RuleVerdict::Accept, Act::End(Verdict::Accept)),
         Target::Drop => (RuleVerdict::Drop, Act::End(Verdict::Drop { policy: false })),
         Target::Return => (RuleVerdict::Return, Act::Return),
-        Target::Jump(to) => (RuleVerdict::Jump(to.name.clone()), Act::Enter { chain: to.clone(), back: true }),
-        Target::Goto(to) => (RuleVerdict::Goto(to.name.clone()), Act::Enter { chain: to.clone(), back: false }),
+        Target::Jump(to) => (
+            RuleVerdict::Jump(to.name.clone()),
+            Act::Enter {
+                chain: to.clone(),
+                back: true,
+            },
+        ),
+        Target::Goto(to) => (
+            RuleVerdict::Goto(to.name.clone()),
+            Act::Enter {
+                chain: to.clone(),
+                back: false,
+            },
+        ),
         Target::Reject(kind) => (RuleVerdict::Reject(*kind), Act::End(Verdict::Reject(*kind))),
         Target::Queue { bypass } => queue(*bypass, here, cx),
         Target::Tproxy { .. } => return nat::tproxy(here, cx, more),
@@ -53,13 +65,28 @@ pub(super) fn act(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Eviden
 
 /// A target this model does not know: the packet goes on as it is, or something happens to it.
 fn unknown(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> (RuleVerdict, Act) {
-    let goes_on = cx.oracle.unknown(here.key("target"), Unknown::Target(here.evidence()), 2) == 0;
-    (RuleVerdict::Unknown, if goes_on { Act::Continue } else { Act::End(Verdict::Unknown) })
+    let goes_on = cx
+        .oracle
+        .unknown(here.key("target"), Unknown::Target(here.evidence()), 2)
+        == 0;
+    (
+        RuleVerdict::Unknown,
+        if goes_on {
+            Act::Continue
+        } else {
+            Act::End(Verdict::Unknown)
+        },
+    )
 }
 
 /// `--queue-bypass`: without a program listening the packet is accepted. Who listens is not captured.
 fn queue(bypass: bool, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> (RuleVerdict, Act) {
-    if bypass && cx.oracle.unknown(here.key("queue"), Unknown::Outside("a program on the queue"), 2) == 1 {
+    if bypass
+        && cx
+            .oracle
+            .unknown(here.key("queue"), Unknown::Outside("a program on the queue"), 2)
+            == 1
+    {
         return (RuleVerdict::Accept, Act::End(Verdict::Accept));
     }
     (RuleVerdict::Queue, Act::End(Verdict::Queue))
@@ -70,14 +97,16 @@ fn change(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> bool {
     match &here.rule.target {
         Target::Mark { value, mask } => set_mark(here, cx, (cx.skb.mark & !mask) ^ value),
         Target::Connmark(m) => return connmark(*m, here, cx),
-        Target::Ct(CtTarget::Notrack) => {
-            // xt_CT.c: "Previously seen (loopback)? Ignore." A template counts as seen.
-            if cx.skb.ct == Ct::None && cx.skb.zone.0 == 0 {
-                cx.skb.ct = Ct::Untracked;
-                rewrite(here, cx, Field::Untracked);
-            }
+        // xt_CT.c: "Previously seen (loopback)? Ignore." A template counts as seen.
+        Target::Ct(CtTarget::Notrack) if cx.skb.ct == Ct::None && cx.skb.zone.0 == 0 => {
+            cx.skb.ct = Ct::Untracked;
+            rewrite(here, cx, Field::Untracked);
         }
-        Target::Ct(CtTarget::Template { zone, zone_from_mark, one_way }) => {
+        Target::Ct(CtTarget::Template {
+            zone,
+            zone_from_mark,
+            one_way,
+        }) => {
             return template(*zone, *zone_from_mark, *one_way, here, cx);
         }
         Target::Tos { value, mask } => {
@@ -125,12 +154,19 @@ pub(super) fn set_mark(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, to: u32) {
 }
 
 fn rewrite(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, field: Field) {
-    cx.sink.step(|| Step { what: What::Rewrite(field), evidence: vec![here.evidence()] });
+    cx.sink.step(|| Step {
+        what: What::Rewrite(field),
+        evidence: vec![here.evidence()],
+    });
 }
 
 const fn shifted(bits: u32, shift: i8) -> u32 {
     let by = shift.unsigned_abs() as u32;
-    let out = if shift >= 0 { bits.checked_shl(by) } else { bits.checked_shr(by) };
+    let out = if shift >= 0 {
+        bits.checked_shl(by)
+    } else {
+        bits.checked_shr(by)
+    };
     match out {
         Some(bits) => bits,
         None => 0,
@@ -139,7 +175,9 @@ const fn shifted(bits: u32, shift: i8) -> u32 {
 
 /// `connmark_tg`: nothing happens to a packet without a connection.
 fn connmark(m: Connmark, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> bool {
-    let Some(entry) = cx.ct.entry(cx.skb.ct) else { return true };
+    let Some(entry) = cx.ct.entry(cx.skb.ct) else {
+        return true;
+    };
     let known = entry.mark;
     let (mask, value) = match m {
         Connmark::Set { value, mask } => (mask, value),
@@ -154,7 +192,9 @@ fn connmark(m: Connmark, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> bool {
             return true;
         }
     };
-    let Some(from) = known.or((mask == u32::MAX).then_some(0)) else { return true };
+    let Some(from) = known.or((mask == u32::MAX).then_some(0)) else {
+        return true;
+    };
     let to = (from & !mask) ^ value;
     let ct = cx.skb.ct;
     if let Some(entry) = cx.ct.entry_mut(ct) {
@@ -181,7 +221,11 @@ fn template(
         // A zone for one direction only: the model keeps one zone per connection.
         return false;
     }
-    let zone = if from_mark { Some(knet_snapshot::id::Zone((cx.skb.mark & 0xffff) as u16)) } else { zone };
+    let zone = if from_mark {
+        Some(knet_snapshot::id::Zone((cx.skb.mark & 0xffff) as u16))
+    } else {
+        zone
+    };
     if let Some(zone) = zone {
         cx.skb.zone = zone;
         rewrite(here, cx, Field::Zone(zone));

@@ -30,7 +30,11 @@ pub(super) fn share(threshold: u32) -> Ratio {
     }
     // (2t - 1)/2^32 <= p/q < (2t + 1)/2^32
     let (p, q) = simplest((2 * threshold - 1, 2 * SCALE), (2 * threshold + 1, 2 * SCALE));
-    if q <= 1_000_000 { ratio(p, q) } else { ratio(threshold, SCALE) }
+    if q <= 1_000_000 {
+        ratio(p, q)
+    } else {
+        ratio(threshold, SCALE)
+    }
 }
 
 /// The fraction with the smallest denominator strictly between two, by continued fractions.

@@ -59,7 +59,11 @@ pub(super) fn physdev(m: &Physdev, cx: &HookCx<'_, '_>) -> Tri {
     }
     // A packet is bridged when it has an output port.
     let there = [physin.is_some(), physout.is_some(), physout.is_some()];
-    if bare.iter().zip(there).any(|(invert, there)| invert.is_some_and(|invert| there == invert)) {
+    if bare
+        .iter()
+        .zip(there)
+        .any(|(invert, there)| invert.is_some_and(|invert| there == invert))
+    {
         return Tri::No;
     }
     let fits = |pattern: &Option<Dev>, dev: Option<IfIndex>| match (pattern, dev) {
@@ -80,7 +84,9 @@ type Group = Option<(u32, u32, bool)>;
 
 pub(super) fn devgroup(src: Group, dst: Group, cx: &HookCx<'_, '_>) -> Tri {
     let one = |want: Group, dev: Option<IfIndex>| {
-        let Some((group, mask, invert)) = want else { return Tri::Yes };
+        let Some((group, mask, invert)) = want else {
+            return Tri::Yes;
+        };
         // The kernel allows the match only where the device exists.
         let Some(dev) = dev else { return Tri::Unknown };
         match cx.ns.links().get(dev) {
@@ -94,7 +100,9 @@ pub(super) fn devgroup(src: Group, dst: Group, cx: &HookCx<'_, '_>) -> Tri {
 /// A packet without an Ethernet header (sent here, or from a device that is not Ethernet, which loopback is
 /// not) never matches.
 pub(super) fn mac(mac: Mac, invert: bool, cx: &HookCx<'_, '_>) -> Tri {
-    let loopback = input(cx).and_then(|dev| cx.ns.links().get(dev)).is_some_and(|l| l.flags.loopback);
+    let loopback = input(cx)
+        .and_then(|dev| cx.ns.links().get(dev))
+        .is_some_and(|l| l.flags.loopback);
     match cx.skb.eth.filter(|_| !loopback) {
         None => Tri::No,
         Some(eth) => eth.src.map_or(Tri::Unknown, |src| Tri::from(src == mac).xor(invert)),
@@ -121,16 +129,26 @@ pub(super) fn owner(m: &Owner, cx: &HookCx<'_, '_>) -> Tri {
         return Tri::No;
     }
     let id = |want: Group, id: Option<u32>| {
-        let Some((min, max, invert)) = want else { return Tri::Yes };
+        let Some((min, max, invert)) = want else {
+            return Tri::Yes;
+        };
         id.map_or(Tri::Unknown, |id| Tri::from((min..=max).contains(&id)).xor(invert))
     };
     let gid = id(m.gid, sender.gid);
     // Supplementary groups are not in a snapshot.
-    let gid = if m.groups && m.gid.is_some() && gid != Tri::Yes { Tri::Unknown } else { gid };
+    let gid = if m.groups && m.gid.is_some() && gid != Tri::Yes {
+        Tri::Unknown
+    } else {
+        gid
+    };
     id(m.uid, sender.uid).and(gid)
 }
 
 /// A packet without a full socket is in no group; `!` does not change that.
 pub(super) fn cgroup(cx: &HookCx<'_, '_>) -> Tri {
-    if cx.skb.sender.is_some_and(|s| s.socket) { Tri::Unknown } else { Tri::No }
+    if cx.skb.sender.is_some_and(|s| s.socket) {
+        Tri::Unknown
+    } else {
+        Tri::No
+    }
 }

@@ -22,8 +22,15 @@ pub(super) fn head(head: &Head, cx: &HookCx<'_, '_>) -> Tri {
     if head.fragment == Some(false) {
         return Tri::No;
     }
-    let iif = head.iif.as_ref().map_or(Tri::Yes, |d| device::named(d, device::input(cx), cx));
-    iif.and(head.oif.as_ref().map_or(Tri::Yes, |d| device::named(d, device::output(cx), cx)))
+    let iif = head
+        .iif
+        .as_ref()
+        .map_or(Tri::Yes, |d| device::named(d, device::input(cx), cx));
+    iif.and(
+        head.oif
+            .as_ref()
+            .map_or(Tri::Yes, |d| device::named(d, device::output(cx), cx)),
+    )
 }
 
 /// A port against a range. A port that NAT drew is in no known place, unless the range is everything.
@@ -36,37 +43,58 @@ fn in_range(port: Port, range: Option<&PortRange>) -> Tri {
 }
 
 pub(super) fn tcp(m: &Tcp, cx: &HookCx<'_, '_>) -> Tri {
-    let L4::Tcp { sport, dport, flags } = cx.skb.packet.l4 else { return Tri::No };
+    let L4::Tcp { sport, dport, flags } = cx.skb.packet.l4 else {
+        return Tri::No;
+    };
     let wanted = match m.flags {
         Some((mask, want, invert)) => Tri::from(flags & mask == want).xor(invert),
         None => Tri::Yes,
     };
     let option = if m.option.is_some() { Tri::Unknown } else { Tri::Yes };
-    in_range(sport, m.sport.as_ref()).and(in_range(dport, m.dport.as_ref())).and(wanted).and(option)
+    in_range(sport, m.sport.as_ref())
+        .and(in_range(dport, m.dport.as_ref()))
+        .and(wanted)
+        .and(option)
 }
 
 pub(super) fn ports(m: &L4Ports, cx: &HookCx<'_, '_>) -> Tri {
     let packet = &cx.skb.packet;
-    let (L4::Ports { sport, dport }, true) = (&packet.l4, packet.proto == m.proto) else { return Tri::No };
+    let (L4::Ports { sport, dport }, true) = (&packet.l4, packet.proto == m.proto) else {
+        return Tri::No;
+    };
     let more = if m.more { Tri::Unknown } else { Tri::Yes };
-    in_range(*sport, m.sport.as_ref()).and(in_range(*dport, m.dport.as_ref())).and(more)
+    in_range(*sport, m.sport.as_ref())
+        .and(in_range(*dport, m.dport.as_ref()))
+        .and(more)
 }
 
 pub(super) fn icmp(m: &Icmp, cx: &HookCx<'_, '_>) -> Tri {
     let packet = &cx.skb.packet;
     let expected = if m.v6 { proto::ICMPV6 } else { proto::ICMP };
-    let (L4::Icmp { ty, code, .. }, true) = (&packet.l4, packet.proto == expected) else { return Tri::No };
+    let (L4::Icmp { ty, code, .. }, true) = (&packet.l4, packet.proto == expected) else {
+        return Tri::No;
+    };
     // icmp_type_code_match: the type 0xff stands for any type and any code.
-    let hit = m.ty.is_none_or(|want| want == *ty && (m.codes.0..=m.codes.1).contains(code));
+    let hit =
+        m.ty.is_none_or(|want| want == *ty && (m.codes.0..=m.codes.1).contains(code));
     Tri::from(hit).xor(m.invert)
 }
 
 pub(super) fn multiport(m: &Multiport, cx: &HookCx<'_, '_>) -> Tri {
     let packet = &cx.skb.packet;
-    let (Some(sport), Some(dport)) = (packet.sport(), packet.dport()) else { return Tri::No };
+    let (Some(sport), Some(dport)) = (packet.sport(), packet.dport()) else {
+        return Tri::No;
+    };
     let any = |port: Port| {
         m.ranges.iter().fold(Tri::No, |acc, &(min, max)| {
-            acc.or(in_range(port, Some(&PortRange { min, max, invert: false })))
+            acc.or(in_range(
+                port,
+                Some(&PortRange {
+                    min,
+                    max,
+                    invert: false,
+                }),
+            ))
         })
     };
     let hit = match m.side {

@@ -30,7 +30,11 @@ pub(super) fn addrtype(m: &Addrtype, cx: &HookCx<'_, '_>) -> Tri {
     let one = |want: Option<(u16, bool)>, addr: IpAddr| match want {
         None => Tri::Yes,
         Some((types, invert)) => match Family::of(addr) {
-            Family::V4 => cx.ns.fib().addr_type(addr, dev).map_or(Tri::Unknown, |kind| Tri::from(types & bit(kind) != 0)),
+            Family::V4 => cx
+                .ns
+                .fib()
+                .addr_type(addr, dev)
+                .map_or(Tri::Unknown, |kind| Tri::from(types & bit(kind) != 0)),
             Family::V6 => addrtype6(types, addr, dev, cx),
         }
         .xor(invert),
@@ -98,7 +102,9 @@ const fn bit(kind: RouteKind) -> u16 {
 /// 3. a route that is not unicast fails (`--accept-local`: a local one goes on);
 /// 4. any next hop by the same device passes; `--loose`: by any device.
 pub(super) fn rpfilter(m: &Rpfilter, cx: &HookCx<'_, '_>) -> Tri {
-    let Some(dev) = device::input(cx) else { return Tri::Unknown };
+    let Some(dev) = device::input(cx) else {
+        return Tri::Unknown;
+    };
     let packet = &cx.skb.packet;
     match cx.ns.links().get(dev) {
         Some(link) if link.flags.loopback => return Tri::Yes.xor(m.invert),
@@ -129,7 +135,10 @@ pub(super) fn rpfilter(m: &Rpfilter, cx: &HookCx<'_, '_>) -> Tri {
     };
     // Whatever the lookup would have to draw or ask does not matter, or is not known.
     let mut oracle = Oracle::default();
-    let depth = Depth { any_path: true, ignore_linkstate: true };
+    let depth = Depth {
+        any_path: true,
+        ignore_linkstate: true,
+    };
     let answer = cx.ns.fib().lookup_to(&query, depth, &mut oracle).answer;
     if !oracle.taken().is_empty() {
         return Tri::Unknown;
@@ -151,8 +160,15 @@ pub(super) fn rpfilter(m: &Rpfilter, cx: &HookCx<'_, '_>) -> Tri {
 pub(super) fn realm(m: &Masked, cx: &HookCx<'_, '_>) -> Tri {
     let family = cx.skb.packet.family();
     let facts = cx.ns.facts;
-    let routes = facts.routes(family).get().map(|t| t.problems.is_empty() && t.rows.iter().all(|r| r.realm.is_none()));
-    if routes == Some(true) { super::state::masked(0, m) } else { Tri::Unknown }
+    let routes = facts
+        .routes(family)
+        .get()
+        .map(|t| t.problems.is_empty() && t.rows.iter().all(|r| r.realm.is_none()));
+    if routes == Some(true) {
+        super::state::masked(0, m)
+    } else {
+        Tri::Unknown
+    }
 }
 
 /// A socket for the packet that is not bound to the wildcard address, or any with `--nowildcard`.
@@ -160,7 +176,11 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
     let packet = &cx.skb.packet;
     let (Some(sport), Some(dport)) = (packet.sport(), packet.dport()) else {
         // xt_socket.c: TCP and UDP, and ICMP errors about them.
-        return if matches!(packet.proto, proto::ICMP | proto::ICMPV6) { Tri::Unknown } else { Tri::No };
+        return if matches!(packet.proto, proto::ICMP | proto::ICMPV6) {
+            Tri::Unknown
+        } else {
+            Tri::No
+        };
     };
     if !matches!(packet.proto, proto::TCP | proto::UDP) {
         return Tri::No;
@@ -178,7 +198,13 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
         SocketAnswer::Unknown(_) => return Tri::Unknown,
         // Only listeners are captured: the first packet of a connection has no other socket.
         SocketAnswer::Nobody => {
-            let first = matches!(cx.skb.ct, Ct::Of { state: CtState::New, .. });
+            let first = matches!(
+                cx.skb.ct,
+                Ct::Of {
+                    state: CtState::New,
+                    ..
+                }
+            );
             return if first { Tri::No } else { Tri::Unknown };
         }
         SocketAnswer::Listener(takers) | SocketAnswer::Connected(takers) => takers,
@@ -190,7 +216,11 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
         _ => Tri::Unknown,
     };
     // IP_TRANSPARENT and SO_MARK of a socket are not in a snapshot.
-    if found == Tri::Yes && (m.transparent || m.restore_skmark) { Tri::Unknown } else { found }
+    if found == Tri::Yes && (m.transparent || m.restore_skmark) {
+        Tri::Unknown
+    } else {
+        found
+    }
 }
 
 pub(super) fn set(m: &SetMatch, cx: &HookCx<'_, '_>, more: &mut Vec<Evidence>) -> Tri {
@@ -198,8 +228,11 @@ pub(super) fn set(m: &SetMatch, cx: &HookCx<'_, '_>, more: &mut Vec<Evidence>) -
         // An earlier rule of this walk added to it or deleted from it.
         return Tri::Unknown;
     }
-    let dirs: SmallVec<[ipset::Side; 6]> =
-        m.dirs.iter().map(|src| if *src { ipset::Side::Src } else { ipset::Side::Dst }).collect();
+    let dirs: SmallVec<[ipset::Side; 6]> = m
+        .dirs
+        .iter()
+        .map(|src| if *src { ipset::Side::Src } else { ipset::Side::Dst })
+        .collect();
     let query = ipset::SetQuery {
         packet: &cx.skb.packet,
         eth: cx.skb.eth.as_ref(),
@@ -209,7 +242,11 @@ pub(super) fn set(m: &SetMatch, cx: &HookCx<'_, '_>, more: &mut Vec<Evidence>) -
         physout: device::known_name(cx.skb.physout, cx),
         mark: cx.skb.mark,
         dirs: &dirs,
-        flags: ipset::SetFlags { return_nomatch: m.return_nomatch, counters: m.counters, physdev: false },
+        flags: ipset::SetFlags {
+            return_nomatch: m.return_nomatch,
+            counters: m.counters,
+            physdev: false,
+        },
     };
     let answer = cx.ns.ipsets().test(&m.name, &query);
     more.extend(answer.evidence());
@@ -223,16 +260,26 @@ pub(super) fn set_changed(name: &str, cx: &HookCx<'_, '_>) -> String {
 
 /// xt_policy.c: a packet that no IPsec state of the namespace can have handled is `none`.
 pub(super) fn policy(none: bool, cx: &HookCx<'_, '_>) -> Tri {
-    if empty(cx, name::XFRM) { none.into() } else { Tri::Unknown }
+    if empty(cx, name::XFRM) {
+        none.into()
+    } else {
+        Tri::Unknown
+    }
 }
 
 /// xt_ipvs.c
 pub(super) fn ipvs(plain: Option<bool>, cx: &HookCx<'_, '_>) -> Tri {
-    if empty(cx, name::IPVS) { Tri::from(plain == Some(true)) } else { Tri::Unknown }
+    if empty(cx, name::IPVS) {
+        Tri::from(plain == Some(true))
+    } else {
+        Tri::Unknown
+    }
 }
 
 /// The artifact was captured and says nothing, or the kernel cannot have such state.
 fn empty(cx: &HookCx<'_, '_>, file: &'static str) -> bool {
     let facts = cx.ns.facts.bytes(file);
-    facts.get().is_some_and(|bytes| bytes.iter().all(u8::is_ascii_whitespace))
+    facts
+        .get()
+        .is_some_and(|bytes| bytes.iter().all(u8::is_ascii_whitespace))
 }

@@ -15,7 +15,7 @@ use crate::table::xt::target::Target;
 use crate::trace::{Evidence, Hook, RuleVerdict};
 
 /// What a target makes of the packet before the connection is set up.
-enum Plan {
+pub(in crate::stage::netfilter) enum Plan {
     /// Translate.
     Range(Manip, NatRange),
     /// Accept as it is.
@@ -50,7 +50,7 @@ pub(super) fn nat(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Eviden
 }
 
 /// `nf_nat_masquerade_ipv4`, `nf_nat_masquerade_ipv6`
-fn masquerade(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
+pub(in crate::stage::netfilter) fn masquerade(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
     // "Source address is 0.0.0.0 - locally generated packet that is probably not supposed to be masqueraded."
     let unspecified = |addr: IpAddr| addr.is_ipv4() && addr.is_unspecified();
     if cx.ct.entry(cx.skb.ct).is_some_and(|e| unspecified(e.orig.src)) {
@@ -70,13 +70,29 @@ fn masquerade(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
         Family::V6 => ipv6_dev_get_saddr(links, &sysctl, cx.skb.oif, packet.dst),
     };
     // "%s ate my IP address"
-    source.map_or(Plan::Drop, |addr| Plan::Range(Manip::Src, NatRange { addrs: Some((addr, addr)), ..range.clone() }))
+    source.map_or(Plan::Drop, |addr| {
+        Plan::Range(
+            Manip::Src,
+            NatRange {
+                addrs: Some((addr, addr)),
+                ..range.clone()
+            },
+        )
+    })
 }
 
 /// `nf_nat_redirect_ipv4`, `nf_nat_redirect_ipv6`
-fn redirect(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
+pub(in crate::stage::netfilter) fn redirect(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
     let family = cx.skb.packet.family();
-    let to = |addr: IpAddr| Plan::Range(Manip::Dst, NatRange { addrs: Some((addr, addr)), ..range.clone() });
+    let to = |addr: IpAddr| {
+        Plan::Range(
+            Manip::Dst,
+            NatRange {
+                addrs: Some((addr, addr)),
+                ..range.clone()
+            },
+        )
+    };
     if cx.hook == Hook::Output {
         return to(match family {
             Family::V4 => Ipv4Addr::LOCALHOST.into(),
@@ -93,7 +109,11 @@ fn redirect(range: &NatRange, cx: &HookCx<'_, '_>) -> Plan {
 /// IPv4: the first address of the device, whatever its scope. IPv6: the first one that is usable and of
 /// the scope of the packet's destination.
 fn first_address(dev: IfIndex, dst: IpAddr, cx: &HookCx<'_, '_>) -> Option<IpAddr> {
-    let mut addrs = cx.ns.links().addresses_of(dev).filter(|a| a.local.is_ipv4() == dst.is_ipv4());
+    let mut addrs = cx
+        .ns
+        .links()
+        .addresses_of(dev)
+        .filter(|a| a.local.is_ipv4() == dst.is_ipv4());
     match dst {
         IpAddr::V4(_) => addrs.next().map(|a| a.local),
         IpAddr::V6(dst) => addrs
@@ -111,7 +131,15 @@ fn first_address(dev: IfIndex, dst: IpAddr, cx: &HookCx<'_, '_>) -> Option<IpAdd
 /// `tproxy_tg4`, `tproxy_tg6`: with a socket to hand the packet to it is marked and accepted, without one
 /// it is dropped. That a program listening there asked for `IP_TRANSPARENT` is taken for granted.
 pub(super) fn tproxy(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Evidence>) -> Act {
-    let Target::Tproxy { port, addr, value, mask } = here.rule.target else { return Act::Continue };
+    let Target::Tproxy {
+        port,
+        addr,
+        value,
+        mask,
+    } = here.rule.target
+    else {
+        return Act::Continue;
+    };
     let packet = &cx.skb.packet;
     let (Some(sport), Some(dport)) = (packet.sport(), packet.dport()) else {
         cx.sink.step(|| here.step(Some(RuleVerdict::Drop), more));
@@ -131,7 +159,9 @@ pub(super) fn tproxy(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Evi
         SocketAnswer::Listener(_) | SocketAnswer::Connected(_) => true,
         SocketAnswer::Nobody => false,
         SocketAnswer::Unknown(_) => {
-            cx.oracle.unknown(here.key("tproxy"), Unknown::Target(here.evidence()), 2) == 0
+            cx.oracle
+                .unknown(here.key("tproxy"), Unknown::Target(here.evidence()), 2)
+                == 0
         }
     };
     if !found {

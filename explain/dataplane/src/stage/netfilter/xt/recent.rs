@@ -18,7 +18,10 @@ pub(super) fn check(r: &Recent, cx: &HookCx<'_, '_>) -> Tri {
         Some(LISTED) if r.hitcount <= 1 && !r.ttl => Tri::Yes.xor(r.invert),
         Some(NOT_LISTED) => Tri::No.xor(r.invert),
         // Asked before, of another rule with the same conditions.
-        _ => cx.oracle.recall(&question(r, cx)).map_or(Tri::Unknown, |option| Tri::from(option == 0)),
+        _ => cx
+            .oracle
+            .recall(&question(r, cx))
+            .map_or(Tri::Unknown, |option| Tri::from(option == 0)),
     }
 }
 
@@ -64,7 +67,11 @@ fn list_key(r: &Recent, cx: &HookCx<'_, '_>) -> String {
 
 fn question(r: &Recent, cx: &HookCx<'_, '_>) -> String {
     // Removing matches an entry of any age.
-    let (seconds, hits) = if r.op == RecentOp::Remove { (0, 0) } else { (r.seconds, r.hitcount) };
+    let (seconds, hits) = if r.op == RecentOp::Remove {
+        (0, 0)
+    } else {
+        (r.seconds, r.hitcount)
+    };
     let invert = if r.invert { "!" } else { "" };
     format!("{} {invert}{seconds} {hits} {}", list_key(r, cx), r.ttl)
 }

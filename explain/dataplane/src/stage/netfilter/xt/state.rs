@@ -32,15 +32,23 @@ pub(super) fn conntrack(m: &Conntrack, cx: &HookCx<'_, '_>) -> Tri {
     {
         return Tri::No;
     }
-    let (Some(entry), Ct::Of { dir, .. }) = (entry, cx.skb.ct) else { return m.state.is_some().into() };
+    let (Some(entry), Ct::Of { dir, .. }) = (entry, cx.skb.ct) else {
+        return m.state.is_some().into();
+    };
     if m.original.is_some_and(|original| original != (dir == Dir::Original)) {
         return Tri::No;
     }
     let addrs = [entry.orig.src, entry.orig.dst, entry.reply.src, entry.reply.dst];
-    if m.addrs.iter().zip(addrs).any(|(net, addr)| net.is_some_and(|n| !n.holds(addr))) {
+    if m.addrs
+        .iter()
+        .zip(addrs)
+        .any(|(net, addr)| net.is_some_and(|n| !n.holds(addr)))
+    {
         return Tri::No;
     }
-    if m.proto.is_some_and(|(number, invert)| (number == entry.proto) == invert) {
+    if m.proto
+        .is_some_and(|(number, invert)| (number == entry.proto) == invert)
+    {
         return Tri::No;
     }
     if let Some((wanted, invert)) = m.status
@@ -49,7 +57,11 @@ pub(super) fn conntrack(m: &Conntrack, cx: &HookCx<'_, '_>) -> Tri {
         return Tri::No;
     }
     let ports = [entry.orig.sport, entry.orig.dport, entry.reply.sport, entry.reply.dport];
-    let ports = m.ports.iter().zip(ports).fold(Tri::Yes, |acc, (range, port)| acc.and(in_range(port, range.as_ref())));
+    let ports = m
+        .ports
+        .iter()
+        .zip(ports)
+        .fold(Tri::Yes, |acc, (range, port)| acc.and(in_range(port, range.as_ref())));
     ports.and(if m.expire { Tri::Unknown } else { Tri::Yes })
 }
 
@@ -66,9 +78,17 @@ fn state_bits(ct: Ct, entry: Option<&Entry>) -> u8 {
         // Before conntrack saw the packet, and when it found it invalid, there is no nf_conn.
         Ct::None | Ct::Invalid => ct_state::INVALID,
         Ct::Untracked => ct_state::UNTRACKED,
-        Ct::Of { state: CtState::New, .. } => ct_state::NEW,
-        Ct::Of { state: CtState::Established, .. } => ct_state::ESTABLISHED,
-        Ct::Of { state: CtState::Related, .. } => ct_state::RELATED,
+        Ct::Of {
+            state: CtState::New, ..
+        } => ct_state::NEW,
+        Ct::Of {
+            state: CtState::Established,
+            ..
+        } => ct_state::ESTABLISHED,
+        Ct::Of {
+            state: CtState::Related,
+            ..
+        } => ct_state::RELATED,
     };
     let nat = entry.map_or(0, |e| {
         (if e.snat { ct_state::SNAT } else { 0 }) | (if e.dnat { ct_state::DNAT } else { 0 })
@@ -86,8 +106,12 @@ fn status_bits(entry: &Entry) -> u8 {
 
 /// xt_helper.c: `ret = info->invert` stands unless the connection has a master with the helper asked for.
 pub(super) fn helper(name: &str, invert: bool, cx: &HookCx<'_, '_>) -> Tri {
-    let Some(entry) = cx.ct.entry(cx.skb.ct) else { return invert.into() };
-    let Some(master) = entry.master.and_then(|i| cx.ct.entries().get(i)) else { return invert.into() };
+    let Some(entry) = cx.ct.entry(cx.skb.ct) else {
+        return invert.into();
+    };
+    let Some(master) = entry.master.and_then(|i| cx.ct.entries().get(i)) else {
+        return invert.into();
+    };
     let hit = match &master.helper {
         None => return invert.into(),
         // The kernel compares as many characters as the helper's own name has.

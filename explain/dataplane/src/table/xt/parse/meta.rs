@@ -21,7 +21,10 @@ pub(super) fn matches(group: &Group<'_>, _family: Family) -> Option<Match> {
         }),
         "mac" => {
             let o = group.opts.last()?;
-            Match::Mac { mac: o.arg()?.parse().ok()?, invert: o.neg }
+            Match::Mac {
+                mac: o.arg()?.parse().ok()?,
+                invert: o.neg,
+            }
         }
         "pkttype" => {
             let o = group.opts.last()?;
@@ -36,7 +39,9 @@ pub(super) fn matches(group: &Group<'_>, _family: Family) -> Option<Match> {
         }
         "policy" => {
             let pol = group.opts.iter().rev().find(|o| o.name == "pol")?;
-            Match::Policy { none: pol.arg()? == "none" }
+            Match::Policy {
+                none: pol.arg()? == "none",
+            }
         }
         "devgroup" => devgroup(group)?,
         "cgroup" => Match::Cgroup,
@@ -44,16 +49,29 @@ pub(super) fn matches(group: &Group<'_>, _family: Family) -> Option<Match> {
         "realm" => {
             let o = group.opts.last()?;
             // Names are those of /etc/iproute2/rt_realms; only 0 has one by default.
-            let (value, mask) = if o.arg()? == "cosmos" { (0, u32::MAX) } else { value::masked(o.arg()?)? };
-            Match::Realm(Masked { value, mask, invert: o.neg })
+            let (value, mask) = if o.arg()? == "cosmos" {
+                (0, u32::MAX)
+            } else {
+                value::masked(o.arg()?)?
+            };
+            Match::Realm(Masked {
+                value,
+                mask,
+                invert: o.neg,
+            })
         }
         "helper" => {
             let o = group.opts.last()?;
-            Match::Helper { name: o.arg()?.into(), invert: o.neg }
+            Match::Helper {
+                name: o.arg()?.into(),
+                invert: o.neg,
+            }
         }
         "ipvs" => {
             let only = group.opts.iter().all(|o| o.name == "ipvs");
-            Match::Ipvs { plain: only.then(|| group.opts.last().is_some_and(|o| o.neg)) }
+            Match::Ipvs {
+                plain: only.then(|| group.opts.last().is_some_and(|o| o.neg)),
+            }
         }
         "limit" => Match::Opaque("limit"),
         "hashlimit" => Match::Opaque("hashlimit"),

@@ -3,13 +3,15 @@
 //! Whatever cannot be read becomes `Match::Unknown` or `Target::Unknown` with its text, and nothing else
 //! of the rule is lost.
 
-mod nat;
 mod meta;
+mod nat;
 mod options;
 mod proto;
 mod state;
 
 mod target;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use knet_snapshot::Row;
@@ -67,9 +69,19 @@ impl Group<'_> {
 #[must_use]
 pub fn rule(line: &str, at: Row, family: Family, chain: &dyn Fn(&str) -> Option<ChainRef>) -> Rule {
     let tokens = tokens(line);
-    let mut raw = Raw { family, ..Raw::default() };
+    let mut raw = Raw {
+        family,
+        ..Raw::default()
+    };
     raw.read(&tokens);
-    let Raw { head, groups, jump, goto, strays, .. } = raw;
+    let Raw {
+        head,
+        groups,
+        jump,
+        goto,
+        strays,
+        ..
+    } = raw;
     let mut matches = Vec::new();
     for group in &groups {
         if group.module != "comment" {
@@ -86,15 +98,26 @@ pub fn rule(line: &str, at: Row, family: Family, chain: &dyn Fn(&str) -> Option<
             None => target::target(&group, family).unwrap_or_else(|| Target::Unknown(group.text("-j"))),
         },
     };
-    Rule { at, head, matches: matches.into_boxed_slice(), target }
+    Rule {
+        at,
+        head,
+        matches: matches.into_boxed_slice(),
+        target,
+    }
 }
 
 fn one_match(group: &Group<'_>, family: Family) -> Option<Match> {
     // Every option must be one the module has, or the match is not understood.
-    if group.opts.iter().any(|o| options::arity(group.module, o.name) != Some(o.args.len())) {
+    if group
+        .opts
+        .iter()
+        .any(|o| options::arity(group.module, o.name) != Some(o.args.len()))
+    {
         return None;
     }
-    proto::matches(group, family).or_else(|| state::matches(group, family)).or_else(|| meta::matches(group, family))
+    proto::matches(group, family)
+        .or_else(|| state::matches(group, family))
+        .or_else(|| meta::matches(group, family))
 }
 
 /// The line, cut into header, matches and target.
@@ -205,9 +228,15 @@ impl<'t> Raw<'t> {
                 self.head.proto = (number != 0).then_some(Proto { number, invert: neg });
             }
             H::Fragment => self.head.fragment = Some(neg),
-            H::Match => self.groups.push(Group { module: arg, opts: Vec::new() }),
+            H::Match => self.groups.push(Group {
+                module: arg,
+                opts: Vec::new(),
+            }),
             H::Jump | H::Goto => {
-                self.jump = Some(Group { module: arg, opts: Vec::new() });
+                self.jump = Some(Group {
+                    module: arg,
+                    opts: Vec::new(),
+                });
                 self.goto = kind == H::Goto;
             }
         }
@@ -242,9 +271,15 @@ impl<'t> Raw<'t> {
                 }
             }
             Some((Owner::Match(i), _)) => self.groups[i].opts.push(opt),
-            Some((Owner::Implicit(module), _)) => self.groups.push(Group { module, opts: vec![opt] }),
+            Some((Owner::Implicit(module), _)) => self.groups.push(Group {
+                module,
+                opts: vec![opt],
+            }),
             None => {
-                let stray = Group { module: "", opts: vec![opt] };
+                let stray = Group {
+                    module: "",
+                    opts: vec![opt],
+                };
                 self.strays.push(stray.text("").trim_start().to_owned());
             }
         }
@@ -330,5 +365,9 @@ fn dev(arg: &str, invert: bool) -> Option<Dev> {
         return None;
     }
     let (name, prefix) = arg.strip_suffix('+').map_or((arg, false), |n| (n, true));
-    Some(Dev { name: name.into(), prefix, invert })
+    Some(Dev {
+        name: name.into(),
+        prefix,
+        invert,
+    })
 }

@@ -74,5 +74,9 @@ pub(super) fn netmap(group: &Group<'_>, family: Family) -> Option<NatRange> {
             Family::V6 => Ipv6Addr::from(bits).into(),
         })
     };
-    Some(NatRange { addrs: Some((ip(net.addr)?, ip(last)?)), netmap: true, ..NatRange::default() })
+    Some(NatRange {
+        addrs: Some((ip(net.addr)?, ip(last)?)),
+        netmap: true,
+        ..NatRange::default()
+    })
 }

@@ -79,7 +79,12 @@ fn flags(list: &str) -> Option<u8> {
 }
 
 fn ports(group: &Group<'_>, proto: u8) -> Option<Match> {
-    let mut out = L4Ports { proto, sport: None, dport: None, more: false };
+    let mut out = L4Ports {
+        proto,
+        sport: None,
+        dport: None,
+        more: false,
+    };
     for o in &group.opts {
         match o.name {
             "sport" | "source-port" => out.sport = Some(range(o.arg()?, o.neg)?),
@@ -93,7 +98,12 @@ fn ports(group: &Group<'_>, proto: u8) -> Option<Match> {
 
 fn icmp(group: &Group<'_>, v6: bool) -> Option<Match> {
     let Some(o) = group.opts.last() else {
-        return Some(Match::Icmp(Icmp { v6, ty: None, codes: (0, 255), invert: false }));
+        return Some(Match::Icmp(Icmp {
+            v6,
+            ty: None,
+            codes: (0, 255),
+            invert: false,
+        }));
     };
     let arg = o.arg()?;
     let (ty, codes) = match arg.split_once('/') {
@@ -108,7 +118,12 @@ fn icmp(group: &Group<'_>, v6: bool) -> Option<Match> {
     };
     // libipt_icmp.c: `any` is type 0xff, which ip_tables.c takes for every type. ICMPv6 has no such type.
     let ty = (v6 || ty != 0xff).then_some(ty);
-    Some(Match::Icmp(Icmp { v6, ty, codes, invert: o.neg }))
+    Some(Match::Icmp(Icmp {
+        v6,
+        ty,
+        codes,
+        invert: o.neg,
+    }))
 }
 
 #[rustfmt::skip]
@@ -197,14 +212,26 @@ fn multiport(group: &Group<'_>) -> Option<Match> {
         "ports" | "port" => Side::Either,
         _ => return None,
     };
-    let ranges = o.arg()?.split(',').map(|p| value::port_range(p, ':')).collect::<Option<_>>()?;
-    Some(Match::Multiport(Multiport { side, ranges, invert: o.neg }))
+    let ranges = o
+        .arg()?
+        .split(',')
+        .map(|p| value::port_range(p, ':'))
+        .collect::<Option<_>>()?;
+    Some(Match::Multiport(Multiport {
+        side,
+        ranges,
+        invert: o.neg,
+    }))
 }
 
 fn length(group: &Group<'_>) -> Option<Match> {
     let o = group.opts.last()?;
     let (min, max) = value::port_range(o.arg()?, ':')?;
-    Some(Match::Length { min, max, invert: o.neg })
+    Some(Match::Length {
+        min,
+        max,
+        invert: o.neg,
+    })
 }
 
 fn ttl(group: &Group<'_>) -> Option<Match> {
@@ -216,7 +243,10 @@ fn ttl(group: &Group<'_>) -> Option<Match> {
         ("ttl-gt" | "hl-gt", false) => Cmp::Gt,
         _ => return None,
     };
-    Some(Match::Ttl { cmp, value: value::byte(o.arg()?)? })
+    Some(Match::Ttl {
+        cmp,
+        value: value::byte(o.arg()?)?,
+    })
 }
 
 /// `xtables_parse_tos_mask`: a number with or without mask, or a symbolic name with the mask 0x3f.
@@ -238,7 +268,11 @@ pub(super) fn tos_value(arg: &str) -> Option<(u8, u8)> {
 fn tos(group: &Group<'_>) -> Option<Match> {
     let o = group.opts.last()?;
     let (value, mask) = tos_value(o.arg()?)?;
-    Some(Match::Tos { value, mask, invert: o.neg })
+    Some(Match::Tos {
+        value,
+        mask,
+        invert: o.neg,
+    })
 }
 
 /// The six DSCP bits of a class name.
@@ -250,7 +284,11 @@ pub(super) fn dscp_class(name: &str) -> Option<u8> {
     if upper == "EF" {
         return Some(0x2e);
     }
-    if let Some(n) = upper.strip_prefix("CS").and_then(|n| n.parse::<u8>().ok()).filter(|&n| n < 8) {
+    if let Some(n) = upper
+        .strip_prefix("CS")
+        .and_then(|n| n.parse::<u8>().ok())
+        .filter(|&n| n < 8)
+    {
         return Some(n << 3);
     }
     match *upper.strip_prefix("AF")?.as_bytes() {
@@ -261,7 +299,11 @@ pub(super) fn dscp_class(name: &str) -> Option<u8> {
 
 fn dscp(group: &Group<'_>) -> Option<Match> {
     let o = group.opts.last()?;
-    let value = if o.name == "dscp-class" { dscp_class(o.arg()?)? } else { value::byte(o.arg()?)? };
+    let value = if o.name == "dscp-class" {
+        dscp_class(o.arg()?)?
+    } else {
+        value::byte(o.arg()?)?
+    };
     (value < 64).then_some(Match::Dscp { value, invert: o.neg })
 }
 
@@ -276,7 +318,12 @@ fn iprange(group: &Group<'_>, family: Family) -> Option<Match> {
 
 fn spi(group: &Group<'_>, proto: u8, option: &str) -> Option<Match> {
     // Length and reserved fields do not decide for packets that carry no such header in the model.
-    let any = group.opts.iter().filter(|o| o.name == option || o.name != "ahres").count() == 0;
+    let any = group
+        .opts
+        .iter()
+        .filter(|o| o.name == option || o.name != "ahres")
+        .count()
+        == 0;
     Some(Match::Spi { proto, any })
 }
 
@@ -303,5 +350,9 @@ fn ipv6header(group: &Group<'_>) -> Option<Match> {
             };
         }
     }
-    Some(Match::Ipv6Header { wanted: out.0, soft: out.1, invert: out.2 })
+    Some(Match::Ipv6Header {
+        wanted: out.0,
+        soft: out.1,
+        invert: out.2,
+    })
 }

@@ -14,7 +14,10 @@ pub(super) fn matches(group: &Group<'_>, family: Family) -> Option<Match> {
         "conntrack" => Match::Conntrack(Box::new(conntrack(group, family)?)),
         "state" => {
             let o = group.opts.last()?;
-            Match::Conntrack(Box::new(Conntrack { state: Some((states(o.arg()?)?, o.neg)), ..Conntrack::default() }))
+            Match::Conntrack(Box::new(Conntrack {
+                state: Some((states(o.arg()?)?, o.neg)),
+                ..Conntrack::default()
+            }))
         }
         "addrtype" => Match::Addrtype(addrtype(group)?),
         "set" => Match::Set(set(group)?),
@@ -28,7 +31,11 @@ pub(super) fn matches(group: &Group<'_>, family: Family) -> Option<Match> {
 fn mark(group: &Group<'_>) -> Option<Masked> {
     let o = group.opts.last()?;
     let (value, mask) = value::masked(o.arg()?)?;
-    Some(Masked { value, mask, invert: o.neg })
+    Some(Masked {
+        value,
+        mask,
+        invert: o.neg,
+    })
 }
 
 fn states(list: &str) -> Option<u8> {
@@ -64,7 +71,11 @@ fn conntrack(group: &Group<'_>, family: Family) -> Option<Conntrack> {
                 let i = ["ctorigsrcport", "ctorigdstport", "ctreplsrcport", "ctrepldstport"]
                     .iter()
                     .position(|n| *n == o.name)?;
-                out.ports[i] = Some(PortRange { min, max, invert: o.neg });
+                out.ports[i] = Some(PortRange {
+                    min,
+                    max,
+                    invert: o.neg,
+                });
             }
             "ctstatus" => {
                 let bits = arg.split(',').try_fold(0, |acc, name| {
@@ -113,8 +124,18 @@ fn addrtype(group: &Group<'_>) -> Option<Addrtype> {
 /// Bits by `RTN_*` number, as in xt_addrtype.h.
 fn types(list: &str) -> Option<u16> {
     const NAMES: [&str; 12] = [
-        "UNSPEC", "UNICAST", "LOCAL", "BROADCAST", "ANYCAST", "MULTICAST", "BLACKHOLE", "UNREACHABLE", "PROHIBIT",
-        "THROW", "NAT", "XRESOLVE",
+        "UNSPEC",
+        "UNICAST",
+        "LOCAL",
+        "BROADCAST",
+        "ANYCAST",
+        "MULTICAST",
+        "BLACKHOLE",
+        "UNREACHABLE",
+        "PROHIBIT",
+        "THROW",
+        "NAT",
+        "XRESOLVE",
     ];
     list.split(',').try_fold(0, |acc, name| {
         let upper = name.to_ascii_uppercase();
@@ -123,8 +144,13 @@ fn types(list: &str) -> Option<u16> {
 }
 
 fn set(group: &Group<'_>) -> Option<SetMatch> {
-    let mut out =
-        SetMatch { name: "".into(), dirs: Box::default(), invert: false, return_nomatch: false, counters: false };
+    let mut out = SetMatch {
+        name: "".into(),
+        dirs: Box::default(),
+        invert: false,
+        return_nomatch: false,
+        counters: false,
+    };
     for o in &group.opts {
         match o.name {
             "match-set" | "set" => {
@@ -160,7 +186,10 @@ fn statistic(group: &Group<'_>) -> Option<Match> {
             // libxt_statistic.c: lround(0x80000000 * p). The product fits 32 bits.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let threshold = (p * 2_147_483_648.0).round() as u32;
-            Some(Match::Random { threshold, invert: o.neg })
+            Some(Match::Random {
+                threshold,
+                invert: o.neg,
+            })
         }
         "nth" => {
             let o = of("every")?;

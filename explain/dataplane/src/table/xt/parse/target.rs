@@ -7,7 +7,11 @@ use super::{Group, nat, options, proto, value};
 use crate::trace::Reject;
 
 pub(super) fn target(group: &Group<'_>, family: Family) -> Option<Target> {
-    if group.opts.iter().any(|o| options::arity(group.module, o.name) != Some(o.args.len())) {
+    if group
+        .opts
+        .iter()
+        .any(|o| options::arity(group.module, o.name) != Some(o.args.len()))
+    {
         return None;
     }
     Some(match group.module {
@@ -15,7 +19,9 @@ pub(super) fn target(group: &Group<'_>, family: Family) -> Option<Target> {
         "DROP" => Target::Drop,
         "RETURN" => Target::Return,
         "QUEUE" => Target::Queue { bypass: false },
-        "NFQUEUE" => Target::Queue { bypass: group.has("queue-bypass") },
+        "NFQUEUE" => Target::Queue {
+            bypass: group.has("queue-bypass"),
+        },
         "REJECT" => Target::Reject(reject(group, family)?),
         "DNAT" => Target::Dnat(nat::range(group, family)?),
         "SNAT" => Target::Snat(nat::range(group, family)?),
@@ -34,13 +40,23 @@ pub(super) fn target(group: &Group<'_>, family: Family) -> Option<Target> {
         "DSCP" => {
             let o = group.opts.last()?;
             let class = o.name == "set-dscp-class";
-            let bits = if class { proto::dscp_class(o.arg()?)? } else { value::byte(o.arg()?)? };
+            let bits = if class {
+                proto::dscp_class(o.arg()?)?
+            } else {
+                value::byte(o.arg()?)?
+            };
             // xt_DSCP.c keeps the two ECN bits.
-            Target::Tos { value: bits.checked_mul(4)?, mask: 0xfc }
+            Target::Tos {
+                value: bits.checked_mul(4)?,
+                mask: 0xfc,
+            }
         }
         // ipt_ECN.c: the two low bits of the TOS field; the TCP bits of it decide nothing here.
         "ECN" => match group.opts.iter().find(|o| o.name == "ecn-ip-ect") {
-            Some(o) => Target::Tos { value: value::byte(o.arg()?)? & 3, mask: 3 },
+            Some(o) => Target::Tos {
+                value: value::byte(o.arg()?)? & 3,
+                mask: 3,
+            },
             None => Target::Inert,
         },
         "TTL" | "HL" => {
@@ -55,7 +71,13 @@ pub(super) fn target(group: &Group<'_>, family: Family) -> Option<Target> {
         }
         "CLASSIFY" => {
             let (major, minor) = group.opts.last()?.arg()?.split_once(':')?;
-            let hex = |s: &str| if s.is_empty() { Some(0) } else { u32::from_str_radix(s, 16).ok() };
+            let hex = |s: &str| {
+                if s.is_empty() {
+                    Some(0)
+                } else {
+                    u32::from_str_radix(s, 16).ok()
+                }
+            };
             Target::Classify((hex(major)? << 16) | (hex(minor)? & 0xffff))
         }
         "TCPMSS" => Target::Tcpmss,
@@ -140,7 +162,11 @@ fn connmark(group: &Group<'_>) -> Option<Connmark> {
             _ => return None,
         }
     }
-    Some(if save { Connmark::Save { nfmask, ctmask, shift } } else { Connmark::Restore { nfmask, ctmask, shift } })
+    Some(if save {
+        Connmark::Save { nfmask, ctmask, shift }
+    } else {
+        Connmark::Restore { nfmask, ctmask, shift }
+    })
 }
 
 fn ct(group: &Group<'_>) -> Option<CtTarget> {
@@ -161,7 +187,11 @@ fn ct(group: &Group<'_>) -> Option<CtTarget> {
             _ => {}
         }
     }
-    Some(CtTarget::Template { zone, zone_from_mark, one_way })
+    Some(CtTarget::Template {
+        zone,
+        zone_from_mark,
+        one_way,
+    })
 }
 
 fn tproxy(group: &Group<'_>, family: Family) -> Option<Target> {
@@ -174,7 +204,12 @@ fn tproxy(group: &Group<'_>, family: Family) -> Option<Target> {
             _ => return None,
         }
     }
-    Some(Target::Tproxy { port, addr, value: mark.0, mask: mark.1 })
+    Some(Target::Tproxy {
+        port,
+        addr,
+        value: mark.0,
+        mask: mark.1,
+    })
 }
 
 fn tos(group: &Group<'_>) -> Option<Target> {

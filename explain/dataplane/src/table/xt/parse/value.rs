@@ -94,7 +94,11 @@ pub(super) fn net(s: &str, family: Family, invert: bool) -> Option<Net> {
             Err(_) => (a, bits(addr(m, family)?)),
         },
     };
-    Some(Net { addr: bits(addr(a, family)?) & m, mask: m, invert })
+    Some(Net {
+        addr: bits(addr(a, family)?) & m,
+        mask: m,
+        invert,
+    })
 }
 
 /// `a` or `a-b`.

@@ -1,0 +1,66 @@
+//! A neighbour entry that sends frames to the wrong place, or to nobody.
+
+use std::net::IpAddr;
+
+use knet_dataplane::trace::{Evidence, Reason, What};
+use knet_snapshot::id::Mac;
+
+use super::{Cx, Finding, Found, Severity};
+use crate::names::Whose;
+
+/// Compares the MAC of the entry with the MAC of the device that has the address.
+pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for loss in cx.losses() {
+        let near = matches!(
+            loss.end.reason,
+            Reason::WrongMac | Reason::NoNeighbour | Reason::NoFloodTarget | Reason::NoTunnelRemote
+        );
+        if !near {
+            continue;
+        }
+        let Some(hop) = loss.hops.last() else { continue };
+        for step in &hop.steps {
+            let What::Neighbour { addr, mac, .. } = step.what else {
+                continue;
+            };
+            let should = mac_of(cx, addr);
+            // Of an address that nobody has, no entry is what there should be.
+            if mac == should {
+                continue;
+            }
+            let dev = hop
+                .oif
+                .or(loss.end.place.oif)
+                .map(|d| cx.world.space(hop.ns).links().name(d).to_owned());
+            let evidence: Vec<Evidence> = step.evidence.clone();
+            let what = Found::WrongNeighbour {
+                node: cx.place(hop.ns),
+                dev: dev.unwrap_or_else(|| "?".to_owned()),
+                addr,
+                has: mac,
+                should,
+            };
+            out.push(Cx::found(Severity::Error, what, evidence));
+        }
+    }
+    out
+}
+
+/// The MAC of the device that has an address, when exactly one captured namespace has it.
+fn mac_of(cx: &Cx<'_, '_>, addr: IpAddr) -> Option<Mac> {
+    let mut spaces = Vec::new();
+    for whose in cx.names.whose(addr) {
+        match whose {
+            Whose::Pod(pod) => spaces.extend(cx.names.pod(pod).and_then(|p| p.ns)),
+            Whose::Node(node) => spaces.extend(cx.names.node(node).and_then(|n| n.ns)),
+            Whose::Netns(ns) => spaces.push(*ns),
+            Whose::ClusterIp(_) | Whose::LoadBalancer(_) | Whose::ExternalIp(_) => {}
+        }
+    }
+    let found = spaces.iter().filter_map(|ns| {
+        let links = cx.world.space(*ns).links();
+        links.owner(addr).and_then(|dev| links.get(dev)).and_then(|l| l.mac)
+    });
+    found.into_iter().next()
+}

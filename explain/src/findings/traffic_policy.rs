@@ -1,0 +1,48 @@
+//! A traffic policy of Local and no endpoint on the node: dropped on purpose.
+
+use std::collections::BTreeSet;
+
+use knet_dataplane::trace::{Evidence, What};
+
+use super::{Cx, Finding, Found, Severity};
+use crate::service_chain;
+
+/// A rule with kube-proxy's words "has no local endpoints" dropped the packet.
+pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
+    let mut out = Vec::new();
+    for loss in cx.losses() {
+        let last = || loss.hops.last().into_iter().flat_map(|h| h.steps.iter().rev());
+        let rules = last()
+            .filter(|s| matches!(s.what, What::Rule { .. }))
+            .flat_map(|s| &s.evidence);
+        let says = |e: &&Evidence| e.text.contains("has no local endpoints");
+        let Some(evidence) = loss.end.evidence.iter().chain(rules).find(says) else {
+            continue;
+        };
+        let Some(service) = service_chain::of_comment(&evidence.text) else {
+            continue;
+        };
+        let Some(ns) = loss.end.place.ns else { continue };
+        let object = cx.names.service(&service.service);
+        let on: BTreeSet<String> = cx
+            .names
+            .slices(&service.service)
+            .iter()
+            .flat_map(|s| &s.endpoints)
+            .filter(|e| e.ready != Some(false))
+            .filter_map(|e| e.node.clone())
+            .collect();
+        let internal = object.is_some_and(|s| {
+            s.internal_traffic_policy.as_deref() == Some("Local") && s.cluster_ips.contains(&cx.sent.dst)
+        });
+        let what = Found::LocalPolicy {
+            node: cx.node(ns).to_owned(),
+            service,
+            on: on.into_iter().collect(),
+            external: !internal,
+            health_check: object.and_then(|s| s.health_check_node_port),
+        };
+        out.push(Cx::found(Severity::Error, what, vec![evidence.clone()]));
+    }
+    out
+}

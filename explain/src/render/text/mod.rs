@@ -1,0 +1,88 @@
+//! For people: one verdict line, then as much as was asked for.
+
+mod head;
+mod layout;
+mod nodeport;
+mod odds;
+mod path;
+mod steps;
+mod tail;
+mod verdict;
+
+use crate::explanation::Explanation;
+use crate::resolve::QueryError;
+use crate::topics::nodeport::NodePortExplanation;
+
+use layout::{Page, Span, Tone};
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Columns.
+    pub width: usize,
+    /// ANSI colours.
+    pub colour: bool,
+    /// How much to show.
+    pub show: Show,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self {
+            width: 80,
+            colour: false,
+            show: Show::Hops,
+        }
+    }
+}
+
+/// `--detail`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Show {
+    /// The verdict and what decided it. Trace with `Detail::Decisions`.
+    Summary,
+    /// And the hops. Trace with `Detail::Decisions`.
+    #[default]
+    Hops,
+    /// And every rule visited, with file and line. Trace with `Detail::Full`.
+    Full,
+}
+
+/// A trace, with a newline at the end.
+#[must_use]
+pub fn trace(explanation: &Explanation, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    verdict::line(&mut page, explanation);
+    page.gap();
+    head::block(&mut page, explanation);
+    head::why(&mut page, explanation);
+    tail::findings(&mut page, explanation, style.show);
+    if style.show > Show::Summary {
+        path::paths(&mut page, explanation, style.show == Show::Full);
+    }
+    if let Some(answer) = &explanation.nodeport {
+        page.gap();
+        nodeport::section(&mut page, answer, style.show);
+    }
+    tail::notes(&mut page, explanation, style.show);
+    page.finish()
+}
+
+/// `explain nodeport`, with a newline at the end.
+#[must_use]
+pub fn nodeport(answer: &NodePortExplanation, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    nodeport::answer(&mut page, answer);
+    page.finish()
+}
+
+/// A query error and its hints, for stderr, with a newline at the end.
+#[must_use]
+pub fn error(error: &QueryError, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    page.flow(0, 2, &[Span("error:".to_owned(), Tone::Bad), error.to_string().into()]);
+    for hint in error.hints() {
+        page.flow(0, 2, &[Span("hint:".to_owned(), Tone::Head), hint.into()]);
+    }
+    page.finish()
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Everything the continuous integration runs, in one command. On Debian as root it installs the tools that the kernel
+# tests need; without root those tests print KNET-SKIP and the rest runs.
+#
+#   KNET_ALLOW_SKIP  tests that may be skipped: names separated by blanks, or `all` (default outside CI)
+#   KNET_FUZZ        broken snapshots to try (default 600)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+
+# What the kernel tests run. procps has sysctl, util-linux has unshare.
+packages=(iproute2 iptables nftables ipset conntrack ethtool procps util-linux)
+programs=(ip iptables-nft-save nft ipset conntrack ethtool sysctl unshare)
+export PATH="$PATH:/usr/sbin:/sbin"
+missing=()
+for program in "${programs[@]}"; do command -v "$program" >/dev/null || missing+=("$program"); done
+if ((${#missing[@]})); then
+  if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    say "installing ${packages[*]} (missing: ${missing[*]})"
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${packages[@]}"
+  else
+    say "not installed: ${missing[*]} (kernel tests that need them will be skipped)"
+  fi
+fi
+
+# The toolchain may come without these two.
+if command -v rustup >/dev/null; then rustup component add rustfmt clippy >/dev/null 2>&1 || true; fi
+
+say "format"
+cargo fmt --all --check
+say "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+say "build"
+cargo build --workspace --locked
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+say "tests"
+# Lines that tests print are read below, so their output is shown; each test binary runs its tests in parallel.
+KNET_FUZZ="${KNET_FUZZ:-600}" cargo test --workspace --locked --no-fail-fast -- --nocapture 2>&1 | tee "$log"
+
+say "what ran"
+grep -ahoE 'KNET-(RAN|TRUTH) .*' "$log" | sort | awk '{ printf "%-6s %-58s %s\n", tolower(substr($1, 6)), $2, $3 }' || true
+skipped=$(grep -ahoE 'KNET-SKIP [^ :]+:? ?.*' "$log" | sort -u || true)
+unexpected=0
+while read -r _ name reason; do
+  [[ -n ${name:-} ]] || continue
+  name=${name%:}
+  allowed=" ${KNET_ALLOW_SKIP-all} "
+  if [[ $allowed == *" all "* || $allowed == *" $name "* ]]; then
+    printf 'skip   %-58s %s\n' "$name" "$reason"
+  else
+    printf 'SKIP   %-58s %s (not in KNET_ALLOW_SKIP)\n' "$name" "$reason"
+    unexpected=1
+  fi
+done <<<"$skipped"
+if ((unexpected)); then
+  say "a test was skipped that should have run"
+  exit 1
+fi
+say "all passed"

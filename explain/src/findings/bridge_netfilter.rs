@@ -19,7 +19,9 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         if !branch.dnat || reply.fits || !stranger {
             continue;
         }
-        let Some(hop) = reply.hops.iter().find(|h| h.stage == Stage::Bridge) else { continue };
+        let Some(hop) = reply.hops.iter().find(|h| h.stage == Stage::Bridge) else {
+            continue;
+        };
         let space = cx.world.space(hop.ns);
         let value = space.sysctl().get(key);
         if value == Some(1) {
@@ -30,7 +32,12 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             .and_then(|dev| space.links().get(dev))
             .and_then(|l| l.master.clone())
             .unwrap_or_else(|| "?".to_owned());
-        let what = Found::BridgeNetfilter { node: cx.node(hop.ns).to_owned(), bridge, key, value };
+        let what = Found::BridgeNetfilter {
+            node: cx.node(hop.ns).to_owned(),
+            bridge,
+            key,
+            value,
+        };
         out.push(Cx::found(Severity::Error, what, Vec::new()));
     }
     out

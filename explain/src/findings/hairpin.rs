@@ -13,7 +13,9 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             let space = cx.world.space(ns);
             let hop = loss.hops.last()?;
             let out = hop.steps.iter().rev().find_map(|s| match s.what {
-                What::Fdb { to: FdbTo::Port(port), .. } => Some(port),
+                What::Fdb {
+                    to: FdbTo::Port(port), ..
+                } => Some(port),
                 _ => None,
             });
             let dev = out.or(hop.iif)?;

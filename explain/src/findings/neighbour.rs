@@ -21,13 +21,36 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         }
         let Some(hop) = loss.hops.last() else { continue };
         for step in &hop.steps {
-            let What::Neighbour { addr, mac, .. } = step.what else { continue };
+            let What::Neighbour { addr, mac, .. } = step.what else {
+                continue;
+            };
             let should = mac_of(cx, addr);
             // Of an address that nobody has, no entry is what there should be.
             if mac == should {
                 continue;
             }
-            let dev = hop.oif.or(loss.end.place.oif).map(|d| cx.world.space(hop.ns).links().name(d).to_owned());
+            let nobody = should.is_none() && cx.names.whose(addr).next().is_none();
+            if nobody && cx.dnats().any(|d| d.to.0 == addr) {
+                // `drift` says it: rules send to an address that is gone.
+                continue;
+            }
+            if let (None, Some(of)) = (mac, node_of(cx, addr).filter(|of| *of != cx.node(hop.ns))) {
+                let prefix = hop.steps.iter().rev().find_map(|s| match &s.what {
+                    What::Route { via: None, .. } => s.evidence.first().cloned(),
+                    _ => None,
+                });
+                let what = Found::NotOnLink {
+                    place: cx.place(hop.ns),
+                    addr,
+                    of: of.to_owned(),
+                };
+                out.push(Cx::found(Severity::Error, what, prefix.into_iter().collect()));
+                continue;
+            }
+            let dev = hop
+                .oif
+                .or(loss.end.place.oif)
+                .map(|d| cx.world.space(hop.ns).links().name(d).to_owned());
             let evidence: Vec<Evidence> = step.evidence.clone();
             let what = Found::WrongNeighbour {
                 node: cx.place(hop.ns),
@@ -40,6 +63,16 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         }
     }
     out
+}
+
+/// The node that an address is on, when it is a pod's or a node's own.
+fn node_of<'s>(cx: &Cx<'_, 's>, addr: IpAddr) -> Option<&'s str> {
+    cx.names.whose(addr).find_map(|whose| match whose {
+        Whose::Pod(pod) => Some(cx.node(cx.names.pod(pod)?.ns?)),
+        Whose::Node(node) => Some(cx.node(cx.names.node(node)?.ns?)),
+        Whose::Netns(ns) => Some(cx.node(*ns)),
+        Whose::ClusterIp(_) | Whose::LoadBalancer(_) | Whose::ExternalIp(_) => None,
+    })
 }
 
 /// The MAC of the device that has an address, when exactly one captured namespace has it.

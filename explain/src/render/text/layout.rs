@@ -62,7 +62,11 @@ const NARROWEST: usize = 30;
 impl Page {
     /// An empty page.
     pub fn new(width: usize, colour: bool) -> Self {
-        Self { width: width.max(NARROWEST), colour, text: String::new() }
+        Self {
+            width: width.max(NARROWEST),
+            colour,
+            text: String::new(),
+        }
     }
 
     /// What was written.
@@ -102,7 +106,11 @@ impl Page {
                 while column + word.chars().count() > self.width && word.chars().count() > limit(rest, self.width) {
                     let room = self.width.saturating_sub(column).max(1);
                     let end = word.char_indices().nth(room).map_or(word.len(), |(i, _)| i);
-                    let cut = word[..end].rfind('/').map(|i| i + 1).filter(|&i| i * 2 > end).unwrap_or(end);
+                    let cut = word[..end]
+                        .rfind('/')
+                        .map(|i| i + 1)
+                        .filter(|&i| i * 2 > end)
+                        .unwrap_or(end);
                     self.write(&word[..cut], *tone);
                     word = &word[cut..];
                     self.text.push('\n');
@@ -171,7 +179,8 @@ impl Page {
 
     /// A line with something at its right end; the right part moves to its own line when it does not fit.
     pub fn ends(&mut self, margin: usize, left: &[Span], right: &Span) {
-        let used: usize = margin + left.iter().map(|s| s.0.chars().count()).sum::<usize>() + left.len().saturating_sub(1);
+        let used: usize =
+            margin + left.iter().map(|s| s.0.chars().count()).sum::<usize>() + left.len().saturating_sub(1);
         let right_len = right.0.chars().count();
         if right_len == 0 || used + 2 + right_len > self.width {
             self.flow(margin, margin + 2, left);
@@ -188,7 +197,8 @@ impl Page {
             }
             self.write(&span.0, span.1);
         }
-        self.text.extend(std::iter::repeat_n(' ', self.width - used - right_len));
+        self.text
+            .extend(std::iter::repeat_n(' ', self.width - used - right_len));
         self.write(&right.0, right.1);
         self.text.push('\n');
     }
@@ -249,8 +259,16 @@ mod tests {
     #[test]
     fn words_wrap_under_their_field() {
         let mut page = Page::new(40, false);
-        page.field(2, 11, &"route".into(), &["10.244.1.0/24 via 192.168.56.12 dev eth0".into()]);
-        assert_eq!(page.finish(), "  route    10.244.1.0/24 via\n           192.168.56.12 dev eth0\n");
+        page.field(
+            2,
+            11,
+            &"route".into(),
+            &["10.244.1.0/24 via 192.168.56.12 dev eth0".into()],
+        );
+        assert_eq!(
+            page.finish(),
+            "  route    10.244.1.0/24 via\n           192.168.56.12 dev eth0\n"
+        );
     }
 
     #[test]
@@ -270,7 +288,13 @@ mod tests {
     fn the_right_end_is_the_same_with_and_without_colour() {
         let paint = |colour| {
             let mut page = Page::new(40, colour);
-            page.field_right(2, 11, &dim("route"), &[strong("default"), "via".into()], &dim("route.json[0]"));
+            page.field_right(
+                2,
+                11,
+                &dim("route"),
+                &[strong("default"), "via".into()],
+                &dim("route.json[0]"),
+            );
             page.finish()
         };
         assert_eq!(paint(false), "  route    default via     route.json[0]\n");

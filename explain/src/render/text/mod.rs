@@ -28,7 +28,11 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self { width: 80, colour: false, show: Show::Hops }
+        Self {
+            width: 80,
+            colour: false,
+            show: Show::Hops,
+        }
     }
 }
 

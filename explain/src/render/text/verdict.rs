@@ -1,6 +1,6 @@
 //! The one line that says it: what the client sees, and who answers or what is in the way.
 
-use crate::explanation::{Branch, ClientSees, Explanation, Outcome, Verdict};
+use crate::explanation::{Branch, ClientSees, Explanation, Fork, Outcome, Verdict};
 use crate::render::{sentence, words};
 
 use super::layout::{Page, Span, Tone};
@@ -11,7 +11,11 @@ fn word(explanation: &Explanation) -> (&'static str, Tone) {
     if explanation.outcome() == Some(Outcome::LeavesCluster) {
         return ("LEAVES", Tone::Warn);
     }
+    let replies = |b: &Branch| b.client_sees == ClientSees::Reply;
+    let unknown = |b: &Branch| b.client_sees == ClientSees::Unknown;
     match explanation.verdict() {
+        Verdict::Mixed if !explanation.branches.iter().any(|b| replies(b) || unknown(b)) => ("FAILS", Tone::Bad),
+        Verdict::Mixed if explanation.branches.iter().any(|b| conditions(b).is_some()) => ("DEPENDS", Tone::Warn),
         Verdict::Mixed => ("MIXED", Tone::Warn),
         Verdict::Same(sees) => of(sees),
     }
@@ -44,34 +48,61 @@ pub fn sentence(explanation: &Explanation) -> String {
     let client = sentence::source(&explanation.src);
     let target = sentence::target(explanation);
     let branches = &explanation.branches;
-    let Some(first) = branches.first() else { return "there is no way to follow".to_owned() };
+    let Some(first) = branches.first() else {
+        return "there is no way to follow".to_owned();
+    };
     let replies = |b: &&Branch| b.client_sees == ClientSees::Reply;
     let answering = branches.iter().filter(replies).count();
     if answering == branches.len() {
         let servers = servers(branches.iter());
         return match servers.len() {
-            0 | 1 => format!("{}.", capital(&sentence::branch(glossary, first), &client, &target)),
-            n => format!("{n} servers answer {client} for {target}{}.", even(explanation, &servers)),
+            0 | 1 => format!("{}.", answered(&sentence::branch(glossary, first), &client, &target)),
+            n => format!(
+                "{n} servers answer {client} for {target}{}.",
+                even(explanation, &servers)
+            ),
         };
     }
     if explanation.verdict() == Verdict::Mixed {
-        let mut parts = Vec::new();
+        // Groups that differ only in what the client sees are said together.
+        let mut parts: Vec<(Vec<String>, String)> = Vec::new();
         for group in &explanation.groups {
             let branch = &branches[group.members[0]];
+            if branch.client_sees == ClientSees::Reply {
+                continue;
+            }
+            let sees = words::sees(branch.client_sees);
+            let how = sentence::branch(glossary, branch);
             let share = odds::range(&group.at_least, &group.at_most);
-            let what = match branch.client_sees {
-                ClientSees::Reply => continue,
-                sees => format!("{share} {}: {}", words::sees(sees), sentence::branch(glossary, branch)),
+            let what = match conditions(branch) {
+                Some(condition) => format!("{sees} if {condition}"),
+                None => format!("{share} {sees}"),
             };
-            parts.push(what);
+            match parts.iter_mut().find(|(_, h)| *h == how) {
+                Some((all, _)) => all.push(what),
+                None => parts.push((vec![what], how)),
+            }
         }
         if answering > 0 {
             let (least, most) = total(branches.iter().filter(replies));
             let servers = servers(branches.iter().filter(replies));
-            let who = if servers.len() == 1 { "1 server answers".to_owned() } else { format!("{} servers answer", servers.len()) };
-            parts.push(format!("{} reply: {who}", odds::range(&least, &most)));
+            let who = if servers.len() == 1 {
+                "1 server answers".to_owned()
+            } else {
+                format!("{} servers answer", servers.len())
+            };
+            let condition = branches.iter().filter(replies).find_map(conditions);
+            let what = match condition {
+                Some(condition) => format!("reply if {condition}"),
+                None => format!("{} reply", odds::range(&least, &most)),
+            };
+            parts.push((vec![what], who));
         }
-        return format!("{}.", parts.join("; "));
+        let said: Vec<String> = parts
+            .into_iter()
+            .map(|(what, how)| format!("{}: {how}", what.join(", ")))
+            .collect();
+        return format!("{}.", said.join("; "));
     }
     // The same for the client on every branch, for one or for several reasons.
     let mut clauses: Vec<String> = Vec::new();
@@ -81,11 +112,28 @@ pub fn sentence(explanation: &Explanation) -> String {
             clauses.push(clause);
         }
     }
-    let dots = if clauses.len() > 2 { format!("; and {} more", clauses.len() - 2) } else { String::new() };
-    format!("{client} to {target}: {}{dots}.", clauses.into_iter().take(2).collect::<Vec<_>>().join("; or "))
+    let dots = if clauses.len() > 2 {
+        format!("; and {} more", clauses.len() - 2)
+    } else {
+        String::new()
+    };
+    format!(
+        "{client} to {target}: {}{dots}.",
+        clauses.into_iter().take(2).collect::<Vec<_>>().join("; or ")
+    )
 }
 
-fn capital(clause: &str, client: &str, target: &str) -> String {
+/// What must hold for a branch, of what could not be told.
+fn conditions(branch: &Branch) -> Option<String> {
+    let of = branch.path.iter().filter_map(|taken| match &taken.fork {
+        Fork::Unknown(unknown) => Some(words::condition(unknown, taken.option)),
+        Fork::Chance(_) => None,
+    });
+    let all: Vec<String> = of.collect();
+    (!all.is_empty()).then(|| all.join(" and "))
+}
+
+fn answered(clause: &str, client: &str, target: &str) -> String {
     format!("{clause} {client} for {target}")
 }
 
@@ -105,9 +153,10 @@ fn servers<'a>(branches: impl Iterator<Item = &'a Branch>) -> Vec<(Option<u32>, 
 fn even(explanation: &Explanation, servers: &[(Option<u32>, String)]) -> String {
     let mut shares: Vec<String> = Vec::new();
     for server in servers {
-        let of = explanation.branches.iter().filter(|b| {
-            (b.end.place.ns.map(|ns| ns.0), words::ends(&b.end.packet).1) == *server
-        });
+        let of = explanation
+            .branches
+            .iter()
+            .filter(|b| (b.end.place.ns.map(|ns| ns.0), words::ends(&b.end.packet).1) == *server);
         let (least, most) = total(of);
         shares.push(odds::range(&least, &most));
     }
@@ -120,5 +169,7 @@ fn even(explanation: &Explanation, servers: &[(Option<u32>, String)]) -> String 
 /// The shares of some branches together.
 pub fn total<'a>(branches: impl Iterator<Item = &'a Branch>) -> (crate::explanation::Ratio, crate::explanation::Ratio) {
     use num_traits::Zero;
-    branches.fold((Zero::zero(), Zero::zero()), |(least, most), b| (least + &b.at_least, most + &b.at_most))
+    branches.fold((Zero::zero(), Zero::zero()), |(least, most), b| {
+        (least + &b.at_least, most + &b.at_most)
+    })
 }

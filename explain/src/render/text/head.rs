@@ -54,7 +54,7 @@ pub fn block(page: &mut Page, explanation: &Explanation) {
 /// Who gets the packet, with odds.
 fn servers(page: &mut Page, explanation: &Explanation) {
     let mut rows: Vec<(Vec<&Branch>, String)> = Vec::new();
-    for branch in &explanation.branches {
+    for branch in verdict::main(explanation) {
         let text = destination(&explanation.glossary, branch);
         match rows
             .iter_mut()
@@ -73,7 +73,7 @@ fn servers(page: &mut Page, explanation: &Explanation) {
     let more = rows.len().saturating_sub(MOST);
     let mixed = rows.iter().any(|(of, _)| of[0].client_sees != rows[0].0[0].client_sees);
     let odds_of = |of: &[&Branch]| {
-        let (least, most) = verdict::total(of.iter().copied());
+        let (least, most) = verdict::total(of);
         odds::range(&least, &most)
     };
     let width = rows

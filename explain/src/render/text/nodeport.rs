@@ -225,10 +225,7 @@ fn view(page: &mut Page, answer: &NodePortExplanation, view: &View) {
         From::Localhost => (format!("{verb} {socket}"), format!("on {}", answer.node)),
     };
     let explanation = &view.explanation;
-    let (word, tone) = match explanation.verdict() {
-        crate::explanation::Verdict::Same(sees) => verdict::of(sees),
-        crate::explanation::Verdict::Mixed => ("MIXED", Tone::Warn),
-    };
+    let (word, tone) = verdict::word(explanation);
     row(
         page,
         &command,

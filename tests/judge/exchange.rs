@@ -148,7 +148,10 @@ fn wired(
     };
     let prediction = ours::predict(world, &start, lab);
     lab.inject(device, packet, live.flow.number, side);
+    let about_own = |s: &Seen| s.place == Place::Local && quotes(&s.packet) && !quotes(packet);
     let mut seen = lab.collect(0);
+    // An error about the node's own answer, told to the node.
+    seen.retain(|s| !about_own(s));
     let number = live.flow.number;
     if prediction.open == 0 && ours::matching(&prediction, &seen, number, request_only).is_none() {
         // Another CPU may have taken the frame over.

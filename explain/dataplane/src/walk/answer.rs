@@ -3,12 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use knet_snapshot::id::{Family, Zone};
+use knet_snapshot::route::RouteKind;
 
 use super::walker::{Ended, Source, Walker};
 use crate::choice::Unknown;
 use crate::packet::{L4, Packet, proto, tcp_flag};
 use crate::skb::{Ct, CtState, Dir, PktType, Sender, Skb};
 use crate::stage::conntrack::answer_type;
+use crate::table::source::{SCOPE_LINK, inet_select_addr, ipv6_dev_get_saddr};
 use crate::trace::{Answer, ClientSees, End, Followup, NsId, Outcome, Reason, Reject, Reply};
 
 /// The answer as a packet, and how its source is chosen. `None` when the kernel stays silent.
@@ -29,7 +31,8 @@ pub(super) fn packet(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer:
         // nf_send_reset answers in the name of the server, whoever has its address.
         Answer::Reset => (turned(asked, ttl, 0, reset(asked))?, Source::Any, false),
         Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => {
-            (error(asked, answer, ttl, delivered)?, if delivered { Source::Bound } else { Source::Choose }, false)
+            let from = error_source(walker, ns, &request.skb);
+            (error(asked, answer, ttl, from)?, if from.is_some() { Source::Bound } else { Source::Choose }, false)
         }
     };
     // nf_ct_attach (nf_send_reset, icmp_glue_bits): a reset or an error belongs to the connection it is
@@ -91,8 +94,35 @@ fn turned(asked: &Packet, ttl: u8, tos: u8, flags: u8) -> Option<Packet> {
     Some(Packet { src: asked.dst, dst: asked.src, l4, ttl, tos, inner: None, ..asked.clone() })
 }
 
+/// `icmp_send`, `icmp6_send`: in whose name an error is sent. `None`: the route back chooses.
+///
+/// 1. a packet that was for this namespace: its own destination, whoever refused it;
+/// 2. IPv6: the address of the device it came in by that fits the receiver best;
+/// 3. IPv4: an address of that device only if `icmp_errors_use_inbound_ifaddr` says so.
+fn error_source(walker: &Walker<'_, '_>, ns: NsId, skb: &Skb) -> Option<IpAddr> {
+    let space = walker.space(ns);
+    let (links, sysctl) = (space.links(), space.sysctl());
+    let asked = &skb.packet;
+    match asked.family() {
+        Family::V4 => {
+            if skb.iif.is_some() && space.fib().addr_type(asked.dst, None) == Some(RouteKind::Local) {
+                return Some(asked.dst);
+            }
+            let inbound = sysctl.get("net.ipv4.icmp_errors_use_inbound_ifaddr").unwrap_or(0) != 0;
+            let dev = skb.iif.filter(|_| inbound)?;
+            inet_select_addr(links, &sysctl, Some(dev), Some(asked.src), SCOPE_LINK)
+        }
+        Family::V6 => {
+            if links.owner(asked.dst).is_some() {
+                return Some(asked.dst);
+            }
+            skb.iif.and_then(|dev| ipv6_dev_get_saddr(links, &sysctl, Some(dev), asked.src))
+        }
+    }
+}
+
 /// An ICMP error about the packet. `icmp_send` says nothing about errors, and nothing to nobody.
-fn error(asked: &Packet, answer: Answer, ttl: u8, delivered: bool) -> Option<Packet> {
+fn error(asked: &Packet, answer: Answer, ttl: u8, from: Option<IpAddr>) -> Option<Packet> {
     if matches!(asked.l4, L4::Icmp { quoted: Some(_), .. }) || asked.src.is_unspecified() || asked.src.is_multicast() {
         return None;
     }
@@ -100,7 +130,7 @@ fn error(asked: &Packet, answer: Answer, ttl: u8, delivered: bool) -> Option<Pac
     let (ty, code) = icmp_of(answer, v4);
     let unspecified = if v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
     Some(Packet {
-        src: if delivered { asked.dst } else { unspecified },
+        src: from.unwrap_or(unspecified),
         dst: asked.src,
         proto: if v4 { proto::ICMP } else { proto::ICMPV6 },
         l4: L4::Icmp { ty, code, id: 0.into(), quoted: Some(Box::new(asked.clone())) },

@@ -57,5 +57,9 @@ fn the_kernel_agrees() {
         tally.differences.len()
     );
     assert!(tally.differences.is_empty(), "{} differences", tally.differences.len());
-    assert!(tally.unknown() * 50 < tally.packets, "too often cannot tell: {:?}", tally.cannot_tell);
+    assert!(
+        tally.unknown() * 50 < tally.packets,
+        "too often cannot tell: {:?}",
+        tally.cannot_tell
+    );
 }

@@ -14,7 +14,10 @@ pub fn of(world: &World<'_>, branches: &[Branch]) -> Vec<Boundary> {
     match &world.snapshot.manifest {
         Some(manifest) if !manifest.window.start.is_empty() => {
             let window = &manifest.window;
-            all.insert(Boundary::Window { start: window.start.clone(), end: window.end.clone() });
+            all.insert(Boundary::Window {
+                start: window.start.clone(),
+                end: window.end.clone(),
+            });
         }
         _ => {
             all.insert(Boundary::NoWindow);

@@ -52,7 +52,10 @@ impl<'s> Explainer<'s> {
 
     /// What names are looked up in.
     pub(crate) const fn context(&self) -> Context<'_, 's> {
-        Context { world: &self.world, names: &self.names }
+        Context {
+            world: &self.world,
+            names: &self.names,
+        }
     }
 
     /// The NodePort section of a trace to one.
@@ -109,7 +112,15 @@ impl<'s> Explainer<'s> {
         }
         let findings = if detail > Detail::Outcome {
             let Self { world, names } = self;
-            findings::all(&findings::Cx { world, names, src: &src, dst: &dst, sent: &sent, start, branches: &branches })
+            findings::all(&findings::Cx {
+                world,
+                names,
+                src: &src,
+                dst: &dst,
+                sent: &sent,
+                start,
+                branches: &branches,
+            })
         } else {
             Vec::new()
         };
@@ -137,12 +148,20 @@ impl<'s> Explainer<'s> {
     }
 
     fn assumptions(&self, branches: &[Branch], src: &Source, starts: usize) -> Vec<Assumed> {
-        let mut all: BTreeSet<Assumed> =
-            branches.iter().flat_map(|b| &b.assumptions).cloned().map(Assumed::Walk).collect();
+        let mut all: BTreeSet<Assumed> = branches
+            .iter()
+            .flat_map(|b| &b.assumptions)
+            .cloned()
+            .map(Assumed::Walk)
+            .collect();
         if let Source::Client { node, dev, entry, .. } = src
             && *entry != Entry::Given
         {
-            all.insert(Assumed::Entry { node: node.clone(), dev: dev.clone(), entry: *entry });
+            all.insert(Assumed::Entry {
+                node: node.clone(),
+                dev: dev.clone(),
+                entry: *entry,
+            });
         }
         if starts > 1 {
             all.insert(Assumed::EvenAddresses(starts));
@@ -184,7 +203,11 @@ fn source_of(hop: &knet_dataplane::trace::Hop, sent: &knet_dataplane::packet::Pa
             _ => {}
         }
     }
-    if hop.packet.src.is_unspecified() { sent.src } else { hop.packet.src }
+    if hop.packet.src.is_unspecified() {
+        sent.src
+    } else {
+        hop.packet.src
+    }
 }
 
 /// What could not be told and mattered, each once, in order.

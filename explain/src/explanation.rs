@@ -210,7 +210,11 @@ impl Explanation {
     pub fn verdict(&self) -> Verdict {
         let mut seen = self.branches.iter().map(|b| b.client_sees);
         let first = seen.next().unwrap_or(ClientSees::Unknown);
-        if seen.all(|s| s == first) { Verdict::Same(first) } else { Verdict::Mixed }
+        if seen.all(|s| s == first) {
+            Verdict::Same(first)
+        } else {
+            Verdict::Mixed
+        }
     }
 
     /// How the packet ends: `None` when branches differ.
@@ -229,8 +233,9 @@ impl Explanation {
     /// somebody nobody captured: cannot tell.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        let fails =
-            |b: &Branch| !matches!(b.client_sees, ClientSees::Reply | ClientSees::Unknown) && b.end.outcome != Outcome::LeavesCluster;
+        let fails = |b: &Branch| {
+            !matches!(b.client_sees, ClientSees::Reply | ClientSees::Unknown) && b.end.outcome != Outcome::LeavesCluster
+        };
         let open = |b: &Branch| b.client_sees == ClientSees::Unknown || b.end.outcome == Outcome::LeavesCluster;
         if self.branches.iter().any(fails) {
             1

@@ -74,7 +74,14 @@ pub fn groups(branches: &[Branch]) -> Vec<Group> {
             }
             None => {
                 let (at_least, at_most) = (branch.at_least.clone(), branch.at_most.clone());
-                all.push((likeness, Group { members: vec![i], at_least, at_most }));
+                all.push((
+                    likeness,
+                    Group {
+                        members: vec![i],
+                        at_least,
+                        at_most,
+                    },
+                ));
             }
         }
     }

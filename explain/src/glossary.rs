@@ -20,7 +20,12 @@ pub struct Builder<'a, 's> {
 impl<'a, 's> Builder<'a, 's> {
     /// An empty glossary.
     pub fn new(world: &'a World<'s>, names: &'a Names<'s>, evidence: bool) -> Self {
-        Self { world, names, evidence, glossary: Glossary::default() }
+        Self {
+            world,
+            names,
+            evidence,
+            glossary: Glossary::default(),
+        }
     }
 
     /// Everything collected.
@@ -87,7 +92,12 @@ impl<'a, 's> Builder<'a, 's> {
             self.evidence(evidence);
         }
         match &step.what {
-            What::Rule { engine, table, chain, .. } | What::Policy { engine, table, chain, .. } => {
+            What::Rule {
+                engine, table, chain, ..
+            }
+            | What::Policy {
+                engine, table, chain, ..
+            } => {
                 let key = (*engine, table.clone(), chain.clone());
                 let note = self.glossary.chains.entry(key).or_default();
                 if note.owner.is_none() {
@@ -99,12 +109,21 @@ impl<'a, 's> Builder<'a, 's> {
                     let single = note.role.is_some_and(|role| {
                         !matches!(role, service_chain::Role::Services | service_chain::Role::NodePorts)
                     });
-                    let by_comment =
-                        || step.evidence.iter().find_map(|e| service_chain::of_comment(&e.text)).filter(|_| single);
-                    note.service = service_chain::of_nft_chain(chain).map(|(port, _)| port).or_else(by_comment);
+                    let by_comment = || {
+                        step.evidence
+                            .iter()
+                            .find_map(|e| service_chain::of_comment(&e.text))
+                            .filter(|_| single)
+                    };
+                    note.service = service_chain::of_nft_chain(chain)
+                        .map(|(port, _)| port)
+                        .or_else(by_comment);
                 }
                 // A rule that jumps to a service's chain names that chain.
-                if let What::Rule { verdict: Some(verdict), .. } = &step.what {
+                if let What::Rule {
+                    verdict: Some(verdict), ..
+                } = &step.what
+                {
                     self.jump(*engine, table, verdict, &step.evidence);
                 }
             }
@@ -166,12 +185,19 @@ impl<'a, 's> Builder<'a, 's> {
         let (Jump(target) | Goto(target)) = verdict else { return };
         let single = service_chain::role(target)
             .is_some_and(|r| !matches!(r, service_chain::Role::Services | service_chain::Role::NodePorts));
-        let service = evidence.iter().find_map(|e| service_chain::of_comment(&e.text)).filter(|_| single);
-        let note = self.glossary.chains.entry((engine, table.clone(), target.clone())).or_insert_with(|| ChainNote {
-            owner: owner::of_chain(engine, table, target),
-            role: service_chain::role(target),
-            service: None,
-        });
+        let service = evidence
+            .iter()
+            .find_map(|e| service_chain::of_comment(&e.text))
+            .filter(|_| single);
+        let note = self
+            .glossary
+            .chains
+            .entry((engine, table.clone(), target.clone()))
+            .or_insert_with(|| ChainNote {
+                owner: owner::of_chain(engine, table, target),
+                role: service_chain::role(target),
+                service: None,
+            });
         if note.service.is_none() {
             note.service = service;
         }
@@ -186,8 +212,13 @@ impl<'a, 's> Builder<'a, 's> {
                     continue;
                 };
                 if let Some(route) = table.rows.iter().find(|r| r.at == evidence.at) {
-                    let note = RouteNote { table: route.table, owner: route.protocol.map(owner::of_route) };
-                    self.glossary.routes.insert((evidence.artifact.clone(), evidence.at.start), note);
+                    let note = RouteNote {
+                        table: route.table,
+                        owner: route.protocol.map(owner::of_route),
+                    };
+                    self.glossary
+                        .routes
+                        .insert((evidence.artifact.clone(), evidence.at.start), note);
                 }
             }
         }

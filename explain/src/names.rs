@@ -23,14 +23,21 @@ impl Named {
     /// From parts.
     #[must_use]
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
 impl std::fmt::Display for Named {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { namespace, name } = self;
-        if namespace.is_empty() { f.write_str(name) } else { write!(f, "{namespace}/{name}") }
+        if namespace.is_empty() {
+            f.write_str(name)
+        } else {
+            write!(f, "{namespace}/{name}")
+        }
     }
 }
 
@@ -158,7 +165,10 @@ impl<'s> Names<'s> {
             self.slices_known = !table.rows.is_empty();
             for slice in &table.rows {
                 if let Some(service) = &slice.service {
-                    self.slices.entry(Named::new(&*slice.namespace, &**service)).or_default().push(slice);
+                    self.slices
+                        .entry(Named::new(&*slice.namespace, &**service))
+                        .or_default()
+                        .push(slice);
                 }
             }
             for slices in self.slices.values_mut() {
@@ -177,7 +187,13 @@ impl<'s> Names<'s> {
                         self.name(ip, Whose::Pod(named.clone()));
                     }
                 }
-                self.pods.insert(named, PodEntry { object: Some(pod), ns: None });
+                self.pods.insert(
+                    named,
+                    PodEntry {
+                        object: Some(pod),
+                        ns: None,
+                    },
+                );
             }
         }
     }
@@ -189,10 +205,21 @@ impl<'s> Names<'s> {
                 .facts
                 .addrs()
                 .get()
-                .map(|table| table.rows.iter().filter(|a| !a.local.is_loopback()).map(|a| a.local).collect())
+                .map(|table| {
+                    table
+                        .rows
+                        .iter()
+                        .filter(|a| !a.local.is_loopback())
+                        .map(|a| a.local)
+                        .collect()
+                })
                 .unwrap_or_default();
-            let mut place =
-                PlaceName { node: node.clone(), netns: space.name.id.clone(), pod: None, tied_by: TiedBy::Folder };
+            let mut place = PlaceName {
+                node: node.clone(),
+                netns: space.name.id.clone(),
+                pod: None,
+                tied_by: TiedBy::Folder,
+            };
             let Some(folder) = &space.name.id else {
                 self.nodes.entry(node.clone()).or_default().ns = Some(space.id);
                 for ip in addresses.into_iter().filter(|ip| !is_link_local(*ip)) {
@@ -211,14 +238,20 @@ impl<'s> Names<'s> {
             }
             match &place.pod {
                 Some(pod) => {
-                    let entry = self.pods.entry(pod.clone()).or_insert(PodEntry { object: None, ns: None });
+                    let entry = self
+                        .pods
+                        .entry(pod.clone())
+                        .or_insert(PodEntry { object: None, ns: None });
                     entry.ns = Some(space.id);
                     self.namespaces.insert(pod.namespace.clone());
                 }
                 // A plain namespace can be asked for by its folder's name.
                 None => {
                     let named = Named::new("", folder.as_str());
-                    self.pods.entry(named).or_insert(PodEntry { object: None, ns: Some(space.id) });
+                    self.pods.entry(named).or_insert(PodEntry {
+                        object: None,
+                        ns: Some(space.id),
+                    });
                 }
             }
             for ip in addresses.into_iter().filter(|ip| !is_link_local(*ip)) {
@@ -230,7 +263,11 @@ impl<'s> Names<'s> {
         // hostNetwork pods live in their node's namespace.
         for entry in self.pods.values_mut() {
             if let Some(pod) = entry.object.filter(|p| p.host_network) {
-                entry.ns = pod.node.as_ref().and_then(|node| self.nodes.get(node)).and_then(|n| n.ns);
+                entry.ns = pod
+                    .node
+                    .as_ref()
+                    .and_then(|node| self.nodes.get(node))
+                    .and_then(|n| n.ns);
             }
         }
         self.namespaces.remove("");
@@ -241,7 +278,10 @@ impl<'s> Names<'s> {
     }
 
     fn pod_at(&self, ip: IpAddr) -> Option<&Named> {
-        self.addresses.get(&ip)?.iter().find_map(|w| if let Whose::Pod(pod) = w { Some(pod) } else { None })
+        self.addresses
+            .get(&ip)?
+            .iter()
+            .find_map(|w| if let Whose::Pod(pod) = w { Some(pod) } else { None })
     }
 
     /// Everything that has an address, the most telling first.
@@ -252,7 +292,8 @@ impl<'s> Names<'s> {
     /// The node that has an address on one of its devices (or lists it).
     #[must_use]
     pub fn node_at(&self, ip: IpAddr) -> Option<&str> {
-        self.whose(ip).find_map(|w| if let Whose::Node(node) = w { Some(&**node) } else { None })
+        self.whose(ip)
+            .find_map(|w| if let Whose::Node(node) = w { Some(&**node) } else { None })
     }
 
     /// A captured namespace.
@@ -303,7 +344,11 @@ impl<'s> Names<'s> {
     /// What can stand as SRC: `pod/ns/name` and `node/NAME`, sorted.
     #[must_use]
     pub fn sources(&self) -> Vec<String> {
-        let pods = self.pods.iter().filter(|(_, e)| e.ns.is_some()).map(|(name, _)| format!("pod/{name}"));
+        let pods = self
+            .pods
+            .iter()
+            .filter(|(_, e)| e.ns.is_some())
+            .map(|(name, _)| format!("pod/{name}"));
         let mut all: Vec<String> = self.nodes.keys().map(|n| format!("node/{n}")).chain(pods).collect();
         all.sort();
         all
@@ -337,8 +382,12 @@ impl<'s> Names<'s> {
     /// NodePorts, sorted.
     #[must_use]
     pub fn node_ports(&self) -> Vec<u16> {
-        let all: BTreeSet<u16> =
-            self.services.values().flat_map(|s| &s.ports).filter_map(|port| port.node_port).collect();
+        let all: BTreeSet<u16> = self
+            .services
+            .values()
+            .flat_map(|s| &s.ports)
+            .filter_map(|port| port.node_port)
+            .collect();
         all.into_iter().collect()
     }
 }

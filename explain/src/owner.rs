@@ -126,7 +126,10 @@ pub fn of_chain(engine: Engine, table: &str, chain: &str) -> Option<Owner> {
     {
         return Some(owner);
     }
-    CHAINS.iter().find(|(prefix, _)| chain.starts_with(prefix)).map(|&(_, owner)| owner)
+    CHAINS
+        .iter()
+        .find(|(prefix, _)| chain.starts_with(prefix))
+        .map(|&(_, owner)| owner)
 }
 
 /// Who wrote a rule: its chain's owner; in a base chain the owner of the chain it jumps to, or of its comment.
@@ -136,7 +139,10 @@ pub fn of_rule(engine: Engine, table: &str, chain: &str, text: &str) -> Option<O
         .or_else(|| jump_target(text).and_then(|target| of_chain(engine, table, target)))
         .or_else(|| {
             let comment = comment(text)?;
-            COMMENTS.iter().find(|(words, _)| comment.starts_with(words)).map(|&(_, owner)| owner)
+            COMMENTS
+                .iter()
+                .find(|(words, _)| comment.starts_with(words))
+                .map(|&(_, owner)| owner)
         })
 }
 
@@ -210,7 +216,10 @@ pub fn of_device(name: &str) -> Option<Owner> {
         ("virbr", Owner::Libvirt),
         ("podman", Owner::Podman),
     ];
-    DEVICES.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|&(_, owner)| owner)
+    DEVICES
+        .iter()
+        .find(|(prefix, _)| name.starts_with(prefix))
+        .map(|&(_, owner)| owner)
 }
 
 /// Who wrote a route, by `RTPROT_*` (`include/uapi/linux/rtnetlink.h`, `/etc/iproute2/rt_protos`).
@@ -286,7 +295,10 @@ mod tests {
         assert_eq!(of("cali-FORWARD"), Some(Owner::Calico));
         assert_eq!(of("CNI-DN-8de2b2c8e5e3"), Some(Owner::CniPortmap));
         assert_eq!(of("FORWARD"), None);
-        assert_eq!(of_chain(Engine::Nft, "ip kube-proxy", "services"), Some(Owner::KubeProxy));
+        assert_eq!(
+            of_chain(Engine::Nft, "ip kube-proxy", "services"),
+            Some(Owner::KubeProxy)
+        );
     }
 
     #[test]

@@ -24,7 +24,11 @@ pub struct ServicePortName {
 impl fmt::Display for ServicePortName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, port } = self;
-        if port.is_empty() { write!(f, "{service}") } else { write!(f, "{service}:{port}") }
+        if port.is_empty() {
+            write!(f, "{service}")
+        } else {
+            write!(f, "{service}:{port}")
+        }
     }
 }
 
@@ -110,23 +114,35 @@ pub fn of_comment(rule: &str) -> Option<ServicePortName> {
     let (namespace, rest) = word.split_once('/')?;
     let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
     let label = |s: &str| {
-        !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
+        !s.is_empty()
+            && s.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.'))
     };
-    (label(namespace) && label(name) && (port.is_empty() || label(port)))
-        .then(|| ServicePortName { service: Named::new(namespace, name), port: port.to_owned() })
+    (label(namespace) && label(name) && (port.is_empty() || label(port))).then(|| ServicePortName {
+        service: Named::new(namespace, name),
+        port: port.to_owned(),
+    })
 }
 
 /// The service port of a chain of kube-proxy's nftables mode:
 /// `service-ULMVA6XW-ns1/svc1/tcp/p80`, `endpoint-…-ns1/svc1/tcp/p80__10.180.0.1/80`.
 #[must_use]
 pub fn of_nft_chain(chain: &str) -> Option<(ServicePortName, &str)> {
-    let rest = ["service-", "external-", "endpoint-", "firewall-"].iter().find_map(|p| chain.strip_prefix(p))?;
+    let rest = ["service-", "external-", "endpoint-", "firewall-"]
+        .iter()
+        .find_map(|p| chain.strip_prefix(p))?;
     let (_, rest) = rest.split_once('-')?;
     let rest = rest.split("__").next()?;
     let mut parts = rest.split('/');
     let (namespace, name, protocol) = (parts.next()?, parts.next()?, parts.next()?);
     let port = parts.next().unwrap_or("");
-    Some((ServicePortName { service: Named::new(namespace, name), port: port.to_owned() }, protocol))
+    Some((
+        ServicePortName {
+            service: Named::new(namespace, name),
+            port: port.to_owned(),
+        },
+        protocol,
+    ))
 }
 
 #[cfg(test)]
@@ -134,7 +150,10 @@ mod tests {
     use super::*;
 
     fn web() -> ServicePortName {
-        ServicePortName { service: Named::new("shop", "web"), port: "http".to_owned() }
+        ServicePortName {
+            service: Named::new("shop", "web"),
+            port: "http".to_owned(),
+        }
     }
 
     #[test]
@@ -148,13 +167,17 @@ mod tests {
         let of = |comment: &str| of_comment(&format!("-A X -m comment --comment \"{comment}\" -j Y"));
         assert_eq!(of("shop/web:http cluster IP"), Some(web()));
         assert_eq!(of("shop/web:http -> 10.244.0.3:8080"), Some(web()));
-        assert_eq!(of("masquerade traffic for shop/web:http external destinations"), Some(web()));
+        assert_eq!(
+            of("masquerade traffic for shop/web:http external destinations"),
+            Some(web())
+        );
         assert_eq!(of("kubernetes service portals"), None);
     }
 
     #[test]
     fn nft_chains_name_service_ports() {
-        let (port, proto) = of_nft_chain("endpoint-5OJB2KTY-shop/web/tcp/http__10.180.0.1/80").expect("a service chain");
+        let (port, proto) =
+            of_nft_chain("endpoint-5OJB2KTY-shop/web/tcp/http__10.180.0.1/80").expect("a service chain");
         assert_eq!((port, proto), (web(), "tcp"));
     }
 }

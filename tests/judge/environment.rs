@@ -25,7 +25,11 @@ pub struct Environment {
 
 /// MAC of the node's end of a wire.
 pub fn own_mac(device: usize) -> [u8; 6] {
-    if device < ROUTED { [2, 0, 0, 0, device as u8, 1] } else { [2, 0, 0, 0, 8, 1] }
+    if device < ROUTED {
+        [2, 0, 0, 0, device as u8, 1]
+    } else {
+        [2, 0, 0, 0, 8, 1]
+    }
 }
 
 /// MAC of everybody at the other end.
@@ -42,7 +46,11 @@ pub fn base() -> Vec<String> {
     let mut lines = vec!["link set lo up".to_owned(), "link add br0 type bridge".to_owned()];
     for (i, dev) in DEVICES.iter().enumerate() {
         lines.push(format!("link add {dev} type veth peer name t{i} netns {{T}}"));
-        let mac = if i < ROUTED { own_mac(i) } else { [2, 0, 0, 0, 9, i as u8] };
+        let mac = if i < ROUTED {
+            own_mac(i)
+        } else {
+            [2, 0, 0, 0, 9, i as u8]
+        };
         lines.push(format!("link set {dev} address {}", mac_text(mac)));
         if i >= ROUTED {
             lines.push(format!("link set {dev} master br0"));
@@ -63,14 +71,22 @@ pub fn base() -> Vec<String> {
     for i in 0..ROUTED {
         for host in 2..=9 {
             let mac = mac_text(peer_mac(i));
-            lines.push(format!("neigh replace 10.{i}.0.{host} lladdr {mac} dev eth{i} nud permanent"));
-            lines.push(format!("-6 neigh replace fd00:{i}::{host} lladdr {mac} dev eth{i} nud permanent"));
+            lines.push(format!(
+                "neigh replace 10.{i}.0.{host} lladdr {mac} dev eth{i} nud permanent"
+            ));
+            lines.push(format!(
+                "-6 neigh replace fd00:{i}::{host} lladdr {mac} dev eth{i} nud permanent"
+            ));
         }
     }
     for host in 2..=5 {
         let mac = mac_text(peer_mac(ROUTED + host % 2));
-        lines.push(format!("neigh replace 10.8.0.{host} lladdr {mac} dev br0 nud permanent"));
-        lines.push(format!("-6 neigh replace fd00:8::{host} lladdr {mac} dev br0 nud permanent"));
+        lines.push(format!(
+            "neigh replace 10.8.0.{host} lladdr {mac} dev br0 nud permanent"
+        ));
+        lines.push(format!(
+            "-6 neigh replace fd00:8::{host} lladdr {mac} dev br0 nud permanent"
+        ));
     }
     lines
 }
@@ -84,7 +100,10 @@ pub fn base_fdb() -> Vec<String> {
 
 /// A random epoch.
 pub fn random(rng: &mut Rng) -> Environment {
-    let mut env = Environment { ip: Vec::new(), sysctl: sysctls(rng) };
+    let mut env = Environment {
+        ip: Vec::new(),
+        sysctl: sysctls(rng),
+    };
     for v6 in [false, true] {
         routes(rng, v6, &mut env.ip);
         if rng.percent(75) {
@@ -107,7 +126,11 @@ fn sysctls(rng: &mut Rng) -> Vec<(String, String)> {
         set(&format!("net.ipv6.conf.eth{dev}.forwarding"), "0");
     }
     for dev in ["all", "eth0", "eth1", "eth2", "eth3", "br0"] {
-        let value = if rng.percent(60) { "0" } else { rng.word(&["0", "1", "2"]) };
+        let value = if rng.percent(60) {
+            "0"
+        } else {
+            rng.word(&["0", "1", "2"])
+        };
         set(&format!("net.ipv4.conf.{dev}.rp_filter"), value);
         set(&format!("net.ipv4.conf.{dev}.send_redirects"), "0");
         set(&format!("net.ipv4.conf.{dev}.route_localnet"), on(rng.percent(20)));
@@ -127,10 +150,20 @@ fn sysctls(rng: &mut Rng) -> Vec<(String, String)> {
 
 fn routes(rng: &mut Rng, v6: bool, out: &mut Vec<String>) {
     let flag = if v6 { "-6 " } else { "" };
-    let gw = |i: usize, host: usize| if v6 { format!("fd00:{i}::{host}") } else { format!("10.{i}.0.{host}") };
+    let gw = |i: usize, host: usize| {
+        if v6 {
+            format!("fd00:{i}::{host}")
+        } else {
+            format!("10.{i}.0.{host}")
+        }
+    };
     let net = |text4: &str, text6: &str| if v6 { text6.to_owned() } else { text4.to_owned() };
     for i in 0..ROUTED {
-        let dst = if v6 { format!("fd10:{i}::/32") } else { format!("10.1{i}.0.0/16") };
+        let dst = if v6 {
+            format!("fd10:{i}::/32")
+        } else {
+            format!("10.1{i}.0.0/16")
+        };
         out.push(format!("{flag}route add {dst} via {} dev eth{i}", gw(i, 2)));
     }
     if !rng.percent(10) {
@@ -138,9 +171,15 @@ fn routes(rng: &mut Rng, v6: bool, out: &mut Vec<String>) {
         out.push(format!("{flag}route add default via {} dev eth{i}", gw(i, 3)));
     }
     // Special routes: a piece of the reachable networks that is not.
-    for (i, kind) in ["blackhole", "unreachable", "prohibit", "throw"].into_iter().enumerate() {
+    for (i, kind) in ["blackhole", "unreachable", "prohibit", "throw"]
+        .into_iter()
+        .enumerate()
+    {
         if rng.percent(40) {
-            out.push(format!("{flag}route add {kind} {}", net(&format!("10.4{i}.0.0/16"), &format!("fd40:{i}::/32"))));
+            out.push(format!(
+                "{flag}route add {kind} {}",
+                net(&format!("10.4{i}.0.0/16"), &format!("fd40:{i}::/32"))
+            ));
         }
     }
     if rng.percent(30) {
@@ -155,8 +194,16 @@ fn routes(rng: &mut Rng, v6: bool, out: &mut Vec<String>) {
     }
     if rng.percent(30) {
         let i = rng.below(ROUTED);
-        let src = if v6 { format!("fd00:{i}::11") } else { format!("10.{i}.0.11") };
-        out.push(format!("{flag}route add {} via {} dev eth{i} src {src}", net("10.60.0.0/16", "fd60::/32"), gw(i, 5)));
+        let src = if v6 {
+            format!("fd00:{i}::11")
+        } else {
+            format!("10.{i}.0.11")
+        };
+        out.push(format!(
+            "{flag}route add {} via {} dev eth{i} src {src}",
+            net("10.60.0.0/16", "fd60::/32"),
+            gw(i, 5)
+        ));
     }
     if rng.percent(30) {
         let dst = net("10.96.0.0/16", "fd96::/32");
@@ -167,15 +214,25 @@ fn routes(rng: &mut Rng, v6: bool, out: &mut Vec<String>) {
     for table in 100..104 {
         if rng.percent(70) {
             let i = rng.below(ROUTED);
-            out.push(format!("{flag}route add default via {} dev eth{i} table {table}", gw(i, 6)));
+            out.push(format!(
+                "{flag}route add default via {} dev eth{i} table {table}",
+                gw(i, 6)
+            ));
         }
         if rng.percent(30) {
             let i = rng.below(ROUTED);
-            let to = if v6 { format!("fd10:{i}:1::/48") } else { format!("10.1{i}.1.0/24") };
+            let to = if v6 {
+                format!("fd10:{i}:1::/48")
+            } else {
+                format!("10.1{i}.1.0/24")
+            };
             match rng.below(3) {
                 0 => out.push(format!("{flag}route add throw {to} table {table}")),
                 1 => out.push(format!("{flag}route add unreachable {to} table {table}")),
-                _ => out.push(format!("{flag}route add {to} via {} dev eth{i} table {table}", gw(i, 7))),
+                _ => out.push(format!(
+                    "{flag}route add {to} via {} dev eth{i} table {table}",
+                    gw(i, 7)
+                )),
             }
         }
     }
@@ -188,20 +245,46 @@ fn rules(rng: &mut Rng, v6: bool, out: &mut Vec<String>) {
         let not = if rng.percent(10) { "not " } else { "" };
         let mut selector = match rng.below(9) {
             0 | 1 | 2 => {
-                let mark = rng.word(&["0x1", "0x2", "0x4", "0x1/0x1", "0x2/0x3", "0x4000/0x4000", "0x80000000/0x80000000"]);
+                let mark = rng.word(&[
+                    "0x1",
+                    "0x2",
+                    "0x4",
+                    "0x1/0x1",
+                    "0x2/0x3",
+                    "0x4000/0x4000",
+                    "0x80000000/0x80000000",
+                ]);
                 format!("fwmark {mark}")
             }
             3 => {
                 let i = rng.below(ROUTED);
-                format!("from {}", if v6 { format!("fd10:{i}::/32") } else { format!("10.1{i}.0.0/17") })
+                format!(
+                    "from {}",
+                    if v6 {
+                        format!("fd10:{i}::/32")
+                    } else {
+                        format!("10.1{i}.0.0/17")
+                    }
+                )
             }
             4 => {
                 let i = rng.below(ROUTED);
-                format!("to {}", if v6 { format!("fd10:{i}:2::/48") } else { format!("10.1{i}.2.0/24") })
+                format!(
+                    "to {}",
+                    if v6 {
+                        format!("fd10:{i}:2::/48")
+                    } else {
+                        format!("10.1{i}.2.0/24")
+                    }
+                )
             }
             5 => format!("iif {}", rng.word(&["eth0", "eth1", "eth2", "lo", "br0"])),
             6 => format!("tos {}", rng.word(&["0x10", "0x08"])),
-            7 => format!("ipproto {} dport {}", rng.word(&["tcp", "udp"]), rng.word(&["80", "53", "1-1024"])),
+            7 => format!(
+                "ipproto {} dport {}",
+                rng.word(&["tcp", "udp"]),
+                rng.word(&["80", "53", "1-1024"])
+            ),
             _ => format!("ipproto {}", rng.word(&["tcp", "udp", "icmp"])),
         };
         if rng.percent(15) && !selector.contains("fwmark") {

@@ -68,13 +68,21 @@ struct Spot {
 /// Runs conversations side by side, stage by stage; the connections are captured between stages.
 /// `each` sees every step of every conversation.
 pub fn run(lab: &Lab, files: &Files, flows: &[Flow], mut each: impl FnMut(usize, Step)) {
-    let mut live: Vec<Live<'_>> =
-        flows.iter().map(|flow| Live { flow, out: None, socket: None, alive: true }).collect();
+    let mut live: Vec<Live<'_>> = flows
+        .iter()
+        .map(|flow| Live {
+            flow,
+            out: None,
+            socket: None,
+            alive: true,
+        })
+        .collect();
     lab.collect(0);
     let mut files = files.clone();
     for stage in 0.. {
-        let turn: Vec<usize> =
-            (0..live.len()).filter(|&i| live[i].alive && (stage == 0 || stage <= live[i].flow.follow.len())).collect();
+        let turn: Vec<usize> = (0..live.len())
+            .filter(|&i| live[i].alive && (stage == 0 || stage <= live[i].flow.follow.len()))
+            .collect();
         if turn.is_empty() {
             return;
         }
@@ -84,7 +92,11 @@ pub fn run(lab: &Lab, files: &Files, flows: &[Flow], mut each: impl FnMut(usize,
         let snapshot = snapshot(&files);
         let world = World::new(&snapshot);
         for i in turn {
-            let step = if stage == 0 { first(lab, &world, &mut live[i]) } else { next(lab, &world, &mut live[i], stage) };
+            let step = if stage == 0 {
+                first(lab, &world, &mut live[i])
+            } else {
+                next(lab, &world, &mut live[i], stage)
+            };
             match step {
                 Some(step) => each(i, step),
                 None => live[i].alive = false,
@@ -98,7 +110,16 @@ fn first(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
     match &flow.entry {
         Entry::Wire(device) => {
             let request_only = of_the_node(flow.packet.src) || !opens(&flow.packet);
-            Some(wired(lab, world, live, 0, *device, &flow.packet.clone(), Side::Client, request_only))
+            Some(wired(
+                lab,
+                world,
+                live,
+                0,
+                *device,
+                &flow.packet.clone(),
+                Side::Client,
+                request_only,
+            ))
         }
         Entry::Socket { .. } => local(lab, world, live),
     }
@@ -135,7 +156,9 @@ fn wired(
 ) -> Step {
     let start = Start {
         ns: NsId(0),
-        origin: Origin::Wire { dev: IfIndex(lab.index(device)) },
+        origin: Origin::Wire {
+            dev: IfIndex(lab.index(device)),
+        },
         src: Some(packet.src),
         dst: packet.dst,
         proto: packet.proto,
@@ -160,7 +183,15 @@ fn wired(
     let matched = ours::matching(&prediction, &seen, number, request_only).is_some();
     let verdict = verdict(&prediction, matched);
     follow_up(live, &seen, side == Side::Client);
-    Step { stage, start, prediction, seen, sees: None, request_only, verdict }
+    Step {
+        stage,
+        start,
+        prediction,
+        seen,
+        sees: None,
+        request_only,
+        verdict,
+    }
 }
 
 fn verdict(prediction: &Prediction, matched: bool) -> Verdict {
@@ -174,9 +205,11 @@ fn verdict(prediction: &Prediction, matched: bool) -> Verdict {
 /// Remembers where the packet came out, for what follows.
 fn follow_up(live: &mut Live<'_>, seen: &[Seen], by_client: bool) {
     let forwarded = seen.iter().find_map(|s| match s.place {
-        Place::Out(device) if s.number == Some(live.flow.number) && !quotes(&s.packet) => {
-            Some(Spot { device, packet: s.packet.clone(), by_client })
-        }
+        Place::Out(device) if s.number == Some(live.flow.number) && !quotes(&s.packet) => Some(Spot {
+            device,
+            packet: s.packet.clone(),
+            by_client,
+        }),
         _ => None,
     });
     live.out = forwarded;
@@ -196,13 +229,19 @@ fn next(lab: &Lab, world: &World<'_>, live: &mut Live<'_>, stage: usize) -> Opti
         }
         Follow::Error { ty, code, from_target } => {
             let out = live.out.clone()?;
-            let router = if from_target { out.packet.dst } else { router(out.device, out.packet.dst.is_ipv6()) };
+            let router = if from_target {
+                out.packet.dst
+            } else {
+                router(out.device, out.packet.dst.is_ipv6())
+            };
             let packet = flow::error(&out.packet, ty, code, router);
             let side = if out.by_client { Side::Server } else { Side::Client };
             Some(wired(lab, world, live, stage, out.device, &packet, side, true))
         }
         Follow::Again { flags } => {
-            let Entry::Wire(device) = live.flow.entry else { return None };
+            let Entry::Wire(device) = live.flow.entry else {
+                return None;
+            };
             let mut packet = live.flow.packet.clone();
             if let L4::Tcp { flags: f, .. } = &mut packet.l4 {
                 *f = flags;
@@ -213,14 +252,25 @@ fn next(lab: &Lab, world: &World<'_>, live: &mut Live<'_>, stage: usize) -> Opti
 }
 
 fn router(device: usize, v6: bool) -> IpAddr {
-    let text = if v6 { format!("fd00:{device}::9") } else { format!("10.{device}.0.9") };
+    let text = if v6 {
+        format!("fd00:{device}::9")
+    } else {
+        format!("10.{device}.0.9")
+    };
     let bridged = if v6 { "fd00:8::2" } else { "10.8.0.2" };
-    if device < super::environment::ROUTED { text.parse() } else { bridged.parse() }.expect("an address")
+    if device < super::environment::ROUTED {
+        text.parse()
+    } else {
+        bridged.parse()
+    }
+    .expect("an address")
 }
 
 /// A program of the node sends.
 fn local(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
-    let Entry::Socket { uid, gid, mark, bound } = live.flow.entry else { return None };
+    let Entry::Socket { uid, gid, mark, bound } = live.flow.entry else {
+        return None;
+    };
     let packet = &live.flow.packet;
     let start = Start {
         ns: NsId(0),
@@ -245,7 +295,11 @@ fn local(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
     };
     let fd = sys::socket_of(uid, gid, family, kind, protocol).expect("a socket");
     sys::set(&fd, libc::SOL_SOCKET, libc::SO_MARK, mark as i32).expect("an option");
-    let tos = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
+    let tos = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_TOS)
+    };
     sys::set(&fd, tos.0, tos.1, packet.tos.into()).expect("an option");
     let unspecified: IpAddr = if v6 { [0u8; 16].into() } else { [0u8; 4].into() };
     let sport = packet.sport().map_or(0, |p| p.value);
@@ -259,7 +313,10 @@ fn local(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
         proto::UDP => sys::send_to(&fd, &payload, packet.dst, dport),
         _ => sys::send_to(&fd, &payload, packet.dst, 0),
     };
-    let errno = sent.err().and_then(|e| e.raw_os_error()).filter(|&e| e != libc::EINPROGRESS);
+    let errno = sent
+        .err()
+        .and_then(|e| e.raw_os_error())
+        .filter(|&e| e != libc::EINPROGRESS);
     let errno = errno.map(|e| match e {
         libc::EPERM => ClientSees::Permission,
         libc::EACCES => ClientSees::Prohibited,
@@ -282,14 +339,24 @@ fn local(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
     // A connection is not followed: its ends are the node's own.
     if packet.proto == proto::UDP {
         live.out = seen.iter().find_map(|s| match s.place {
-            Place::Out(device) if s.number == Some(number) => {
-                Some(Spot { device, packet: s.packet.clone(), by_client: true })
-            }
+            Place::Out(device) if s.number == Some(number) => Some(Spot {
+                device,
+                packet: s.packet.clone(),
+                by_client: true,
+            }),
             _ => None,
         });
         live.socket = Some(fd);
     }
-    Some(Step { stage: 0, start, prediction, seen, sees: errno, request_only, verdict })
+    Some(Step {
+        stage: 0,
+        start,
+        prediction,
+        seen,
+        sees: errno,
+        request_only,
+        verdict,
+    })
 }
 
 /// Something the node says in the course of the conversation, not the packet that opened it: the model
@@ -317,7 +384,9 @@ fn matches_local(prediction: &Prediction, seen: &[Seen], errno: Option<ClientSee
         };
         let _ = told;
         said && match &way.request {
-            Some(spot) => seen.iter().any(|s| s.place == spot.place && ours::agrees(&spot.packet, &s.packet)),
+            Some(spot) => seen
+                .iter()
+                .any(|s| s.place == spot.place && ours::agrees(&spot.packet, &s.packet)),
             None => seen.is_empty(),
         }
     })

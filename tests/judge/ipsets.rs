@@ -82,7 +82,11 @@ pub fn random(rng: &mut Rng, types: &[usize]) -> (Vec<Set>, Part) {
                 }
                 "bport" => port(rng),
                 "bip" => format!("10.8.0.{}", rng.range(1, 6)),
-                _ => dims.split(',').map(|d| dimension(rng, d, v6)).collect::<Vec<_>>().join(","),
+                _ => dims
+                    .split(',')
+                    .map(|d| dimension(rng, d, v6))
+                    .collect::<Vec<_>>()
+                    .join(","),
             };
             if seen.contains(&member) {
                 continue;
@@ -99,7 +103,14 @@ pub fn random(rng: &mut Rng, types: &[usize]) -> (Vec<Set>, Part) {
         };
         sets.push(Set { name, v6, dims: count });
     }
-    (sets, Part { back: Back::Ipset, lines, tables: Vec::new() })
+    (
+        sets,
+        Part {
+            back: Back::Ipset,
+            lines,
+            tables: Vec::new(),
+        },
+    )
 }
 
 fn port(rng: &mut Rng) -> String {

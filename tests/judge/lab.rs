@@ -100,14 +100,25 @@ fn sysctl(key: &str, value: &str) -> bool {
 
 /// Why this machine cannot run the judge.
 pub fn obstacle() -> Option<String> {
-    let tools = ["ip", "bridge", "nft", "conntrack", "iptables-legacy-restore", "iptables-nft-restore", "ss", "sysctl"];
+    let tools = [
+        "ip",
+        "bridge",
+        "nft",
+        "conntrack",
+        "iptables-legacy-restore",
+        "iptables-nft-restore",
+        "ss",
+        "sysctl",
+    ];
     for tool in tools {
         let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
         if !found.is_ok_and(|o| o.status.success()) {
             return Some(format!("{tool} is not installed"));
         }
     }
-    let tried = std::thread::spawn(|| sys::new_netns().map(drop)).join().expect("the thread only asks");
+    let tried = std::thread::spawn(|| sys::new_netns().map(drop))
+        .join()
+        .expect("the thread only asks");
     tried.err().map(|e| format!("may not create a network namespace: {e}"))
 }
 
@@ -156,8 +167,16 @@ impl Lab {
         must(&["bridge", "-batch", "-"], &(environment::base_fdb().join("\n") + "\n"));
         sys::enter(&peers).expect("the namespace is there");
         let names: Vec<String> = (0..DEVICES.len()).map(|i| format!("t{i}")).collect();
-        batch(&names.iter().map(|t| format!("link set {t} arp off multicast off up")).collect::<Vec<_>>());
-        let wires = names.iter().map(|t| sys::packet_socket(t).expect("a packet socket")).collect();
+        batch(
+            &names
+                .iter()
+                .map(|t| format!("link set {t} arp off multicast off up"))
+                .collect::<Vec<_>>(),
+        );
+        let wires = names
+            .iter()
+            .map(|t| sys::packet_socket(t).expect("a packet socket"))
+            .collect();
         sys::enter(&node).expect("the namespace is there");
         let mut lab = Self {
             peers,
@@ -200,8 +219,17 @@ impl Lab {
             }
         }
         self.ears = Vec::new();
-        self.ears.extend(self.wires.iter().enumerate().map(|(i, fd)| (fd.as_raw_fd(), Ear::Wire(i))));
-        self.ears.extend(self.raws.iter().map(|(fd, proto, v6)| (fd.as_raw_fd(), Ear::Raw(*proto, *v6))));
+        self.ears.extend(
+            self.wires
+                .iter()
+                .enumerate()
+                .map(|(i, fd)| (fd.as_raw_fd(), Ear::Wire(i))),
+        );
+        self.ears.extend(
+            self.raws
+                .iter()
+                .map(|(fd, proto, v6)| (fd.as_raw_fd(), Ear::Raw(*proto, *v6))),
+        );
         self.ears.extend(self.udp.iter().map(|fd| (fd.as_raw_fd(), Ear::Udp)));
     }
 
@@ -228,8 +256,11 @@ impl Lab {
         }
         batch(&env.ip);
         self.listen();
-        let wanted: Vec<&str> =
-            REFERENCES.iter().map(|r| r.artifact).filter(|a| !RULES.contains(a) && *a != name::CONNTRACK).collect();
+        let wanted: Vec<&str> = REFERENCES
+            .iter()
+            .map(|r| r.artifact)
+            .filter(|a| !RULES.contains(a) && *a != name::CONNTRACK)
+            .collect();
         self.statics = capture(&wanted);
         self.indices = DEVICES
             .iter()
@@ -263,7 +294,9 @@ impl Lab {
 
     /// The connections of the node as they are now.
     pub fn connections(&self) -> Blob {
-        let (_, blob) = capture(&[name::CONNTRACK]).pop_first().expect("conntrack prints something");
+        let (_, blob) = capture(&[name::CONNTRACK])
+            .pop_first()
+            .expect("conntrack prints something");
         blob
     }
 
@@ -277,7 +310,11 @@ impl Lab {
         let mut frame = Vec::with_capacity(128);
         frame.extend(environment::own_mac(device));
         frame.extend(environment::peer_mac(device));
-        frame.extend(if packet.dst.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] });
+        frame.extend(if packet.dst.is_ipv4() {
+            [0x08, 0x00]
+        } else {
+            [0x86, 0xdd]
+        });
         frame.extend(wire::build(packet, number, side));
         sys::send(&self.wires[device], &frame).expect("the wire takes a frame");
     }
@@ -339,7 +376,10 @@ pub const RULES: &[&str] = &[
 
 /// A snapshot of the files.
 pub fn snapshot(files: &Files) -> Snapshot {
-    let files = files.iter().map(|(name, blob)| (format!("nodes/lab/host/{name}"), blob.clone())).collect();
+    let files = files
+        .iter()
+        .map(|(name, blob)| (format!("nodes/lab/host/{name}"), blob.clone()))
+        .collect();
     Snapshot::from_files(files).expect("a snapshot")
 }
 
@@ -371,7 +411,10 @@ fn capture(artifacts: &[&str]) -> Files {
 fn index_of(dev: &str) -> u32 {
     let out = must(&["ip", "-o", "link", "show", dev], "");
     let text = String::from_utf8_lossy(&out);
-    text.split(':').next().and_then(|n| n.trim().parse().ok()).expect("ip prints the index first")
+    text.split(':')
+        .next()
+        .and_then(|n| n.trim().parse().ok())
+        .expect("ip prints the index first")
 }
 
 fn by_family(lines: &[String], force: bool) {
@@ -438,7 +481,11 @@ fn on_wire(device: usize, frame: &[u8]) -> Option<Seen> {
     if noise(&packet) {
         return None;
     }
-    Some(Seen { place: Place::Out(device), packet, number })
+    Some(Seen {
+        place: Place::Out(device),
+        packet,
+        number,
+    })
 }
 
 fn in_node(protocol: u8, v6: bool, message: &sys::Message, bytes: &[u8]) -> Option<Seen> {
@@ -459,12 +506,23 @@ fn in_node(protocol: u8, v6: bool, message: &sys::Message, bytes: &[u8]) -> Opti
     if noise(&packet) {
         return None;
     }
-    Some(Seen { place: Place::Local, packet, number })
+    Some(Seen {
+        place: Place::Local,
+        packet,
+        number,
+    })
 }
 
 /// What the node says by itself: multicast listener reports, neighbour discovery, IGMP.
 fn noise(packet: &Packet) -> bool {
     use knet_dataplane::packet::L4;
-    let nd = packet.proto == proto::ICMPV6 && matches!(packet.l4, L4::Icmp { ty: 130..=137 | 143, .. });
+    let nd = packet.proto == proto::ICMPV6
+        && matches!(
+            packet.l4,
+            L4::Icmp {
+                ty: 130..=137 | 143,
+                ..
+            }
+        );
     nd || packet.proto == proto::IGMP || packet.dst.is_multicast()
 }

@@ -45,19 +45,40 @@ pub struct Prediction {
 
 /// Asks the model.
 pub fn predict(world: &World<'_>, start: &Start, lab: &Lab) -> Prediction {
-    let trace = trace(world, start, Detail::Outcome, Limits { branches: 256, stages: 128 });
+    let trace = trace(
+        world,
+        start,
+        Detail::Outcome,
+        Limits {
+            branches: 256,
+            stages: 128,
+        },
+    );
     let prediction = read(&trace, lab);
     if prediction.unknown.is_none() {
         return prediction;
     }
     // Once more, to name what is not known.
-    let full = knet_dataplane::walk::trace(world, start, Detail::Decisions, Limits { branches: 256, stages: 128 });
+    let full = knet_dataplane::walk::trace(
+        world,
+        start,
+        Detail::Decisions,
+        Limits {
+            branches: 256,
+            stages: 128,
+        },
+    );
     read(&full, lab)
 }
 
 /// Reads a trace.
 pub fn read(trace: &Trace, lab: &Lab) -> Prediction {
-    let mut out = Prediction { ways: Vec::new(), unknown: None, open: 0, drawn: true };
+    let mut out = Prediction {
+        ways: Vec::new(),
+        unknown: None,
+        open: 0,
+        drawn: true,
+    };
     if trace.truncated {
         out.unknown = Some("more branches than the limit".to_owned());
     }
@@ -65,7 +86,10 @@ pub fn read(trace: &Trace, lab: &Lab) -> Prediction {
         if let Some(kind) = branch.path.iter().find_map(unknown_fork) {
             out.unknown = Some(kind);
         }
-        out.drawn &= branch.path.iter().all(|t| matches!(t.fork, Fork::Chance(Chance::Statistic)));
+        out.drawn &= branch
+            .path
+            .iter()
+            .all(|t| matches!(t.fork, Fork::Chance(Chance::Statistic)));
         match way(branch, lab) {
             Ok(way) => {
                 if !out.ways.contains(&way) {
@@ -104,20 +128,30 @@ fn words(text: &str) -> String {
             out.extend(tokens.next());
         }
     }
-    if out.is_empty() { text.chars().take(60).collect() } else { out.join(" ") }
+    if out.is_empty() {
+        text.chars().take(60).collect()
+    } else {
+        out.join(" ")
+    }
 }
 
 fn spot(lab: &Lab, place: Where, packet: &Packet) -> Result<Spot, String> {
     let device = place.oif.and_then(|i| lab.device(i.0));
     match device {
-        Some(device) => Ok(Spot { place: Place::Out(device), packet: packet.clone() }),
+        Some(device) => Ok(Spot {
+            place: Place::Out(device),
+            packet: packet.clone(),
+        }),
         None => Err(format!("leaves by an unknown device {:?}", place.oif)),
     }
 }
 
 fn way(branch: &Branch, lab: &Lab) -> Result<Way, String> {
     let end = &branch.end;
-    let local = |packet: &Packet| Spot { place: Place::Local, packet: packet.clone() };
+    let local = |packet: &Packet| Spot {
+        place: Place::Local,
+        packet: packet.clone(),
+    };
     let request = match end.outcome {
         Outcome::Unknown => return Err(format!("end: {:?} {}", end.reason, evidence(branch))),
         Outcome::LeavesCluster => Some(spot(lab, end.place, &end.packet)?),
@@ -146,8 +180,15 @@ fn way(branch: &Branch, lab: &Lab) -> Result<Way, String> {
 }
 
 fn evidence(branch: &Branch) -> String {
-    let last = branch.hops.iter().flat_map(|h| &h.steps).filter(|s| !s.evidence.is_empty()).last();
-    last.and_then(|s| s.evidence.first()).map(|e| words(&e.text)).unwrap_or_default()
+    let last = branch
+        .hops
+        .iter()
+        .flat_map(|h| &h.steps)
+        .filter(|s| !s.evidence.is_empty())
+        .last();
+    last.and_then(|s| s.evidence.first())
+        .map(|e| words(&e.text))
+        .unwrap_or_default()
 }
 
 /// The kernel's packet is the one the model names.
@@ -166,13 +207,26 @@ fn port_agrees(ours: Port, seen: Port) -> bool {
 
 fn l4_agrees(ours: &L4, seen: &L4) -> bool {
     match (ours, seen) {
-        (L4::Tcp { sport, dport, flags }, L4::Tcp { sport: s, dport: d, flags: f }) => {
-            port_agrees(*sport, *s) && port_agrees(*dport, *d) && flags == f
-        }
+        (
+            L4::Tcp { sport, dport, flags },
+            L4::Tcp {
+                sport: s,
+                dport: d,
+                flags: f,
+            },
+        ) => port_agrees(*sport, *s) && port_agrees(*dport, *d) && flags == f,
         (L4::Ports { sport, dport }, L4::Ports { sport: s, dport: d }) => {
             port_agrees(*sport, *s) && port_agrees(*dport, *d)
         }
-        (L4::Icmp { ty, code, id, quoted }, L4::Icmp { ty: t, code: c, id: i, quoted: q }) => {
+        (
+            L4::Icmp { ty, code, id, quoted },
+            L4::Icmp {
+                ty: t,
+                code: c,
+                id: i,
+                quoted: q,
+            },
+        ) => {
             ty == t
                 && code == c
                 && match (quoted, q) {

@@ -3,8 +3,8 @@
 use knet_dataplane::packet::{L4, Packet, proto};
 use knet_dataplane::trace::Trace;
 
-use super::exchange::Step;
 use super::environment::DEVICES;
+use super::exchange::Step;
 use super::lab::{Place, Seen};
 use super::ours::Prediction;
 
@@ -27,7 +27,11 @@ pub fn outcome(step: &Step) -> String {
     words.sort_unstable();
     words.dedup();
     let stage = if step.stage == 0 { "" } else { "later: " };
-    if words.is_empty() { format!("{stage}nothing") } else { format!("{stage}{}", words.join("+")) }
+    if words.is_empty() {
+        format!("{stage}nothing")
+    } else {
+        format!("{stage}{}", words.join("+"))
+    }
 }
 
 pub fn packet(p: &Packet) -> String {
@@ -43,12 +47,17 @@ pub fn packet(p: &Packet) -> String {
         L4::Tcp { sport, dport, flags } => format!("{}>{} flags {flags:#04x}", port(*sport), port(*dport)),
         L4::Ports { sport, dport } => format!("{}>{}", port(*sport), port(*dport)),
         L4::Icmp { ty, code, id, quoted } => {
-            let quoted = quoted.as_ref().map_or(String::new(), |q| format!(" about [{}]", packet(q)));
+            let quoted = quoted
+                .as_ref()
+                .map_or(String::new(), |q| format!(" about [{}]", packet(q)));
             format!("type {ty} code {code} id {}{quoted}", port(*id))
         }
         L4::Other => String::new(),
     };
-    format!("{name} {} > {} {l4} ttl {} tos {:#04x} len {}", p.src, p.dst, p.ttl, p.tos, p.len)
+    format!(
+        "{name} {} > {} {l4} ttl {} tos {:#04x} len {}",
+        p.src, p.dst, p.ttl, p.tos, p.len
+    )
 }
 
 fn port(p: knet_dataplane::packet::Port) -> String {
@@ -66,7 +75,16 @@ pub fn seen(seen: &[Seen]) -> String {
     if seen.is_empty() {
         return "      nothing\n".to_owned();
     }
-    seen.iter().map(|s| format!("      {}: {} (number {:?})\n", place(s.place), packet(&s.packet), s.number)).collect()
+    seen.iter()
+        .map(|s| {
+            format!(
+                "      {}: {} (number {:?})\n",
+                place(s.place),
+                packet(&s.packet),
+                s.number
+            )
+        })
+        .collect()
 }
 
 pub fn predicted(p: &Prediction) -> String {
@@ -75,7 +93,11 @@ pub fn predicted(p: &Prediction) -> String {
         out.push_str(&format!("      way (client sees {:?}):\n", way.sees));
         for (what, spot) in [("packet", &way.request), ("answer", &way.reply)] {
             match spot {
-                Some(spot) => out.push_str(&format!("        {what} {}: {}\n", place(spot.place), packet(&spot.packet))),
+                Some(spot) => out.push_str(&format!(
+                    "        {what} {}: {}\n",
+                    place(spot.place),
+                    packet(&spot.packet)
+                )),
                 None => out.push_str(&format!("        {what}: nothing\n")),
             }
         }
@@ -89,17 +111,27 @@ pub fn predicted(p: &Prediction) -> String {
 /// One line about a step.
 pub fn line(step: &Step) -> String {
     let ours = step.prediction.ways.first().map_or("no way".to_owned(), |w| {
-        w.request.as_ref().map_or("nothing".to_owned(), |s| format!("{}: {}", place(s.place), packet(&s.packet)))
+        w.request.as_ref().map_or("nothing".to_owned(), |s| {
+            format!("{}: {}", place(s.place), packet(&s.packet))
+        })
     });
-    let kernel = step.seen.first().map_or("nothing".to_owned(), |s| format!("{}: {}", place(s.place), packet(&s.packet)));
-    format!("stage {} {:?} | ours {ours} | kernel {kernel}", step.stage, step.start.l4)
+    let kernel = step.seen.first().map_or("nothing".to_owned(), |s| {
+        format!("{}: {}", place(s.place), packet(&s.packet))
+    });
+    format!(
+        "stage {} {:?} | ours {ours} | kernel {kernel}",
+        step.stage, step.start.l4
+    )
 }
 
 /// Every step of a trace with its evidence.
 pub fn trace(trace: &Trace) -> String {
     let mut out = String::new();
     for branch in trace.branches.iter().take(4) {
-        out.push_str(&format!("    branch {:?} {:?}\n", branch.end.outcome, branch.end.reason));
+        out.push_str(&format!(
+            "    branch {:?} {:?}\n",
+            branch.end.outcome, branch.end.reason
+        ));
         let reply = branch.reply.as_ref().map_or(&[][..], |r| &r.hops);
         for hop in branch.hops.iter().chain(reply) {
             for step in &hop.steps {

@@ -133,7 +133,11 @@ fn nft(table: &Table, out: &mut String) {
 impl Ruleset {
     /// Artifacts that the ruleset touches.
     pub fn artifacts(&self) -> Vec<&'static str> {
-        let mut all: Vec<_> = self.parts.iter().flat_map(|p| p.back.artifacts().iter().copied()).collect();
+        let mut all: Vec<_> = self
+            .parts
+            .iter()
+            .flat_map(|p| p.back.artifacts().iter().copied())
+            .collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -197,7 +201,10 @@ impl Loaded {
         if self.tables {
             lab::must(&["nft", "flush", "ruleset"], "");
         }
-        for (loaded, tool) in [(self.legacy, "iptables-legacy-restore"), (self.legacy6, "ip6tables-legacy-restore")] {
+        for (loaded, tool) in [
+            (self.legacy, "iptables-legacy-restore"),
+            (self.legacy6, "ip6tables-legacy-restore"),
+        ] {
             if loaded {
                 lab::must(&[tool], &empty_legacy());
             }

@@ -75,7 +75,11 @@ impl Features {
             println!("  {back:?}: not here: {missing:?}");
             refused.insert(back, missing);
             loaded.note(&Ruleset {
-                parts: vec![super::rules::Part { back, lines: Vec::new(), tables: Vec::new() }],
+                parts: vec![super::rules::Part {
+                    back,
+                    lines: Vec::new(),
+                    tables: Vec::new(),
+                }],
             });
         }
         loaded.clear();
@@ -105,7 +109,11 @@ fn ruleset(plan: &Plan, features: &Features, number: u64) -> (String, Ruleset) {
         _ => &[Back::Legacy, Back::XtNft, Back::XtNft6],
     };
     for &back in backs {
-        let kit = Kit { sets: &sets, refused: &features.refused[&back], back };
+        let kit = Kit {
+            sets: &sets,
+            refused: &features.refused[&back],
+            back,
+        };
         out.parts.push(xtables::random(&mut rng, kit));
     }
     (backend, out)
@@ -169,7 +177,10 @@ pub fn run(lab: &mut Lab, features: &Features, plan: &Plan) -> Tally {
             let Some(again) = again else {
                 tally.passing += 1;
                 tally.agreed += 1;
-                println!("  ruleset {number}: a difference that did not come again: {}", report::line(&step));
+                println!(
+                    "  ruleset {number}: a difference that did not come again: {}",
+                    report::line(&step)
+                );
                 continue;
             };
             if explained || tally.differences.len() >= plan.patience {

@@ -106,15 +106,31 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
             }
         }
     }
-    let mut out = format!("DIFFERENCE seed {seed} ruleset {number} ({} rules left of {})\n", best.rules(), rules.rules());
+    let mut out = format!(
+        "DIFFERENCE seed {seed} ruleset {number} ({} rules left of {})\n",
+        best.rules(),
+        rules.rules()
+    );
     let _ = writeln!(out, "{}", best.text());
     let Some(step) = differs(lab, loaded, &best, &flow) else {
         let _ = writeln!(out, "  it does not differ any more");
         return out;
     };
-    let _ = writeln!(out, "  conversation: {:?} {} then {:?}", flow.entry, report::packet(&flow.packet), flow.follow);
+    let _ = writeln!(
+        out,
+        "  conversation: {:?} {} then {:?}",
+        flow.entry,
+        report::packet(&flow.packet),
+        flow.follow
+    );
     let _ = writeln!(out, "  packet of stage {}: {:?}", step.stage, step.start);
-    let _ = write!(out, "    kernel (send: {:?}, request only: {}):\n{}", step.sees, step.request_only, report::seen(&step.seen));
+    let _ = write!(
+        out,
+        "    kernel (send: {:?}, request only: {}):\n{}",
+        step.sees,
+        step.request_only,
+        report::seen(&step.seen)
+    );
     let _ = write!(out, "    ours:\n{}", report::predicted(&step.prediction));
     let mut files = lab.files(&best.artifacts());
     lab.forget();
@@ -123,7 +139,11 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
         before.follow.truncate(step.stage - 1);
         exchange::run(lab, &files, std::slice::from_ref(&before), |_, _| {});
         let connections = lab.connections();
-        let _ = write!(out, "    connections:\n{}", String::from_utf8_lossy((*connections).as_ref()));
+        let _ = write!(
+            out,
+            "    connections:\n{}",
+            String::from_utf8_lossy((*connections).as_ref())
+        );
         files.insert(name::CONNTRACK, connections);
     }
     let snapshot = snapshot(&files);
@@ -147,7 +167,10 @@ fn kernel(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> Strin
     }
     let files = lab.files(&rules.artifacts());
     lab.forget();
-    let traced = rules.parts.iter().any(|p| matches!(p.back, Back::XtNft | Back::XtNft6 | Back::Nft));
+    let traced = rules
+        .parts
+        .iter()
+        .any(|p| matches!(p.back, Back::XtNft | Back::XtNft6 | Back::Nft));
     let monitor = traced.then(|| {
         lab::must(
             &["nft", "-f", "-"],
@@ -171,11 +194,17 @@ fn kernel(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> Strin
         std::thread::sleep(std::time::Duration::from_millis(150));
         let _ = child.kill();
         let output = child.wait_with_output().expect("it was started");
-        for line in String::from_utf8_lossy(&output.stdout).lines().filter(|l| !l.contains("knet_trace")) {
+        for line in String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter(|l| !l.contains("knet_trace"))
+        {
             let _ = writeln!(out, "    {line}");
         }
     }
-    for (back, tool) in [(Back::Legacy, "iptables-legacy-save"), (Back::Legacy6, "ip6tables-legacy-save")] {
+    for (back, tool) in [
+        (Back::Legacy, "iptables-legacy-save"),
+        (Back::Legacy6, "ip6tables-legacy-save"),
+    ] {
         if rules.parts.iter().any(|p| p.back == back) {
             let saved = lab::must(&[tool, "-c"], "");
             for line in String::from_utf8_lossy(&saved).lines() {

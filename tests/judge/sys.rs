@@ -1,5 +1,8 @@
 //! The system calls the judge needs and the standard library does not have.
-#![allow(unsafe_code, reason = "thin wrappers of system calls; every pointer is to a local that outlives the call")]
+#![allow(
+    unsafe_code,
+    reason = "thin wrappers of system calls; every pointer is to a local that outlives the call"
+)]
 
 use std::fs::File;
 use std::io;
@@ -8,7 +11,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Moves this thread into a new network namespace and returns a handle to it.
@@ -71,7 +78,13 @@ pub fn take_error(fd: &OwnedFd) -> i32 {
     let mut len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: both are locals.
     unsafe {
-        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut value).cast(), &raw mut len);
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ERROR,
+            (&raw mut value).cast(),
+            &raw mut len,
+        );
     }
     value
 }
@@ -125,10 +138,16 @@ fn address(storage: &libc::sockaddr_storage) -> (IpAddr, u16) {
     unsafe {
         if i32::from(storage.ss_family) == libc::AF_INET {
             let sin = at.cast::<libc::sockaddr_in>();
-            (Ipv4Addr::from(u32::from_be((*sin).sin_addr.s_addr)).into(), u16::from_be((*sin).sin_port))
+            (
+                Ipv4Addr::from(u32::from_be((*sin).sin_addr.s_addr)).into(),
+                u16::from_be((*sin).sin_port),
+            )
         } else {
             let sin = at.cast::<libc::sockaddr_in6>();
-            (Ipv6Addr::from((*sin).sin6_addr.s6_addr).into(), u16::from_be((*sin).sin6_port))
+            (
+                Ipv6Addr::from((*sin).sin6_addr.s6_addr).into(),
+                u16::from_be((*sin).sin6_port),
+            )
         }
     }
 }
@@ -159,14 +178,22 @@ pub fn send_to(fd: &OwnedFd, bytes: &[u8], addr: IpAddr, port: u16) -> io::Resul
     let (at, size) = (bytes.as_ptr().cast(), bytes.len());
     // SAFETY: the buffers are borrowed for the call.
     let sent = unsafe { libc::sendto(fd.as_raw_fd(), at, size, 0, (&raw const raw).cast(), len) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// `send`
 pub fn send(fd: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
     // SAFETY: the buffer is borrowed for the call.
     let sent = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if sent < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// What `recvmsg` says of a datagram.
@@ -191,7 +218,10 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Option<Message> {
     // read with the macros that know their layout.
     unsafe {
         let mut from: libc::sockaddr_storage = zeroed();
-        let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut iov = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
         let mut header: libc::msghdr = zeroed();
         header.msg_name = (&raw mut from).cast();
         header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
@@ -201,7 +231,13 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Option<Message> {
         header.msg_controllen = size_of::<[u64; 32]>();
         let got = libc::recvmsg(fd.as_raw_fd(), &raw mut header, libc::MSG_DONTWAIT);
         let len = usize::try_from(got).ok()?;
-        let mut message = Message { from: address(&from), to: None, ttl: 0, tos: 0, len };
+        let mut message = Message {
+            from: address(&from),
+            to: None,
+            ttl: 0,
+            tos: 0,
+            len,
+        };
         let mut at = libc::CMSG_FIRSTHDR(&raw const header);
         while !at.is_null() {
             let data = libc::CMSG_DATA(at);
@@ -230,7 +266,10 @@ pub fn answer(fd: &OwnedFd, bytes: &[u8], to: (IpAddr, u16), from: IpAddr) -> io
     let mut control = [0u64; 8];
     // SAFETY: as in `receive`.
     unsafe {
-        let mut iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let mut iov = libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
         let mut header: libc::msghdr = zeroed();
         header.msg_name = (&raw const name).cast_mut().cast();
         header.msg_namelen = name_len;
@@ -258,14 +297,24 @@ pub fn answer(fd: &OwnedFd, bytes: &[u8], to: (IpAddr, u16), from: IpAddr) -> io
         (*at).cmsg_len = libc::CMSG_LEN(size as u32) as usize;
         header.msg_controllen = libc::CMSG_SPACE(size as u32) as usize;
         let sent = libc::sendmsg(fd.as_raw_fd(), &raw const header, 0);
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if sent < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 }
 
 /// Which of the sockets have something to read, waiting at most so many milliseconds.
 pub fn readable(fds: &[RawFd], wait: i32) -> Vec<usize> {
-    let mut polled: Vec<libc::pollfd> =
-        fds.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
+    let mut polled: Vec<libc::pollfd> = fds
+        .iter()
+        .map(|&fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        })
+        .collect();
     // SAFETY: the array is a local of the length given.
     let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, wait) };
     if ready <= 0 {

@@ -128,7 +128,11 @@ fn transport(packet: &Packet, number: u32, side: Side, room: usize) -> Vec<u8> {
         } else {
             checksum(&[&pseudo(packet.src, packet.dst, packet.proto, out.len()), &out])
         };
-        let sum = if packet.proto == proto::UDP && sum == 0 { 0xffff } else { sum };
+        let sum = if packet.proto == proto::UDP && sum == 0 {
+            0xffff
+        } else {
+            sum
+        };
         out[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }
     out
@@ -183,7 +187,15 @@ pub fn parse(bytes: &[u8]) -> Option<(Packet, Option<u32>)> {
             let dst = Ipv4Addr::from(<[u8; 4]>::try_from(&bytes[16..20]).ok()?).into();
             let len = u16::from_be_bytes([bytes[2], bytes[3]]);
             let end = usize::from(len).min(bytes.len()).max(head);
-            let fixed = Fixed { src, dst, proto: bytes[9], ttl: bytes[8], tos: bytes[1], len, df: bytes[6] & 0x40 != 0 };
+            let fixed = Fixed {
+                src,
+                dst,
+                proto: bytes[9],
+                ttl: bytes[8],
+                tos: bytes[1],
+                len,
+                df: bytes[6] & 0x40 != 0,
+            };
             Some(upper(fixed, &bytes[head..end]))
         }
         6 => {
@@ -195,7 +207,15 @@ pub fn parse(bytes: &[u8]) -> Option<(Packet, Option<u32>)> {
             let payload = u16::from_be_bytes([bytes[4], bytes[5]]);
             let tos = (bytes[0] & 15) << 4 | bytes[1] >> 4;
             let end = (usize::from(payload) + 40).min(bytes.len());
-            let fixed = Fixed { src, dst, proto: bytes[6], ttl: bytes[7], tos, len: payload + 40, df: true };
+            let fixed = Fixed {
+                src,
+                dst,
+                proto: bytes[6],
+                ttl: bytes[7],
+                tos,
+                len: payload + 40,
+                df: true,
+            };
             Some(upper(fixed, &bytes[40..end]))
         }
         _ => None,
@@ -219,14 +239,33 @@ pub fn upper(fixed: Fixed, l4: &[u8]) -> (Packet, Option<u32>) {
     let port = |at: usize| Port::from(l4.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]])));
     let byte = |at: usize| l4.get(at).copied().unwrap_or(0);
     let (header, payload) = match fixed.proto {
-        proto::TCP => {
-            (L4::Tcp { sport: port(0), dport: port(2), flags: byte(13) }, usize::from(byte(12) >> 4) * 4)
-        }
-        proto::UDP | proto::UDPLITE | proto::SCTP | proto::DCCP => (L4::Ports { sport: port(0), dport: port(2) }, 8),
+        proto::TCP => (
+            L4::Tcp {
+                sport: port(0),
+                dport: port(2),
+                flags: byte(13),
+            },
+            usize::from(byte(12) >> 4) * 4,
+        ),
+        proto::UDP | proto::UDPLITE | proto::SCTP | proto::DCCP => (
+            L4::Ports {
+                sport: port(0),
+                dport: port(2),
+            },
+            8,
+        ),
         proto::ICMP | proto::ICMPV6 => {
             let (ty, code) = (byte(0), byte(1));
-            let error = if fixed.proto == proto::ICMP { matches!(ty, 3 | 4 | 5 | 11 | 12) } else { ty < 128 };
-            let quoted = if error { l4.get(8..).and_then(parse).map(|(p, _)| Box::new(p)) } else { None };
+            let error = if fixed.proto == proto::ICMP {
+                matches!(ty, 3 | 4 | 5 | 11 | 12)
+            } else {
+                ty < 128
+            };
+            let quoted = if error {
+                l4.get(8..).and_then(parse).map(|(p, _)| Box::new(p))
+            } else {
+                None
+            };
             let id = if error { Port::from(0) } else { port(4) };
             (L4::Icmp { ty, code, id, quoted }, if error { usize::MAX } else { 8 })
         }
@@ -236,14 +275,40 @@ pub fn upper(fixed: Fixed, l4: &[u8]) -> (Packet, Option<u32>) {
         .get(payload..)
         .and_then(|rest| rest.strip_prefix(MARKER))
         .and_then(|rest| Some(u32::from_be_bytes(rest.get(..4)?.try_into().ok()?)));
-    let Fixed { src, dst, proto, ttl, tos, len, df } = fixed;
-    (Packet { src, dst, proto, l4: header, ttl, tos, len, df, inner: None }, number)
+    let Fixed {
+        src,
+        dst,
+        proto,
+        ttl,
+        tos,
+        len,
+        df,
+    } = fixed;
+    (
+        Packet {
+            src,
+            dst,
+            proto,
+            l4: header,
+            ttl,
+            tos,
+            len,
+            df,
+            inner: None,
+        },
+        number,
+    )
 }
 
 /// What a program hands to its socket for a packet: the payload, or the whole ICMP message.
 pub fn payload(packet: &Packet, number: u32) -> Vec<u8> {
     let head = if packet.dst.is_ipv4() { 20 } else { 40 };
-    let mut bytes = transport(packet, number, Side::Client, usize::from(packet.len).saturating_sub(head));
+    let mut bytes = transport(
+        packet,
+        number,
+        Side::Client,
+        usize::from(packet.len).saturating_sub(head),
+    );
     match packet.l4 {
         L4::Icmp { .. } => bytes,
         L4::Tcp { .. } => Vec::new(),

@@ -61,7 +61,12 @@ pub const PROBES: &[(&str, &str, &str, &str)] = &[
     ("rpfilter", "raw", "PREROUTING", "-m rpfilter --loose"),
     ("socket", "mangle", "PREROUTING", "-m socket --nowildcard"),
     ("state", "filter", "FORWARD", "-m state --state NEW"),
-    ("statistic", "filter", "FORWARD", "-m statistic --mode random --probability 0.5"),
+    (
+        "statistic",
+        "filter",
+        "FORWARD",
+        "-m statistic --mode random --probability 0.5",
+    ),
     ("tos", "filter", "FORWARD", "-m tos --tos 0x10/0x3f"),
     ("ttl", "filter", "FORWARD", "{TTL}"),
     ("recent", "filter", "FORWARD", "-m recent --name r --rcheck --rsource"),
@@ -75,13 +80,28 @@ pub const PROBES: &[(&str, &str, &str, &str)] = &[
     ("TTL", "mangle", "PREROUTING", "{TTLSET}"),
     ("LOG", "filter", "FORWARD", "-j NFLOG --nflog-group 9"),
     ("NETMAP", "nat", "PREROUTING", "-j NETMAP --to {NET}"),
-    ("TPROXY", "mangle", "PREROUTING", "-p tcp -j TPROXY --on-port 8080 --tproxy-mark 1"),
+    (
+        "TPROXY",
+        "mangle",
+        "PREROUTING",
+        "-p tcp -j TPROXY --on-port 8080 --tproxy-mark 1",
+    ),
     ("REDIRECT", "nat", "PREROUTING", "-p tcp -j REDIRECT --to-ports 8080"),
     ("MASQUERADE", "nat", "POSTROUTING", "-j MASQUERADE"),
-    ("TCPMSS", "mangle", "FORWARD", "-p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"),
+    (
+        "TCPMSS",
+        "mangle",
+        "FORWARD",
+        "-p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
+    ),
     ("SETTARGET", "mangle", "FORWARD", "-m set --match-set probe src"),
     ("CLASSIFY", "mangle", "POSTROUTING", "-j CLASSIFY --set-class 1:1"),
-    ("CHECKSUM", "mangle", "POSTROUTING", "-p udp -j CHECKSUM --checksum-fill"),
+    (
+        "CHECKSUM",
+        "mangle",
+        "POSTROUTING",
+        "-p udp -j CHECKSUM --checksum-fill",
+    ),
     ("nfacct", "filter", "FORWARD", "-m nfacct --nfacct-name x"),
 ];
 
@@ -96,7 +116,9 @@ pub fn probe(back: Back, probe: (&str, &str, &str, &str)) -> String {
         ("{TTLSET}", "-j TTL --ttl-set 33", "-j HL --hl-set 33"),
         ("{NET}", "10.11.0.0/24", "fd11::/64"),
     ];
-    let rule = pairs.iter().fold(rule.to_owned(), |r, (from, v4, six)| r.replace(from, if v6 { six } else { v4 }));
+    let rule = pairs.iter().fold(rule.to_owned(), |r, (from, v4, six)| {
+        r.replace(from, if v6 { six } else { v4 })
+    });
     format!("*{table}\n-A {chain} {rule}\nCOMMIT\n")
 }
 
@@ -109,7 +131,11 @@ pub fn random(rng: &mut Rng, kit: Kit<'_>) -> Part {
         }
         tables.push(random_table(rng, kit, table, hooks));
     }
-    Part { back: kit.back, lines: Vec::new(), tables }
+    Part {
+        back: kit.back,
+        lines: Vec::new(),
+        tables,
+    }
 }
 
 fn random_table(rng: &mut Rng, kit: Kit<'_>, table: &str, hooks: &[&str]) -> Table {
@@ -128,7 +154,11 @@ fn random_table(rng: &mut Rng, kit: Kit<'_>, table: &str, hooks: &[&str]) -> Tab
         }
     }
     for (name, _, _) in &own {
-        chains.push(Chain { name: name.clone(), head: "-".to_owned(), rules: Vec::new() });
+        chains.push(Chain {
+            name: name.clone(),
+            head: "-".to_owned(),
+            rules: Vec::new(),
+        });
     }
     for chain in &mut chains {
         let (hook, level) = match own.iter().find(|(n, _, _)| *n == chain.name) {
@@ -145,7 +175,11 @@ fn random_table(rng: &mut Rng, kit: Kit<'_>, table: &str, hooks: &[&str]) -> Tab
             chain.rules.push(random_rule(rng, kit, At { table, hook }, &deeper));
         }
     }
-    Table { head: table.to_owned(), objects: Vec::new(), chains }
+    Table {
+        head: table.to_owned(),
+        objects: Vec::new(),
+        chains,
+    }
 }
 
 fn random_rule(rng: &mut Rng, kit: Kit<'_>, at: At<'_>, deeper: &[&str]) -> Rule {
@@ -195,7 +229,10 @@ fn mark(rng: &mut Rng) -> String {
     let value = rng.word(&["0x0", "0x1", "0x2", "0x4", "0x4000", "0x80000000", "0xffff0000"]);
     match rng.below(3) {
         0 => value.to_owned(),
-        _ => format!("{value}/{}", rng.word(&["0x1", "0x2", "0x3", "0x4000", "0xffff", "0x80000000", "0xffff0000"])),
+        _ => format!(
+            "{value}/{}",
+            rng.word(&["0x1", "0x2", "0x3", "0x4000", "0xffff", "0x80000000", "0xffff0000"])
+        ),
     }
 }
 
@@ -223,7 +260,10 @@ fn random_matches(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> (Vec<String>, Opti
             proto = Some(p);
         }
     }
-    let dev = |rng: &mut Rng| rng.word(&["eth0", "eth1", "eth2", "eth3", "br0", "lo", "eth+", "b+", "p0", "+"]).to_owned();
+    let dev = |rng: &mut Rng| {
+        rng.word(&["eth0", "eth1", "eth2", "eth3", "br0", "lo", "eth+", "b+", "p0", "+"])
+            .to_owned()
+    };
     if at.input() && rng.percent(15) {
         let dev = dev(rng);
         let not = if dev == "+" { "" } else { not(rng) };
@@ -251,7 +291,13 @@ fn random_matches(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> (Vec<String>, Opti
             6 if p == "tcp" => format!(
                 "-m tcp {}--tcp-flags {}",
                 not(rng),
-                rng.word(&["SYN,ACK ACK", "SYN,ACK,FIN,RST SYN", "RST RST", "ALL SYN", "FIN,ACK FIN,ACK"])
+                rng.word(&[
+                    "SYN,ACK ACK",
+                    "SYN,ACK,FIN,RST SYN",
+                    "RST RST",
+                    "ALL SYN",
+                    "FIN,ACK FIN,ACK"
+                ])
             ),
             _ => format!("-m {p} --dport {port}"),
         });
@@ -259,11 +305,24 @@ fn random_matches(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> (Vec<String>, Opti
     if proto == Some(icmp) && rng.percent(50) {
         let module = if v6 { "icmp6 " } else { "icmp " };
         let option = if v6 { "--icmpv6-type" } else { "--icmp-type" };
-        let ty = if v6 { rng.word(&["128", "129", "1", "1/4", "3"]) } else { rng.word(&["8", "0", "3", "3/3", "11", "any"]) };
-        out.push(format!("-m {module}{}{option} {ty}", if ty == "any" { "" } else { not(rng) }));
+        let ty = if v6 {
+            rng.word(&["128", "129", "1", "1/4", "3"])
+        } else {
+            rng.word(&["8", "0", "3", "3/3", "11", "any"])
+        };
+        out.push(format!(
+            "-m {module}{}{option} {ty}",
+            if ty == "any" { "" } else { not(rng) }
+        ));
     }
     let extra = rng.below(100);
-    let count = if extra < 40 { 0 } else if extra < 85 { 1 } else { 2 };
+    let count = if extra < 40 {
+        0
+    } else if extra < 85 {
+        1
+    } else {
+        2
+    };
     for _ in 0..count {
         if let Some(m) = extension(rng, kit, at)
             && !out.iter().any(|o| o.split(' ').take(2).eq(m.split(' ').take(2)))
@@ -282,7 +341,16 @@ fn extension(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> Option<String> {
         0..=3 => ("mark", format!("-m mark {not}--mark {}", mark(rng))),
         4 | 5 => ("connmark", format!("-m connmark {not}--mark {}", mark(rng))),
         6 | 7 => {
-            let states = rng.word(&["NEW", "ESTABLISHED", "RELATED,ESTABLISHED", "INVALID", "UNTRACKED", "NEW,RELATED", "DNAT", "SNAT"]);
+            let states = rng.word(&[
+                "NEW",
+                "ESTABLISHED",
+                "RELATED,ESTABLISHED",
+                "INVALID",
+                "UNTRACKED",
+                "NEW,RELATED",
+                "DNAT",
+                "SNAT",
+            ]);
             ("conntrack", format!("-m conntrack {not}--ctstate {states}"))
         }
         8 => {
@@ -293,7 +361,10 @@ fn extension(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> Option<String> {
         }
         9 => {
             let text = match rng.below(5) {
-                0 => format!("-m conntrack {not}--ctstatus {}", rng.word(&["SEEN_REPLY", "CONFIRMED", "NONE", "ASSURED", "EXPECTED"])),
+                0 => format!(
+                    "-m conntrack {not}--ctstatus {}",
+                    rng.word(&["SEEN_REPLY", "CONFIRMED", "NONE", "ASSURED", "EXPECTED"])
+                ),
                 1 => format!("-m conntrack --ctdir {}", rng.word(&["ORIGINAL", "REPLY"])),
                 2 => format!("-m conntrack {not}--ctproto {}", rng.word(&["tcp", "udp"])),
                 3 => format!("-m conntrack {not}--ctorigdstport {}", rng.pick(&PORTS)),
@@ -306,7 +377,16 @@ fn extension(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> Option<String> {
             let ty = if v6 {
                 rng.word(&["LOCAL", "UNICAST", "MULTICAST", "UNREACHABLE", "LOCAL,UNREACHABLE"])
             } else {
-                rng.word(&["LOCAL", "UNICAST", "BROADCAST", "BLACKHOLE", "PROHIBIT", "UNREACHABLE,LOCAL", "MULTICAST", "LOCAL,BROADCAST"])
+                rng.word(&[
+                    "LOCAL",
+                    "UNICAST",
+                    "BROADCAST",
+                    "BLACKHOLE",
+                    "PROHIBIT",
+                    "UNREACHABLE,LOCAL",
+                    "MULTICAST",
+                    "LOCAL,BROADCAST",
+                ])
             };
             let limit = match at.hook {
                 "PREROUTING" | "INPUT" | "FORWARD" if rng.percent(20) => " --limit-iface-in",
@@ -325,16 +405,38 @@ fn extension(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> Option<String> {
             };
             ("iprange", format!("-m iprange {not}{which} {range}"))
         }
-        13 => ("length", format!("-m length {not}--length {}", rng.word(&["0:60", "61:100", "86", "40:48", "100:65535"]))),
+        13 => (
+            "length",
+            format!(
+                "-m length {not}--length {}",
+                rng.word(&["0:60", "61:100", "86", "40:48", "100:65535"])
+            ),
+        ),
         14 => {
             let (m, o) = if v6 { ("hl", "hl") } else { ("ttl", "ttl") };
             let op = rng.word(&["lt 5", "gt 62", "eq 64", "eq 63", "lt 64"]);
             ("ttl", format!("-m {m} --{o}-{op}"))
         }
-        15 => ("dscp", format!("-m dscp {not}--dscp {}", rng.word(&["0x0a", "0x08", "0x00", "0x2e"]))),
-        16 => ("tos", format!("-m tos {not}--tos {}", rng.word(&["0x10/0x3f", "0x08/0xff", "0x00/0xff", "0x20/0xe0"]))),
+        15 => (
+            "dscp",
+            format!("-m dscp {not}--dscp {}", rng.word(&["0x0a", "0x08", "0x00", "0x2e"])),
+        ),
+        16 => (
+            "tos",
+            format!(
+                "-m tos {not}--tos {}",
+                rng.word(&["0x10/0x3f", "0x08/0xff", "0x00/0xff", "0x20/0xe0"])
+            ),
+        ),
         17 if matches!(at.hook, "OUTPUT" | "POSTROUTING") => {
-            let what = rng.word(&["--uid-owner 0", "--uid-owner 1000", "--uid-owner 1000-1001", "--gid-owner 100", "--socket-exists", "--gid-owner 0"]);
+            let what = rng.word(&[
+                "--uid-owner 0",
+                "--uid-owner 1000",
+                "--uid-owner 1000-1001",
+                "--gid-owner 100",
+                "--socket-exists",
+                "--gid-owner 0",
+            ]);
             ("owner", format!("-m owner {not}{what}"))
         }
         18 if at.input() => ("devgroup", format!("-m devgroup {not}--src-group 0x7")),
@@ -345,13 +447,22 @@ fn extension(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> Option<String> {
                 1 => format!("-m physdev {not}--physdev-is-bridged"),
                 2 => format!("-m physdev {not}--physdev-in {}", rng.word(&["p0", "p1", "p+", "eth0"])),
                 3 if matches!(at.hook, "FORWARD" | "POSTROUTING") => {
-                    format!("-m physdev --physdev-is-bridged {not}--physdev-out {}", rng.word(&["p0", "p1"]))
+                    format!(
+                        "-m physdev --physdev-is-bridged {not}--physdev-out {}",
+                        rng.word(&["p0", "p1"])
+                    )
                 }
                 _ => "-m physdev --physdev-is-in --physdev-in p0".to_owned(),
             };
             ("physdev", text)
         }
-        20 => ("pkttype", format!("-m pkttype {not}--pkt-type {}", rng.word(&["unicast", "broadcast", "multicast"]))),
+        20 => (
+            "pkttype",
+            format!(
+                "-m pkttype {not}--pkt-type {}",
+                rng.word(&["unicast", "broadcast", "multicast"])
+            ),
+        ),
         21 if at.hook == "PREROUTING" => ("policy", "-m policy --dir in --pol none".to_owned()),
         22 if at.hook == "PREROUTING" && matches!(at.table, "raw" | "mangle") => {
             let mut options = String::new();
@@ -362,9 +473,10 @@ fn extension(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> Option<String> {
             }
             ("rpfilter", format!("-m rpfilter{options}"))
         }
-        23 if at.hook == "PREROUTING" && at.table == "mangle" => {
-            ("socket", format!("-m socket{}", if rng.percent(50) { " --nowildcard" } else { "" }))
-        }
+        23 if at.hook == "PREROUTING" && at.table == "mangle" => (
+            "socket",
+            format!("-m socket{}", if rng.percent(50) { " --nowildcard" } else { "" }),
+        ),
         24 => {
             let text = match rng.below(3) {
                 0 => format!("-m statistic --mode nth --every {} --packet 0", rng.range(2, 3)),
@@ -377,7 +489,10 @@ fn extension(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> Option<String> {
             }
             ("statistic", text)
         }
-        25 => ("comment", "-m comment --comment \"a comment, with -j DROP in it\"".to_owned()),
+        25 => (
+            "comment",
+            "-m comment --comment \"a comment, with -j DROP in it\"".to_owned(),
+        ),
         26 if tracked => {
             let states = rng.word(&["NEW", "ESTABLISHED", "INVALID"]);
             ("state", format!("-m state {not}--state {states}"))
@@ -408,13 +523,7 @@ fn target(rng: &mut Rng, kit: Kit<'_>, at: At<'_>, proto: Option<&str>) -> Strin
     "-j RETURN".to_owned()
 }
 
-fn one_target(
-    rng: &mut Rng,
-    at: At<'_>,
-    proto: Option<&str>,
-    v6: bool,
-    ports: bool,
-) -> Option<(&'static str, String)> {
+fn one_target(rng: &mut Rng, at: At<'_>, proto: Option<&str>, v6: bool, ports: bool) -> Option<(&'static str, String)> {
     let plain = |t: &str| Some(("", format!("-j {t}")));
     if at.table == "nat" {
         return match rng.below(6) {
@@ -429,9 +538,24 @@ fn one_target(
         4 => plain("RETURN"),
         5 | 6 if at.table == "filter" => {
             let kinds: &[&str] = if v6 {
-                &["icmp6-no-route", "icmp6-adm-prohibited", "icmp6-addr-unreachable", "icmp6-port-unreachable", "icmp6-policy-fail", "icmp6-reject-route"]
+                &[
+                    "icmp6-no-route",
+                    "icmp6-adm-prohibited",
+                    "icmp6-addr-unreachable",
+                    "icmp6-port-unreachable",
+                    "icmp6-policy-fail",
+                    "icmp6-reject-route",
+                ]
             } else {
-                &["icmp-net-unreachable", "icmp-host-unreachable", "icmp-proto-unreachable", "icmp-port-unreachable", "icmp-net-prohibited", "icmp-host-prohibited", "icmp-admin-prohibited"]
+                &[
+                    "icmp-net-unreachable",
+                    "icmp-host-unreachable",
+                    "icmp-proto-unreachable",
+                    "icmp-port-unreachable",
+                    "icmp-net-prohibited",
+                    "icmp-host-prohibited",
+                    "icmp-admin-prohibited",
+                ]
             };
             if proto == Some("tcp") && rng.percent(50) {
                 return plain("REJECT --reject-with tcp-reset");
@@ -468,7 +592,14 @@ fn one_target(
         }
         11 if at.table == "mangle" => {
             let how = rng.word(&["set 33", "dec 1", "inc 2", "set 1"]);
-            Some(("TTL", if v6 { format!("-j HL --hl-{how}") } else { format!("-j TTL --ttl-{how}") }))
+            Some((
+                "TTL",
+                if v6 {
+                    format!("-j HL --hl-{how}")
+                } else {
+                    format!("-j TTL --ttl-{how}")
+                },
+            ))
         }
         12 if at.table == "raw" => match rng.below(4) {
             0 | 1 => Some(("NOTRACK", "-j CT --notrack".to_owned())),
@@ -478,34 +609,73 @@ fn one_target(
         13 => Some(("LOG", "-j NFLOG --nflog-group 9".to_owned())),
         14 if at.table == "mangle" && at.hook == "PREROUTING" && ports && rng.percent(50) => {
             let on = rng.word(&["8080", "80", "443"]);
-            Some(("TPROXY", format!("-j TPROXY --on-port {on} --on-ip {} --tproxy-mark 0x1/0x1", flow::own(rng, v6))))
+            Some((
+                "TPROXY",
+                format!(
+                    "-j TPROXY --on-port {on} --on-ip {} --tproxy-mark 0x1/0x1",
+                    flow::own(rng, v6)
+                ),
+            ))
         }
-        14 if at.table == "mangle" && at.hook == "POSTROUTING" => Some(("CLASSIFY", "-j CLASSIFY --set-class 1:2".to_owned())),
+        14 if at.table == "mangle" && at.hook == "POSTROUTING" => {
+            Some(("CLASSIFY", "-j CLASSIFY --set-class 1:2".to_owned()))
+        }
         _ => plain("ACCEPT"),
     }
 }
 
 fn nat_target(rng: &mut Rng, at: At<'_>, v6: bool, ports: bool) -> Option<(&'static str, String)> {
     let port = *rng.pick(&PORTS);
-    let with_port = |addr: &str, port: &str| if v6 { format!("[{addr}]:{port}") } else { format!("{addr}:{port}") };
+    let with_port = |addr: &str, port: &str| {
+        if v6 {
+            format!("[{addr}]:{port}")
+        } else {
+            format!("{addr}:{port}")
+        }
+    };
     let random = |rng: &mut Rng| rng.word(&["", "", "", " --random", " --persistent"]).to_owned();
     if matches!(at.hook, "PREROUTING" | "OUTPUT") {
         let device = rng.below(ROUTED);
-        let to = if rng.percent(25) { flow::own(rng, v6) } else { flow::behind(rng, v6, device) }.to_string();
+        let to = if rng.percent(25) {
+            flow::own(rng, v6)
+        } else {
+            flow::behind(rng, v6, device)
+        }
+        .to_string();
         return Some(match rng.below(9) {
             0..=2 => ("", format!("-j DNAT --to-destination {to}")),
-            3 | 4 if ports => ("", format!("-j DNAT --to-destination {}", with_port(&to, &port.to_string()))),
+            3 | 4 if ports => (
+                "",
+                format!("-j DNAT --to-destination {}", with_port(&to, &port.to_string())),
+            ),
             5 if ports => ("", format!("-j DNAT --to-destination {}", with_port(&to, "4000-4010"))),
             6 => {
                 let i = rng.below(ROUTED);
-                let range = if v6 { format!("fd00:{i}::2-fd00:{i}::4") } else { format!("10.{i}.0.2-10.{i}.0.4") };
+                let range = if v6 {
+                    format!("fd00:{i}::2-fd00:{i}::4")
+                } else {
+                    format!("10.{i}.0.2-10.{i}.0.4")
+                };
                 ("", format!("-j DNAT --to-destination {range}{}", random(rng)))
             }
             7 => {
                 let i = rng.below(ROUTED);
-                ("NETMAP", if v6 { format!("-j NETMAP --to fd10:{i}:1::/64") } else { format!("-j NETMAP --to 10.1{i}.1.0/24") })
+                (
+                    "NETMAP",
+                    if v6 {
+                        format!("-j NETMAP --to fd10:{i}:1::/64")
+                    } else {
+                        format!("-j NETMAP --to 10.1{i}.1.0/24")
+                    },
+                )
             }
-            _ if ports => ("REDIRECT", format!("-j REDIRECT --to-ports {}", rng.word(&["8080", "80", "443", "8080-8082"]))),
+            _ if ports => (
+                "REDIRECT",
+                format!(
+                    "-j REDIRECT --to-ports {}",
+                    rng.word(&["8080", "80", "443", "8080-8082"])
+                ),
+            ),
             _ => ("REDIRECT", "-j REDIRECT".to_owned()),
         });
     }
@@ -515,14 +685,39 @@ fn nat_target(rng: &mut Rng, at: At<'_>, v6: bool, ports: bool) -> Option<(&'sta
         3 if at.hook == "POSTROUTING" => ("MASQUERADE", "-j MASQUERADE --random-fully".to_owned()),
         4 if at.hook == "POSTROUTING" && ports => ("MASQUERADE", "-j MASQUERADE --to-ports 40000-50000".to_owned()),
         5 => {
-            let range = if v6 { format!("fd00:{i}::7-fd00:{i}::9") } else { format!("10.{i}.0.7-10.{i}.0.9") };
+            let range = if v6 {
+                format!("fd00:{i}::7-fd00:{i}::9")
+            } else {
+                format!("10.{i}.0.7-10.{i}.0.9")
+            };
             ("", format!("-j SNAT --to-source {range}{}", random(rng)))
         }
         6 if ports => {
-            let to = if v6 { format!("fd00:{i}::7") } else { format!("10.{i}.0.7") };
+            let to = if v6 {
+                format!("fd00:{i}::7")
+            } else {
+                format!("10.{i}.0.7")
+            };
             ("", format!("-j SNAT --to-source {}", with_port(&to, "1024-65535")))
         }
-        7 => ("NETMAP", if v6 { format!("-j NETMAP --to fd77:{i}::/64") } else { format!("-j NETMAP --to 10.7{i}.1.0/24") }),
-        _ => ("", format!("-j SNAT --to-source {}", if v6 { format!("fd00:{i}::{}", rng.range(7, 9)) } else { format!("10.{i}.0.{}", rng.range(7, 9)) })),
+        7 => (
+            "NETMAP",
+            if v6 {
+                format!("-j NETMAP --to fd77:{i}::/64")
+            } else {
+                format!("-j NETMAP --to 10.7{i}.1.0/24")
+            },
+        ),
+        _ => (
+            "",
+            format!(
+                "-j SNAT --to-source {}",
+                if v6 {
+                    format!("fd00:{i}::{}", rng.range(7, 9))
+                } else {
+                    format!("10.{i}.0.{}", rng.range(7, 9))
+                }
+            ),
+        ),
     })
 }

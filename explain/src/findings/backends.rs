@@ -21,7 +21,12 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         let (legacy, nft) = (rules(cx, ns, legacy), rules(cx, ns, nft));
         if legacy > 0 && nft > 0 {
             let node = cx.place(ns);
-            let what = Found::TwoBackEnds { node, legacy, nft, family_v6: family == Family::V6 };
+            let what = Found::TwoBackEnds {
+                node,
+                legacy,
+                nft,
+                family_v6: family == Family::V6,
+            };
             out.push(Cx::found(Severity::Warning, what, Vec::new()));
         }
     }
@@ -32,5 +37,11 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
 fn rules(cx: &Cx<'_, '_>, ns: NsId, file: &'static str) -> usize {
     let fact = cx.world.space(ns).facts.bytes(file);
     let Some(bytes) = fact.get() else { return 0 };
-    bytes.split(|b| *b == b'\n').filter(|line| line.starts_with(b"-A ") || (line.starts_with(b"[") && line.windows(4).any(|w| w == b" -A " || w == b"]-A "))).count()
+    bytes
+        .split(|b| *b == b'\n')
+        .filter(|line| {
+            line.starts_with(b"-A ")
+                || (line.starts_with(b"[") && line.windows(4).any(|w| w == b" -A " || w == b"]-A "))
+        })
+        .count()
 }

@@ -21,10 +21,17 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         let dst = loss.end.packet.dst;
         let prefix = loss.end.evidence.iter().find_map(|evidence| {
             let table = cx.world.space(ns).facts.routes(Family::of(dst)).get()?;
-            (table.artifact == evidence.artifact).then(|| table.rows.iter().find(|r| r.at == evidence.at))??.dst.into()
+            (table.artifact == evidence.artifact)
+                .then(|| table.rows.iter().find(|r| r.at == evidence.at))??
+                .dst
+                .into()
         });
         let covers = cx.names.all_nodes().find_map(|(name, n)| {
-            n.object?.pod_cidrs.iter().any(|c: &IpNet| c.contains(&dst)).then(|| name.to_owned())
+            n.object?
+                .pod_cidrs
+                .iter()
+                .any(|c: &IpNet| c.contains(&dst))
+                .then(|| name.to_owned())
         });
         // The walk's last route step is the same row; its kind is what was met.
         let steps = loss.hops.last().into_iter().flat_map(|h| h.steps.iter().rev());
@@ -32,7 +39,12 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             What::Route { kind, .. } if !matches!(kind, RouteKind::Unicast | RouteKind::Local) => Some(kind),
             _ => None,
         });
-        let what = Found::BadRoute { node: cx.place(ns), kind: met.unwrap_or(kind), prefix, covers };
+        let what = Found::BadRoute {
+            node: cx.place(ns),
+            kind: met.unwrap_or(kind),
+            prefix,
+            covers,
+        };
         out.push(Cx::found(Severity::Error, what, loss.end.evidence.clone()));
     }
     out

@@ -1,6 +1,6 @@
 //! Replies that cross a bridge without meeting netfilter are never translated back.
 
-use knet_dataplane::trace::{Outcome, Stage};
+use knet_dataplane::trace::{Outcome, Reason, Stage};
 use knet_snapshot::id::Family;
 
 use super::{Cx, Finding, Found, Severity};
@@ -15,10 +15,13 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     };
     for branch in cx.branches {
         let Some(reply) = &branch.reply else { continue };
-        if !branch.dnat || reply.fits || reply.end.outcome != Outcome::Delivered {
+        let stranger = reply.end.outcome == Outcome::Delivered || reply.end.reason == Reason::UnexpectedReply;
+        if !branch.dnat || reply.fits || !stranger {
             continue;
         }
-        let Some(hop) = reply.hops.iter().find(|h| h.stage == Stage::Bridge) else { continue };
+        let Some(hop) = reply.hops.iter().find(|h| h.stage == Stage::Bridge) else {
+            continue;
+        };
         let space = cx.world.space(hop.ns);
         let value = space.sysctl().get(key);
         if value == Some(1) {
@@ -29,7 +32,12 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             .and_then(|dev| space.links().get(dev))
             .and_then(|l| l.master.clone())
             .unwrap_or_else(|| "?".to_owned());
-        let what = Found::BridgeNetfilter { node: cx.node(hop.ns).to_owned(), bridge, key, value };
+        let what = Found::BridgeNetfilter {
+            node: cx.node(hop.ns).to_owned(),
+            bridge,
+            key,
+            value,
+        };
         out.push(Cx::found(Severity::Error, what, Vec::new()));
     }
     out

@@ -16,12 +16,20 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     for dnat in cx.dnats() {
         let node = cx.node(dnat.hop.ns).to_owned();
         let to = (dnat.to.0, dnat.to.1.map(|p| p.value));
-        let Some((chain, rule)) = dnat.rule_text() else { continue };
+        let Some((chain, rule)) = dnat.rule_text() else {
+            continue;
+        };
         let Some(service) = dnat.service() else {
             // hostPort rules of a pod that is gone.
             let owner = owner::of_chain(knet_dataplane::trace::Engine::XtNft, "nat", chain);
             if owner.is_some() && cx.names.pods_known && cx.names.whose(to.0).next().is_none() && !to.0.is_loopback() {
-                let what = Found::StaleEndpoint { node, service: None, to, whose: None, owner };
+                let what = Found::StaleEndpoint {
+                    node,
+                    service: None,
+                    to,
+                    whose: None,
+                    owner,
+                };
                 out.push(Cx::found(Severity::Error, what, vec![rule.clone()]));
             }
             continue;
@@ -30,10 +38,19 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             continue;
         }
         used.entry((node.clone(), service.clone())).or_default().insert(to);
-        if !endpoints(cx, &service, Family::of(to.0)).iter().any(|e| e.socket == to && e.usable) {
+        if !endpoints(cx, &service, Family::of(to.0))
+            .iter()
+            .any(|e| e.socket == to && e.usable)
+        {
             let whose = cx.names.whose(to.0).next().cloned();
             let owner = owner::of_chain(knet_dataplane::trace::Engine::XtNft, "nat", chain);
-            let what = Found::StaleEndpoint { node, service: Some(service), to, whose, owner };
+            let what = Found::StaleEndpoint {
+                node,
+                service: Some(service),
+                to,
+                whose,
+                owner,
+            };
             out.push(Cx::found(Severity::Error, what, vec![rule.clone()]));
         }
     }
@@ -60,9 +77,17 @@ fn endpoints(cx: &Cx<'_, '_>, service: &ServicePortName, family: Family) -> Vec<
         for endpoint in &slice.endpoints {
             let ready = endpoint.ready != Some(false);
             let usable = ready || (endpoint.serving == Some(true) && endpoint.terminating == Some(true));
-            let addresses = endpoint.addresses.iter().filter(|a: &&IpAddr| Family::of(**a) == family);
+            let addresses = endpoint
+                .addresses
+                .iter()
+                .filter(|a: &&IpAddr| Family::of(**a) == family);
             let zones = &endpoint.for_zones;
-            all.extend(addresses.map(|&a| Endpoint { socket: (a, port), usable, ready, zones: zones.clone() }));
+            all.extend(addresses.map(|&a| Endpoint {
+                socket: (a, port),
+                usable,
+                ready,
+                zones: zones.clone(),
+            }));
         }
     }
     all
@@ -78,14 +103,25 @@ fn missing(cx: &Cx<'_, '_>, node: &str, service: &ServicePortName, used: &BTreeS
     }
     let family = Family::of(used.first()?.0);
     let all = endpoints(cx, service, family);
-    if all.iter().any(|e| e.zones.is_some()) || object.traffic_distribution.is_some() || object.client_ip_affinity.is_some() {
+    if all.iter().any(|e| e.zones.is_some())
+        || object.traffic_distribution.is_some()
+        || object.client_ip_affinity.is_some()
+    {
         return None;
     }
-    let missing: Vec<Socket> = all.iter().filter(|e| e.ready && !used.contains(&e.socket)).map(|e| e.socket).collect();
+    let missing: Vec<Socket> = all
+        .iter()
+        .filter(|e| e.ready && !used.contains(&e.socket))
+        .map(|e| e.socket)
+        .collect();
     if missing.is_empty() {
         return None;
     }
-    let what = Found::MissingEndpoint { node: node.to_owned(), service: service.clone(), missing };
+    let what = Found::MissingEndpoint {
+        node: node.to_owned(),
+        service: service.clone(),
+        missing,
+    };
     Some(Cx::found(Severity::Warning, what, Vec::new()))
 }
 
@@ -99,11 +135,17 @@ fn hints(cx: &Cx<'_, '_>, node: &str, service: &ServicePortName, used: &BTreeSet
     if !ready().all(|e| e.zones.is_some()) || !ready().any(mine) {
         return None;
     }
-    let foreign: Vec<Socket> =
-        ready().filter(|e| !mine(e) && used.contains(&e.socket)).map(|e| e.socket).collect();
+    let foreign: Vec<Socket> = ready()
+        .filter(|e| !mine(e) && used.contains(&e.socket))
+        .map(|e| e.socket)
+        .collect();
     if foreign.is_empty() {
         return None;
     }
-    let what = Found::HintsIgnored { node: node.to_owned(), service: service.clone(), used: foreign };
+    let what = Found::HintsIgnored {
+        node: node.to_owned(),
+        service: service.clone(),
+        used: foreign,
+    };
     Some(Cx::found(Severity::Warning, what, Vec::new()))
 }

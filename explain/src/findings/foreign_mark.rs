@@ -13,15 +13,25 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     let mut out = Vec::new();
     for hop in cx.request_hops() {
         for (i, step) in hop.steps.iter().enumerate() {
-            let What::Rewrite(Field::Mark { from, to }) = step.what else { continue };
+            let What::Rewrite(Field::Mark { from, to }) = step.what else {
+                continue;
+            };
             if (from ^ to) & MASQUERADE == 0 {
                 continue;
             }
             let rule = i.checked_sub(1).map(|i| &hop.steps[i]);
-            let Some(What::Rule { engine, table, chain, .. }) = rule.map(|r| &r.what) else { continue };
+            let Some(What::Rule {
+                engine, table, chain, ..
+            }) = rule.map(|r| &r.what)
+            else {
+                continue;
+            };
             let text = step.evidence.first().map_or("", |e| &*e.text);
             let owner = owner::of_rule(*engine, table, chain, text);
-            if matches!(owner, Some(Owner::KubeProxy | Owner::Kubelet | Owner::KubeletOrKubeProxy)) {
+            if matches!(
+                owner,
+                Some(Owner::KubeProxy | Owner::Kubelet | Owner::KubeletOrKubeProxy)
+            ) {
                 continue;
             }
             let what = Found::ForeignMark {

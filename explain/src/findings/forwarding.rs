@@ -17,10 +17,17 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
                 Family::V6 => &["net.ipv6.conf.all.forwarding"],
             };
             let off = keys.iter().find(|k| sysctl.get(k) == Some(0)).map(|k| (*k).to_owned());
-            let iif = loss.hops.last().and_then(|h| h.iif).map(|dev| cx.world.space(ns).links().name(dev));
+            let iif = loss
+                .hops
+                .last()
+                .and_then(|h| h.iif)
+                .map(|dev| cx.world.space(ns).links().name(dev));
             let family = if loss.end.packet.dst.is_ipv6() { "ipv6" } else { "ipv4" };
             let key = off.unwrap_or_else(|| format!("net.{family}.conf.{}.forwarding", iif.unwrap_or("all")));
-            let what = Found::ForwardingOff { node: cx.place(ns), key };
+            let what = Found::ForwardingOff {
+                node: cx.place(ns),
+                key,
+            };
             Some(Cx::found(Severity::Error, what, loss.end.evidence.clone()))
         })
         .collect()

@@ -1,6 +1,6 @@
 //! A pod that reaches itself through a service: the frame has to leave by the port it came in by.
 
-use knet_dataplane::trace::Reason;
+use knet_dataplane::trace::{FdbTo, Reason, What};
 
 use super::{Cx, Finding, Found, Severity};
 
@@ -11,7 +11,14 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         .filter_map(|loss| {
             let ns = loss.end.place.ns?;
             let space = cx.world.space(ns);
-            let dev = loss.end.place.oif.or_else(|| loss.hops.last().and_then(|h| h.iif))?;
+            let hop = loss.hops.last()?;
+            let out = hop.steps.iter().rev().find_map(|s| match s.what {
+                What::Fdb {
+                    to: FdbTo::Port(port), ..
+                } => Some(port),
+                _ => None,
+            });
+            let dev = out.or(hop.iif)?;
             let link = space.links().get(dev)?;
             let what = Found::Hairpin {
                 node: cx.node(ns).to_owned(),

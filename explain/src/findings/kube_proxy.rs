@@ -12,25 +12,43 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     let to_service = cx.names.whose(cx.sent.dst).any(|w| {
         use crate::names::Whose::{ClusterIp, ExternalIp, LoadBalancer};
         matches!(w, ClusterIp(_) | LoadBalancer(_) | ExternalIp(_))
-    }) || port.is_some_and(|p| cx.names.node_at(cx.sent.dst).is_some() && cx.names.node_ports().contains(&p));
+    }) || port
+        .is_some_and(|p| cx.names.node_at(cx.sent.dst).is_some() && cx.names.node_ports().contains(&p));
     if !to_service || cx.branches.iter().any(|b| b.dnat) {
         return Vec::new();
     }
-    // The first namespace of a node on the way decides about services.
-    let Some(hop) = cx.request_hops().find(|h| cx.world.space(h.ns).name.id.is_none()) else { return Vec::new() };
-    if serves(cx, hop.ns, Family::of(cx.sent.dst)) != Some(false) {
+    // A node's address is for that node to translate; a service's for the first node on the way.
+    let own = cx
+        .names
+        .node_at(cx.sent.dst)
+        .and_then(|n| cx.names.node(n))
+        .and_then(|n| n.ns);
+    let first = || {
+        cx.request_hops()
+            .map(|h| h.ns)
+            .find(|ns| cx.world.space(*ns).name.id.is_none())
+    };
+    let Some(ns) = own.or_else(first) else {
+        return Vec::new();
+    };
+    if serves(cx, ns, Family::of(cx.sent.dst)) != Some(false) {
         return Vec::new();
     }
     let others: Vec<String> = cx
         .names
         .all_nodes()
-        .filter(|(_, n)| n.ns.is_some_and(|ns| serves(cx, ns, Family::of(cx.sent.dst)) == Some(true)))
+        .filter(|(_, n)| {
+            n.ns.is_some_and(|ns| serves(cx, ns, Family::of(cx.sent.dst)) == Some(true))
+        })
         .map(|(n, _)| n.to_owned())
         .collect();
     if others.is_empty() {
         return Vec::new();
     }
-    let what = Found::NoKubeProxy { node: cx.node(hop.ns).to_owned(), others };
+    let what = Found::NoKubeProxy {
+        node: cx.node(ns).to_owned(),
+        others,
+    };
     vec![Cx::found(Severity::Error, what, Vec::new())]
 }
 

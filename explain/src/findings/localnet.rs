@@ -16,6 +16,9 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     if cx.world.space(cx.start).sysctl().get(key) != Some(0) {
         return Vec::new();
     }
-    let what = Found::LocalnetOff { node: cx.place(cx.start), key: key.to_owned() };
+    let what = Found::LocalnetOff {
+        node: cx.place(cx.start),
+        key: key.to_owned(),
+    };
     vec![Cx::found(Severity::Error, what, Vec::new())]
 }

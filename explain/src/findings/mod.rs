@@ -70,10 +70,19 @@ pub type Socket = (IpAddr, Option<u16>);
 
 /// What was found, as data.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "fields say what they hold; `render/findings.rs` says it in words")]
+#[allow(
+    missing_docs,
+    reason = "fields say what they hold; `render/findings.rs` says it in words"
+)]
 pub enum Found {
     /// Rules send to an address that is no ready endpoint.
-    StaleEndpoint { node: String, service: Option<ServicePortName>, to: Socket, whose: Option<Whose>, owner: Option<Owner> },
+    StaleEndpoint {
+        node: String,
+        service: Option<ServicePortName>,
+        to: Socket,
+        whose: Option<Whose>,
+        owner: Option<Owner>,
+    },
     /// A service has no endpoints, so kube-proxy refuses its connections.
     NoEndpoints {
         service: ServicePortName,
@@ -84,53 +93,159 @@ pub enum Found {
         nearest: Vec<Near>,
     },
     /// Ready endpoints that the rules of a node never send to.
-    MissingEndpoint { node: String, service: ServicePortName, missing: Vec<Socket> },
+    MissingEndpoint {
+        node: String,
+        service: ServicePortName,
+        missing: Vec<Socket>,
+    },
     /// The rules of a node use endpoints that topology hints keep from it.
-    HintsIgnored { node: String, service: ServicePortName, used: Vec<Socket> },
+    HintsIgnored {
+        node: String,
+        service: ServicePortName,
+        used: Vec<Socket>,
+    },
     /// Another rule takes a service's packets before kube-proxy's.
-    Shadowed { node: String, service: ServicePortName, owner: Option<Owner>, to: Socket },
+    Shadowed {
+        node: String,
+        service: ServicePortName,
+        owner: Option<Owner>,
+        to: Socket,
+    },
     /// Both iptables back ends hold rules on a node.
-    TwoBackEnds { node: String, legacy: usize, nft: usize, family_v6: bool },
+    TwoBackEnds {
+        node: String,
+        legacy: usize,
+        nft: usize,
+        family_v6: bool,
+    },
     /// Bridged replies bypass netfilter.
-    BridgeNetfilter { node: String, bridge: String, key: &'static str, value: Option<i64> },
+    BridgeNetfilter {
+        node: String,
+        bridge: String,
+        key: &'static str,
+        value: Option<i64>,
+    },
     /// The masquerade mark is set or cleared by a rule that is not kube-proxy's.
-    ForeignMark { node: String, table: String, chain: String, owner: Option<Owner>, set: bool },
+    ForeignMark {
+        node: String,
+        table: String,
+        chain: String,
+        owner: Option<Owner>,
+        set: bool,
+    },
     /// Captured connections match the question but for the source port.
-    Captured { node: String, count: usize, to: Vec<(Socket, usize, bool)> },
+    Captured {
+        node: String,
+        count: usize,
+        to: Vec<(Socket, usize, bool)>,
+    },
     /// The path carries less than the sender's device lets it send.
-    Mtu { node: String, dev: String, mtu: u32, sender: u32 },
+    Mtu {
+        node: String,
+        dev: String,
+        mtu: u32,
+        sender: u32,
+    },
     /// A neighbour entry has another MAC than the one who has the address.
-    WrongNeighbour { node: String, dev: String, addr: IpAddr, has: Option<Mac>, should: Option<Mac> },
+    WrongNeighbour {
+        node: String,
+        dev: String,
+        addr: IpAddr,
+        has: Option<Mac>,
+        should: Option<Mac>,
+    },
     /// A route or rule refuses what is a pod subnet.
-    BadRoute { node: String, kind: RouteKind, prefix: Option<IpNet>, covers: Option<String> },
+    BadRoute {
+        node: String,
+        kind: RouteKind,
+        prefix: Option<IpNet>,
+        covers: Option<String>,
+    },
     /// The reverse path check.
-    RpFilter { node: String, dev: String, src: IpAddr, back: Option<String>, value: Option<i64> },
+    RpFilter {
+        node: String,
+        dev: String,
+        src: IpAddr,
+        back: Option<String>,
+        value: Option<i64>,
+    },
     /// Forwarding is off.
     ForwardingOff { node: String, key: String },
     /// A node has no route to the pods of another one, or one to the wrong place.
-    PodRoute { node: String, of: String, cidr: IpNet, via: Option<IpAddr>, should: Vec<IpAddr> },
+    PodRoute {
+        node: String,
+        of: String,
+        cidr: IpNet,
+        via: Option<IpAddr>,
+        should: Vec<IpAddr>,
+    },
     /// A VXLAN device knows no remote, or another one than its peers' addresses.
-    VxlanRemote { node: String, dev: String, mac: Mac, has: Option<IpAddr>, should: IpAddr, of: String },
+    VxlanRemote {
+        node: String,
+        dev: String,
+        mac: Mac,
+        has: Option<IpAddr>,
+        should: IpAddr,
+        of: String,
+    },
     /// A node has no service rules while others have.
     NoKubeProxy { node: String, others: Vec<String> },
     /// A pod has no default route.
     NoDefaultRoute { pod: String },
     /// `externalTrafficPolicy: Local` and no endpoint here.
-    LocalPolicy { node: String, service: ServicePortName, on: Vec<String>, external: bool, health_check: Option<u16> },
+    LocalPolicy {
+        node: String,
+        service: ServicePortName,
+        on: Vec<String>,
+        external: bool,
+        health_check: Option<u16>,
+    },
     /// The server sees another source, and why.
-    SourceChanged { node: String, to: IpAddr, why: WhySource, owner: Option<Owner> },
+    SourceChanged {
+        node: String,
+        to: Vec<IpAddr>,
+        why: WhySource,
+        owner: Option<Owner>,
+    },
     /// The answer would have to leave by the bridge port it came in by.
-    Hairpin { node: String, port: String, bridge: Option<String> },
+    Hairpin {
+        node: String,
+        port: String,
+        bridge: Option<String>,
+    },
     /// A policy-routing rule that is none of the three default ones decides the route.
-    PolicyRule { node: String, priority: u32, table: Option<u32>, dev: Option<String>, owner: Option<Owner> },
+    PolicyRule {
+        node: String,
+        priority: u32,
+        table: Option<u32>,
+        dev: Option<String>,
+        owner: Option<Owner>,
+    },
     /// Packets are redirected to a port nobody listens on.
-    RedirectDead { pod: String, from: u16, to: u16, owner: Option<Owner> },
+    RedirectDead {
+        pod: String,
+        from: u16,
+        to: u16,
+        owner: Option<Owner>,
+    },
     /// A filter rule or policy that is not kube-proxy's answer to a service without endpoints.
-    Filtered { node: String, table: String, chain: String, owner: Option<Owner>, policy: bool, docker: bool },
+    Filtered {
+        node: String,
+        table: String,
+        chain: String,
+        owner: Option<Owner>,
+        policy: bool,
+        docker: bool,
+        undo: Option<String>,
+    },
     /// A service address is asked by ping.
     PingService { service: Named, ready: usize },
     /// A service address is asked on a port the service does not have.
-    WrongPort { service: Named, port: u16, ports: Vec<(Option<String>, u16, String)> },
+    WrongPort {
+        service: Named,
+        port: u16,
+        ports: Vec<(Option<String>, u16, String)>,
+    },
     /// `route_localnet` is off, so 127.0.0.1 cannot be translated to a pod.
     LocalnetOff { node: String, key: String },
 }
@@ -230,7 +345,11 @@ pub(crate) struct Loss<'a> {
 impl<'a, 's> Cx<'a, 's> {
     /// A new finding.
     fn found(severity: Severity, what: Found, evidence: Vec<Evidence>) -> Finding {
-        Finding { severity, what, evidence }
+        Finding {
+            severity,
+            what,
+            evidence,
+        }
     }
 
     /// The node of a namespace.
@@ -251,15 +370,27 @@ impl<'a, 's> Cx<'a, 's> {
 
     /// Every packet that was lost: of the request, else of the reply, else of the next packet.
     fn losses(&self) -> impl Iterator<Item = Loss<'a>> {
-        self.branches.iter().filter(|b| b.client_sees != ClientSees::Reply).filter_map(|branch| {
-            if branch.end.outcome != Outcome::Delivered {
-                return Some(Loss { end: &branch.end, hops: &branch.hops });
-            }
-            if let Some(followup) = &branch.followup {
-                return Some(Loss { end: &followup.end, hops: &followup.hops });
-            }
-            branch.reply.as_ref().map(|r| Loss { end: &r.end, hops: &r.hops })
-        })
+        self.branches
+            .iter()
+            .filter(|b| b.client_sees != ClientSees::Reply)
+            .filter_map(|branch| {
+                if branch.end.outcome != Outcome::Delivered {
+                    return Some(Loss {
+                        end: &branch.end,
+                        hops: &branch.hops,
+                    });
+                }
+                if let Some(followup) = &branch.followup {
+                    return Some(Loss {
+                        end: &followup.end,
+                        hops: &followup.hops,
+                    });
+                }
+                branch.reply.as_ref().map(|r| Loss {
+                    end: &r.end,
+                    hops: &r.hops,
+                })
+            })
     }
 
     /// Every hop of requests.
@@ -271,13 +402,25 @@ impl<'a, 's> Cx<'a, 's> {
     fn dnats(&self) -> impl Iterator<Item = Dnat<'a>> {
         self.branches.iter().flat_map(|branch| {
             branch.hops.iter().flat_map(move |hop| {
-                hop.steps.iter().enumerate().filter_map(move |(i, step)| match &step.what {
-                    What::Nat { source: false, from, to } => {
-                        let rule = i.checked_sub(1).map(|i| &hop.steps[i]);
-                        Some(Dnat { hop, rule, from: *from, to: *to })
-                    }
-                    _ => None,
-                })
+                hop.steps
+                    .iter()
+                    .enumerate()
+                    .filter_map(move |(i, step)| match &step.what {
+                        What::Nat {
+                            source: false,
+                            from,
+                            to,
+                        } => {
+                            let rule = i.checked_sub(1).map(|i| &hop.steps[i]);
+                            Some(Dnat {
+                                hop,
+                                rule,
+                                from: *from,
+                                to: *to,
+                            })
+                        }
+                        _ => None,
+                    })
             })
         })
     }

@@ -25,8 +25,18 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         sender = sender.or(first);
     }
     match (least, sender) {
-        (Some((mtu, node, dev)), Some(sender)) if mtu < sender && matches!(cx.src, crate::resolve::Source::Pod { .. } | crate::resolve::Source::Netns { .. }) => {
-            vec![Cx::found(Severity::Warning, Found::Mtu { node, dev, mtu, sender }, Vec::new())]
+        (Some((mtu, node, dev)), Some(sender))
+            if mtu < sender
+                && matches!(
+                    cx.src,
+                    crate::resolve::Source::Pod { .. } | crate::resolve::Source::Netns { .. }
+                ) =>
+        {
+            vec![Cx::found(
+                Severity::Warning,
+                Found::Mtu { node, dev, mtu, sender },
+                Vec::new(),
+            )]
         }
         _ => Vec::new(),
     }

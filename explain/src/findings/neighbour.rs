@@ -21,12 +21,18 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         }
         let Some(hop) = loss.hops.last() else { continue };
         for step in &hop.steps {
-            let What::Neighbour { addr, mac, .. } = step.what else { continue };
+            let What::Neighbour { addr, mac, .. } = step.what else {
+                continue;
+            };
             let should = mac_of(cx, addr);
-            if mac == should && mac.is_some() {
+            // Of an address that nobody has, no entry is what there should be.
+            if mac == should {
                 continue;
             }
-            let dev = hop.oif.or(loss.end.place.oif).map(|d| cx.world.space(hop.ns).links().name(d).to_owned());
+            let dev = hop
+                .oif
+                .or(loss.end.place.oif)
+                .map(|d| cx.world.space(hop.ns).links().name(d).to_owned());
             let evidence: Vec<Evidence> = step.evidence.clone();
             let what = Found::WrongNeighbour {
                 node: cx.place(hop.ns),

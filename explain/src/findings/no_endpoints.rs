@@ -16,18 +16,27 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         }
         let Some(evidence) = loss.end.evidence.iter().find(|e| e.text.contains("has no endpoints")) else {
             // The nftables mode names the service in a map; its chain refuses them all.
-            let last = loss.hops.last().and_then(|h| h.steps.iter().rev().find_map(|s| match &s.what {
-                What::Rule { chain, .. } if &**chain == "reject-chain" => Some(()),
-                _ => None,
-            }));
+            let last = loss.hops.last().and_then(|h| {
+                h.steps.iter().rev().find_map(|s| match &s.what {
+                    What::Rule { chain, .. } if &**chain == "reject-chain" => Some(()),
+                    _ => None,
+                })
+            });
             let named = cx.names.whose(cx.sent.dst).find_map(|w| match w {
                 crate::names::Whose::ClusterIp(n) => Some(n.clone()),
                 _ => None,
             });
             if let (Some(()), Some(service)) = (last, named)
-                && cx.names.slices(&service).iter().all(|s| s.endpoints.iter().all(|e| e.ready == Some(false)))
+                && cx
+                    .names
+                    .slices(&service)
+                    .iter()
+                    .all(|s| s.endpoints.iter().all(|e| e.ready == Some(false)))
             {
-                let name = ServicePortName { service, port: String::new() };
+                let name = ServicePortName {
+                    service,
+                    port: String::new(),
+                };
                 out.extend(describe(cx, name, loss.end.evidence.clone()));
             }
             continue;
@@ -39,11 +48,7 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     out
 }
 
-fn describe(
-    cx: &Cx<'_, '_>,
-    name: ServicePortName,
-    evidence: Vec<knet_dataplane::trace::Evidence>,
-) -> Option<Finding> {
+fn describe(cx: &Cx<'_, '_>, name: ServicePortName, evidence: Vec<knet_dataplane::trace::Evidence>) -> Option<Finding> {
     let service = cx.names.service(&name.service);
     let selector: Vec<(String, String)> = service
         .and_then(|s| s.selector.as_ref())
@@ -53,24 +58,39 @@ fn describe(
         Some(service) if !selector.is_empty() => pods(cx, service, &selector),
         _ => (Vec::new(), Vec::new()),
     };
-    let what = Found::NoEndpoints { service: name, selector, not_ready, nearest };
+    let what = Found::NoEndpoints {
+        service: name,
+        selector,
+        not_ready,
+        nearest,
+    };
     Some(Cx::found(Severity::Error, what, evidence))
 }
 
 /// Pods that the selector matches; when there are none, the pods of the namespace that differ least.
 fn pods(cx: &Cx<'_, '_>, service: &Service, selector: &[(String, String)]) -> (Vec<Named>, Vec<Near>) {
     let here = || {
-        cx.names.pods().filter_map(|(name, entry)| Some((name, entry.object?))).filter(|(name, pod)| {
-            name.namespace == service.namespace && !matches!(pod.phase.as_str(), "Succeeded" | "Failed")
-        })
+        cx.names
+            .pods()
+            .filter_map(|(name, entry)| Some((name, entry.object?)))
+            .filter(|(name, pod)| {
+                name.namespace == service.namespace && !matches!(pod.phase.as_str(), "Succeeded" | "Failed")
+            })
     };
     let differs = |pod: &Pod| -> Vec<LabelDiff> {
         let wrong = selector.iter().filter(|(k, v)| pod.labels.get(k) != Some(v));
         wrong
-            .map(|(k, v)| LabelDiff { key: k.clone(), wanted: v.clone(), has: pod.labels.get(k).cloned() })
+            .map(|(k, v)| LabelDiff {
+                key: k.clone(),
+                wanted: v.clone(),
+                has: pod.labels.get(k).cloned(),
+            })
             .collect()
     };
-    let matching: Vec<Named> = here().filter(|(_, p)| differs(p).is_empty()).map(|(n, _)| n.clone()).collect();
+    let matching: Vec<Named> = here()
+        .filter(|(_, p)| differs(p).is_empty())
+        .map(|(n, _)| n.clone())
+        .collect();
     if !matching.is_empty() {
         return (matching, Vec::new());
     }
@@ -83,7 +103,15 @@ fn pods(cx: &Cx<'_, '_>, service: &Service, selector: &[(String, String)]) -> (V
                 .map(|l| l.has.as_deref().map_or(0.0, |has| strsim::jaro_winkler(&l.wanted, has)))
                 .sum::<f64>()
                 / wrong.len().max(1) as f64;
-            (likeness > 0.7).then(|| ((likeness * -1000.0) as i64, Near { pod: name.clone(), labels: wrong }))
+            (likeness > 0.7).then(|| {
+                (
+                    (likeness * -1000.0) as i64,
+                    Near {
+                        pod: name.clone(),
+                        labels: wrong,
+                    },
+                )
+            })
         })
         .collect();
     near.sort();

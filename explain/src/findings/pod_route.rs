@@ -42,10 +42,19 @@ fn look(cx: &Cx<'_, '_>, ns: NsId, dst: IpAddr) -> Option<Finding> {
         .filter(|r| r.table == TableId::MAIN && r.kind == RouteKind::Unicast && r.dst.contains(&dst))
         .collect();
     covering.sort_by_key(|r| std::cmp::Reverse(r.dst.prefix_len()));
-    let context = resolve::Context { world: cx.world, names: cx.names };
+    let context = resolve::Context {
+        world: cx.world,
+        names: cx.names,
+    };
     let should: Vec<IpAddr> = resolve::node_addresses(context, of);
     let best = covering.first();
-    let found = |via| Found::PodRoute { node: node.to_owned(), of: of.to_owned(), cidr, via, should: should.clone() };
+    let found = |via| Found::PodRoute {
+        node: node.to_owned(),
+        of: of.to_owned(),
+        cidr,
+        via,
+        should: should.clone(),
+    };
     match best {
         None => Some(Cx::found(Severity::Error, found(None), Vec::new())),
         Some(route) if route.dst.prefix_len() == 0 => Some(Cx::found(Severity::Error, found(None), Vec::new())),

@@ -20,18 +20,30 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
                     _ => continue,
                 };
                 let facts = cx.world.space(hop.ns).facts;
-                let Some(table) = facts.rules(Family::of(hop.packet.dst)).get() else { continue };
+                let Some(table) = facts.rules(Family::of(hop.packet.dst)).get() else {
+                    continue;
+                };
                 for evidence in step.evidence.iter().filter(|e| e.artifact == table.artifact) {
-                    let Some(rule) = table.rows.iter().find(|r| r.at == evidence.at) else { continue };
+                    let Some(rule) = table.rows.iter().find(|r| r.at == evidence.at) else {
+                        continue;
+                    };
+                    // A rule that refuses is `bad_route`'s.
                     let to = match rule.action {
                         RuleAction::Table(to) => Some(to.0),
+                        RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => continue,
                         _ => None,
                     };
                     let fails = branch.client_sees != ClientSees::Reply;
                     let severity = if fails { Severity::Error } else { Severity::Info };
                     let owner = dev.as_deref().and_then(owner::of_device);
                     let node = cx.place(hop.ns);
-                    let what = Found::PolicyRule { node, priority: rule.priority, table: to, dev: dev.clone(), owner };
+                    let what = Found::PolicyRule {
+                        node,
+                        priority: rule.priority,
+                        table: to,
+                        dev: dev.clone(),
+                        owner,
+                    };
                     out.push(Cx::found(severity, what, vec![evidence.clone()]));
                 }
             }

@@ -20,7 +20,13 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             let src = loss.end.packet.src;
             let back = resolve::way_to(cx.world, ns, src).map(|oif| space.links().name(oif).to_owned());
             let value = space.sysctl().conf4_max(&dev, "rp_filter");
-            let what = Found::RpFilter { node: cx.place(ns), dev, src, back, value };
+            let what = Found::RpFilter {
+                node: cx.place(ns),
+                dev,
+                src,
+                back,
+                value,
+            };
             Some(Cx::found(Severity::Error, what, loss.end.evidence.clone()))
         })
         .collect()

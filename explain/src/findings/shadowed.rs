@@ -11,7 +11,9 @@ use crate::service_chain::ServicePortName;
 pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     let mut out = Vec::new();
     for dnat in cx.dnats() {
-        let Some((chain, rule)) = dnat.rule_text() else { continue };
+        let Some((chain, rule)) = dnat.rule_text() else {
+            continue;
+        };
         let node = cx.node(dnat.hop.ns);
         let is_host = cx.world.space(dnat.hop.ns).name.id.is_none();
         let owner = owner::of_rule(knet_dataplane::trace::Engine::XtNft, "nat", chain, &rule.text);
@@ -21,10 +23,18 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         let Some(port) = dnat.from.1 else { continue };
         let local = cx.names.node_at(dnat.from.0).is_some() || dnat.from.0.is_loopback();
         let proto = dnat.hop.packet.proto;
-        let found = cx.names.services().find_map(|(named, s)| taken(named, s, dnat.from.0, port.value, proto, local));
+        let found = cx
+            .names
+            .services()
+            .find_map(|(named, s)| taken(named, s, dnat.from.0, port.value, proto, local));
         if let Some(service) = found {
             let to = (dnat.to.0, dnat.to.1.map(|p| p.value));
-            let what = Found::Shadowed { node: node.to_owned(), service, owner, to };
+            let what = Found::Shadowed {
+                node: node.to_owned(),
+                service,
+                owner,
+                to,
+            };
             out.push(Cx::found(Severity::Error, what, vec![rule.clone()]));
         }
     }
@@ -47,5 +57,8 @@ fn taken(
             && ((own && p.port == port) || (local && p.node_port == Some(port)))
     };
     let found = service.ports.iter().find(fits)?;
-    Some(ServicePortName { service: named.clone(), port: found.name.clone().unwrap_or_default() })
+    Some(ServicePortName {
+        service: named.clone(),
+        port: found.name.clone().unwrap_or_default(),
+    })
 }

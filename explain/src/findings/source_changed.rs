@@ -14,18 +14,53 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     for branch in cx.branches {
         for hop in &branch.hops {
             for (i, step) in hop.steps.iter().enumerate() {
-                let What::Nat { source: true, from, to } = &step.what else { continue };
+                let What::Nat { source: true, from, to } = &step.what else {
+                    continue;
+                };
                 if from.0 == to.0 {
                     continue;
                 }
-                let Some(rule) = i.checked_sub(1).map(|i| &hop.steps[i]) else { continue };
-                let What::Rule { engine, table, chain, .. } = &rule.what else { continue };
+                let Some(rule) = i.checked_sub(1).map(|i| &hop.steps[i]) else {
+                    continue;
+                };
+                let What::Rule {
+                    engine, table, chain, ..
+                } = &rule.what
+                else {
+                    continue;
+                };
                 let text = rule.evidence.first().map_or("", |e| &*e.text);
                 let owner = owner::of_rule(*engine, table, chain, text);
-                let (why, mut evidence) = why(cx, &hop.steps[..i], owner, from.0, branch.end.packet.dst);
+                let (why, mut evidence) = why(cx, &hop.steps[..i], owner, from.0, hop.packet.dst);
                 evidence.extend(rule.evidence.iter().cloned());
-                let what = Found::SourceChanged { node: cx.node(hop.ns).to_owned(), to: to.0, why, owner };
-                out.push(Cx::found(Severity::Info, what, evidence));
+                let node = cx.node(hop.ns);
+                let same = out.iter_mut().find_map(|f| match &mut f.what {
+                    Found::SourceChanged {
+                        node: n,
+                        to,
+                        why: w,
+                        owner: o,
+                    } if n == node && *w == why && *o == owner => Some((to, &mut f.evidence)),
+                    _ => None,
+                });
+                match same {
+                    Some((addresses, rows)) => {
+                        if !addresses.contains(&to.0) {
+                            addresses.push(to.0);
+                        }
+                        evidence.retain(|e| !rows.contains(e));
+                        rows.append(&mut evidence);
+                    }
+                    None => {
+                        let what = Found::SourceChanged {
+                            node: node.to_owned(),
+                            to: vec![to.0],
+                            why,
+                            owner,
+                        };
+                        out.push(Cx::found(Severity::Info, what, evidence));
+                    }
+                }
             }
         }
     }
@@ -50,9 +85,11 @@ fn why(
         return (why, Vec::new());
     }
     let marking = steps.iter().find_map(|s| match &s.what {
-        What::Rule { chain, verdict: Some(RuleVerdict::Jump(to)), .. } if &**to == "KUBE-MARK-MASQ" => {
-            Some((chain, s.evidence.clone()))
-        }
+        What::Rule {
+            chain,
+            verdict: Some(RuleVerdict::Jump(to)),
+            ..
+        } if &**to == "KUBE-MARK-MASQ" => Some((chain, s.evidence.clone())),
         _ => None,
     });
     match marking {

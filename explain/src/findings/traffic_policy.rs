@@ -12,10 +12,16 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     let mut out = Vec::new();
     for loss in cx.losses() {
         let last = || loss.hops.last().into_iter().flat_map(|h| h.steps.iter().rev());
-        let rules = last().filter(|s| matches!(s.what, What::Rule { .. })).flat_map(|s| &s.evidence);
+        let rules = last()
+            .filter(|s| matches!(s.what, What::Rule { .. }))
+            .flat_map(|s| &s.evidence);
         let says = |e: &&Evidence| e.text.contains("has no local endpoints");
-        let Some(evidence) = loss.end.evidence.iter().chain(rules).find(says) else { continue };
-        let Some(service) = service_chain::of_comment(&evidence.text) else { continue };
+        let Some(evidence) = loss.end.evidence.iter().chain(rules).find(says) else {
+            continue;
+        };
+        let Some(service) = service_chain::of_comment(&evidence.text) else {
+            continue;
+        };
         let Some(ns) = loss.end.place.ns else { continue };
         let object = cx.names.service(&service.service);
         let on: BTreeSet<String> = cx

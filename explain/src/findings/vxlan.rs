@@ -62,7 +62,13 @@ fn compare(
     if has == Some(should) {
         return None;
     }
-    let what =
-        Found::VxlanRemote { node: cx.node(ns).to_owned(), dev: link.name.clone(), mac, has, should, of };
+    let what = Found::VxlanRemote {
+        node: cx.node(ns).to_owned(),
+        dev: link.name.clone(),
+        mac,
+        has,
+        should,
+        of,
+    };
     Some(Cx::found(Severity::Error, what, evidence.to_vec()))
 }

@@ -19,7 +19,10 @@ pub struct Said {
 
 fn said(text: impl Into<String>, next: impl Into<String>) -> Said {
     let next = next.into();
-    Said { text: text.into(), next: (!next.is_empty()).then_some(next) }
+    Said {
+        text: text.into(),
+        next: (!next.is_empty()).then_some(next),
+    }
 }
 
 /// The word of a severity.
@@ -49,7 +52,12 @@ fn sockets(all: &[Socket]) -> String {
 }
 
 fn by(owner: Option<Owner>) -> String {
-    owner.map_or_else(|| "nobody this model knows".to_owned(), |o| words::owner(o).to_owned())
+    owner.map_or_else(|| "a rule".to_owned(), |o| words::owner(o).to_owned())
+}
+
+/// ` (written by flannel)`, where it can be told.
+fn written(owner: Option<Owner>) -> String {
+    owner.map_or_else(String::new, |o| format!(" (written by {})", words::owner(o)))
 }
 
 fn whose(whose: &Whose) -> String {
@@ -75,27 +83,47 @@ fn list(names: &[String]) -> String {
 #[must_use]
 pub fn say(found: &Found) -> Said {
     match found {
-        Found::StaleEndpoint { node, service: Some(service), to, whose: of, .. } => {
+        Found::StaleEndpoint {
+            node,
+            service: Some(service),
+            to,
+            whose: of,
+            ..
+        } => {
             let what = match of {
                 Some(of) => format!("{}, which is no ready endpoint of the service", whose(of)),
                 None => "an address that no pod has".to_owned(),
             };
             said(
-                format!("kube-proxy on {node} is behind: its rules for {service} still send to {}, {what}.", socket(to)),
+                format!(
+                    "kube-proxy on {node} is behind: its rules for {service} still send to {}, {what}.",
+                    socket(to)
+                ),
                 format!(
                     "see whether kube-proxy runs there: kubectl -n kube-system get pods -o wide | grep {node}, then its log"
                 ),
             )
         }
-        Found::StaleEndpoint { node, service: None, to, owner, .. } => said(
+        Found::StaleEndpoint {
+            node,
+            service: None,
+            to,
+            owner,
+            ..
+        } => said(
             format!(
-                "A rule on {node} (written by {}) sends to {}, an address that no pod has: it is left over.",
-                by(*owner),
+                "A rule on {node}{} sends to {}, an address that no pod has: it is left over.",
+                written(*owner),
                 socket(to)
             ),
             "delete the rule; the program that wrote it did not clean up when the pod went",
         ),
-        Found::NoEndpoints { service, selector, not_ready, nearest } => no_endpoints(service, selector, not_ready, nearest),
+        Found::NoEndpoints {
+            service,
+            selector,
+            not_ready,
+            nearest,
+        } => no_endpoints(service, selector, not_ready, nearest),
         Found::MissingEndpoint { node, service, missing } => said(
             format!(
                 "kube-proxy on {node} is behind: {service} has ready endpoints that its rules never send to: {}.",
@@ -110,16 +138,25 @@ pub fn say(found: &Found) -> Said {
             ),
             "kube-proxy ignores hints when its node had no zone label at start-up: restart it",
         ),
-        Found::Shadowed { node, service, owner, to } => said(
+        Found::Shadowed {
+            node,
+            service,
+            owner,
+            to,
+        } => said(
             format!(
-                "On {node} a rule in front of kube-proxy's (written by {}) takes the packets of {service} and sends \
-                 them to {}.",
-                by(*owner),
+                "On {node} a rule in front of kube-proxy's{} takes the packets of {service} and sends them to {}.",
+                written(*owner),
                 socket(to)
             ),
             "look for a pod with this hostPort, or delete the rule if none has it",
         ),
-        Found::TwoBackEnds { node, legacy, nft, family_v6 } => {
+        Found::TwoBackEnds {
+            node,
+            legacy,
+            nft,
+            family_v6,
+        } => {
             let tool = if *family_v6 { "ip6tables" } else { "iptables" };
             said(
                 format!(
@@ -129,7 +166,12 @@ pub fn say(found: &Found) -> Said {
                 format!("compare {tool}-legacy-save with {tool}-nft-save, and flush the one nobody uses"),
             )
         }
-        Found::BridgeNetfilter { node, bridge, key, value } => {
+        Found::BridgeNetfilter {
+            node,
+            bridge,
+            key,
+            value,
+        } => {
             let value = value.map_or_else(|| "not there".to_owned(), |v| v.to_string());
             said(
                 format!(
@@ -139,16 +181,25 @@ pub fn say(found: &Found) -> Said {
                 format!("on {node}: modprobe br_netfilter; sysctl -w {key}=1"),
             )
         }
-        Found::ForeignMark { node, table, chain, owner, set } => {
+        Found::ForeignMark {
+            node,
+            table,
+            chain,
+            owner,
+            set,
+        } => {
             let (does, so) = if *set {
                 ("sets", "so the server sees a node's address instead of the client's")
             } else {
-                ("clears", "so traffic that has to be masqueraded is not, and answers may go astray")
+                (
+                    "clears",
+                    "so traffic that has to be masqueraded is not, and answers may go astray",
+                )
             };
             said(
                 format!(
-                    "A rule in {table} {chain} of {node} (written by {}) {does} kube-proxy's masquerade mark 0x4000, {so}.",
-                    by(*owner)
+                    "A rule in {table} {chain} of {node}{} {does} kube-proxy's masquerade mark 0x4000, {so}.",
+                    written(*owner)
                 ),
                 "give that rule another mark bit, or change kube-proxy's --iptables-masquerade-bit",
             )
@@ -157,14 +208,22 @@ pub fn say(found: &Found) -> Said {
             let to: Vec<String> = to
                 .iter()
                 .map(|(server, n, unreplied)| {
-                    format!("{n} to {}{}", socket(server), if *unreplied { " (no answer seen)" } else { "" })
+                    format!(
+                        "{n} to {}{}",
+                        socket(server),
+                        if *unreplied { " (no answer seen)" } else { "" }
+                    )
                 })
                 .collect();
-            let plural = if *count == 1 { "connection" } else { "connections" };
+            let (plural, stay) = if *count == 1 {
+                ("connection", "It stays where it is")
+            } else {
+                ("connections", "They stay where they are")
+            };
             said(
                 format!(
-                    "{node} already had {count} {plural} from this client to this address and port: {}. They stay \
-                     where they are; the answer above is for a new one.",
+                    "{node} already had {count} {plural} from this client to this address and port: {}. {stay}; the \
+                     answer above is for a new one.",
                     to.join(", ")
                 ),
                 "add --sport to trace one of them",
@@ -177,7 +236,13 @@ pub fn say(found: &Found) -> Said {
             ),
             "give pods the smaller MTU in the CNI's configuration",
         ),
-        Found::WrongNeighbour { node, dev, addr, has, should } => {
+        Found::WrongNeighbour {
+            node,
+            dev,
+            addr,
+            has,
+            should,
+        } => {
             let has = has.map_or_else(|| "no MAC".to_owned(), |m| m.to_string());
             match should {
                 Some(should) => said(
@@ -190,9 +255,17 @@ pub fn say(found: &Found) -> Said {
                 ),
             }
         }
-        Found::BadRoute { node, kind, prefix, covers } => {
+        Found::BadRoute {
+            node,
+            kind,
+            prefix,
+            covers,
+        } => {
             let what = words::route_kind(*kind);
-            let covers = covers.as_ref().map(|n| format!(" It cuts the pod subnet of {n}.")).unwrap_or_default();
+            let covers = covers
+                .as_ref()
+                .map(|n| format!(" It cuts the pod subnet of {n}."))
+                .unwrap_or_default();
             match prefix {
                 Some(prefix) => said(
                     format!("{node} has a {what} route for {prefix}.{covers}"),
@@ -207,28 +280,49 @@ pub fn say(found: &Found) -> Said {
                 }
             }
         }
-        Found::RpFilter { node, dev, src, back, value } => {
+        Found::RpFilter {
+            node,
+            dev,
+            src,
+            back,
+            value,
+        } => {
             let back = match back {
                 Some(back) if back != dev => format!("{node} would answer {src} by {back}"),
                 _ => format!("{node} has no way back to {src} by it"),
             };
             let value = value.map_or_else(String::new, |v| format!("={v}"));
             said(
-                format!("The packet came in by {dev}, but {back}, and rp_filter{value} drops what comes in by another device than the answer leaves by."),
-                format!("mend the route, or on {node}: sysctl -w net.ipv4.conf.{dev}.rp_filter=2 (loose; the larger of all and {dev} counts)"),
+                format!(
+                    "The packet came in by {dev}, but {back}, and rp_filter{value} drops what comes in by another device than the answer leaves by."
+                ),
+                format!(
+                    "mend the route, or on {node}: sysctl -w net.ipv4.conf.{dev}.rp_filter=2 (loose; the larger of all and {dev} counts)"
+                ),
             )
         }
         Found::ForwardingOff { node, key } => said(
             format!("{key} is 0 on {node}: nothing enters or leaves its pods by this family."),
             format!("on {node}: sysctl -w {key}=1, and find what set it to 0"),
         ),
-        Found::PodRoute { node, of, cidr, via, should } => {
-            let should: Vec<String> =
-                should.iter().filter(|a| a.is_ipv4() == cidr.addr().is_ipv4()).map(ToString::to_string).collect();
+        Found::PodRoute {
+            node,
+            of,
+            cidr,
+            via,
+            should,
+        } => {
+            let should: Vec<String> = should
+                .iter()
+                .filter(|a| a.is_ipv4() == cidr.addr().is_ipv4())
+                .map(ToString::to_string)
+                .collect();
             let hop = should.first().cloned().unwrap_or_else(|| of.clone());
             match via {
                 None => said(
-                    format!("{node} has no route to {cidr}, the pods of {of}: packets for them take the default route."),
+                    format!(
+                        "{node} has no route to {cidr}, the pods of {of}: packets for them take the default route."
+                    ),
                     format!("the CNI should have written one; by hand on {node}: ip route add {cidr} via {hop}"),
                 ),
                 Some(via) => said(
@@ -237,25 +331,51 @@ pub fn say(found: &Found) -> Said {
                 ),
             }
         }
-        Found::VxlanRemote { node, dev, mac, has, should, of } => {
+        Found::VxlanRemote {
+            node,
+            dev,
+            mac,
+            has,
+            should,
+            of,
+        } => {
             let has = has.map_or_else(|| "nobody".to_owned(), |a| a.to_string());
             said(
                 format!("{dev} on {node} sends frames for {mac} to {has}, but that is the tunnel of {of} at {should}."),
-                format!("on {node}: bridge fdb replace {mac} dev {dev} dst {should} self permanent, or restart the CNI's agent"),
+                format!(
+                    "on {node}: bridge fdb replace {mac} dev {dev} dst {should} self permanent, or restart the CNI's agent"
+                ),
             )
         }
         Found::NoKubeProxy { node, others } => said(
-            format!("{node} has no rules for services at all, while {} have: kube-proxy does not run there, or its rules were flushed.", list(others)),
+            format!(
+                "{node} has no rules for services at all, while {} have: kube-proxy does not run there, or its rules were flushed.",
+                list(others)
+            ),
             format!("kubectl -n kube-system get pods -o wide | grep {node}"),
         ),
         Found::NoDefaultRoute { pod } => said(
-            format!("{pod} has no default route: it reaches what its own routes name, and no service, node or outside address."),
+            format!(
+                "{pod} has no default route: it reaches what its own routes name, and no service, node or outside address."
+            ),
             "delete the pod so that the CNI sets it up again",
         ),
-        Found::LocalPolicy { node, service, on, external, health_check } => {
-            let policy = if *external { "externalTrafficPolicy" } else { "internalTrafficPolicy" };
+        Found::LocalPolicy {
+            node,
+            service,
+            on,
+            external,
+            health_check,
+        } => {
+            let policy = if *external {
+                "externalTrafficPolicy"
+            } else {
+                "internalTrafficPolicy"
+            };
             let check = match health_check {
-                Some(port) if *external => format!(" Load balancers learn which nodes to use from healthCheckNodePort {port}."),
+                Some(port) if *external => {
+                    format!(" Load balancers learn which nodes to use from healthCheckNodePort {port}.")
+                }
                 _ => String::new(),
             };
             said(
@@ -270,57 +390,99 @@ pub fn say(found: &Found) -> Said {
         Found::SourceChanged { node, to, why, owner } => {
             let why = match why {
                 WhySource::ExternalCluster => {
-                    "externalTrafficPolicy is Cluster: the answer has to come back by this node, so it hides the client".to_owned()
+                    "externalTrafficPolicy is Cluster: the answer has to come back by this node, so it hides the client"
+                        .to_owned()
                 }
                 WhySource::OffClusterSource => {
-                    "the sender is no pod in kube-proxy's eyes (clusterCIDR), so its traffic to services is masqueraded".to_owned()
+                    "the sender is no pod in kube-proxy's eyes (clusterCIDR), so its traffic to services is masqueraded"
+                        .to_owned()
                 }
-                WhySource::Hairpin => "the pod reaches itself, and would drop an answer from its own address".to_owned(),
+                WhySource::Hairpin => {
+                    "the pod reaches itself, and would drop an answer from its own address".to_owned()
+                }
                 WhySource::LeavesPodNetwork => "pod addresses mean nothing outside the pod network".to_owned(),
-                WhySource::EntersPodNetwork => "the rule masquerades what enters the pod network from outside it".to_owned(),
+                WhySource::EntersPodNetwork => {
+                    "the rule masquerades what enters the pod network from outside it".to_owned()
+                }
                 WhySource::Marked => "a rule set the masquerade mark".to_owned(),
                 WhySource::Rule => "a rule says so".to_owned(),
             };
+            let to = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
             said(format!("{} on {node} makes {to} the source: {why}.", by(*owner)), "")
         }
         Found::Hairpin { node, port, bridge } => {
             let bridge = bridge.as_deref().unwrap_or("the bridge");
             said(
-                format!("The pod reaches itself through {bridge} of {node}, whose port {port} has hairpin off: the frame is dropped."),
-                format!("set hairpinMode in the CNI's configuration; at once on {node}: bridge link set dev {port} hairpin on"),
+                format!(
+                    "The pod reaches itself through {bridge} of {node}, whose port {port} has hairpin off: the frame is dropped."
+                ),
+                format!(
+                    "set hairpinMode in the CNI's configuration; at once on {node}: bridge link set dev {port} hairpin on"
+                ),
             )
         }
-        Found::PolicyRule { node, priority, table, dev, owner } => {
+        Found::PolicyRule {
+            node,
+            priority,
+            table,
+            dev,
+            owner,
+        } => {
             let table = table.map_or_else(String::new, |t| format!(", table {t}"));
             let dev = dev.as_ref().map(|d| format!(", by {d}")).unwrap_or_default();
             let owner = owner.map(|o| format!(" ({})", words::owner(o))).unwrap_or_default();
             said(
-                format!("On {node} policy-routing rule {priority} decides the way before table main{table}{dev}{owner}."),
-                format!("on {node}: ip rule show; a rule to {{pod and service subnets}} lookup main with a lower priority keeps them out"),
+                format!(
+                    "On {node} policy-routing rule {priority} decides the way before table main{table}{dev}{owner}."
+                ),
+                format!(
+                    "on {node}: ip rule show; a rule to {{pod and service subnets}} lookup main with a lower priority keeps them out"
+                ),
             )
         }
         Found::RedirectDead { pod, from, to, owner } => said(
             format!(
-                "Inside {pod} a rule (written by {}) redirects port {from} to {to}, where nobody listens.",
-                by(*owner)
+                "Inside {pod} a rule{} redirects port {from} to {to}, where nobody listens.",
+                written(*owner)
             ),
             "a sidecar is not running or not ready; see the pod's containers",
         ),
-        Found::Filtered { node, table, chain, owner, policy, docker } => {
+        Found::Filtered {
+            node,
+            table,
+            chain,
+            owner,
+            policy,
+            docker,
+            undo,
+        } => {
             if *docker {
                 return said(
-                    format!("The policy of {table} {chain} on {node} is DROP and no rule accepts the packet. dockerd sets it when it turns forwarding on (chain DOCKER-USER is there)."),
-                    format!("on {node}: iptables -P FORWARD ACCEPT, or let the CNI accept its pods; dockerd has \"ip-forward-no-drop\""),
+                    format!(
+                        "The policy of {table} {chain} on {node} is DROP and no rule accepts the packet. dockerd sets it when it turns forwarding on (chain DOCKER-USER is there)."
+                    ),
+                    format!(
+                        "on {node}: iptables -P FORWARD ACCEPT, or let the CNI accept its pods; dockerd has \"ip-forward-no-drop\""
+                    ),
                 );
             }
             let what = if *policy { "The policy" } else { "A rule" };
             said(
-                format!("{what} of {table} {chain} on {node} ends it, written by {}.", by(*owner)),
                 match owner {
-                    Some(Owner::KubeRouter | Owner::Calico | Owner::Cilium | Owner::Antrea | Owner::Weave) => {
-                        "look at the NetworkPolicies that select the pod"
+                    Some(owner) => format!(
+                        "{what} of {table} {chain} on {node} ends it, written by {}.",
+                        words::owner(*owner)
+                    ),
+                    None => {
+                        format!("{what} of {table} {chain} on {node} ends it. Its name does not tell who wrote it.")
                     }
-                    _ => "",
+                },
+                match (owner, undo) {
+                    (Some(Owner::KubeRouter | Owner::Calico | Owner::Cilium | Owner::Antrea | Owner::Weave), _) => {
+                        "look at the NetworkPolicies that select the pod".to_owned()
+                    }
+                    (None, Some(undo)) => format!("on {node}, once you know why it is there: {undo}"),
+                    _ => String::new(),
                 },
             )
         }
@@ -339,11 +501,18 @@ pub fn say(found: &Found) -> Said {
                     None => format!("{port}/{proto}"),
                 })
                 .collect();
-            said(format!("{service} has no port {port}: it has {}.", ports.join(", ")), "")
+            said(
+                format!("{service} has no port {port}: it has {}.", ports.join(", ")),
+                "",
+            )
         }
         Found::LocalnetOff { node, key } => said(
-            format!("{key} is 0 on {node}: a packet from 127.0.0.1 may not leave by another device, so 127.0.0.1:NodePort cannot work."),
-            format!("use the node's address, or on {node}: sysctl -w {key}=1 (kube-proxy sets it unless --iptables-localhost-nodeports=false)"),
+            format!(
+                "{key} is 0 on {node}: a packet from 127.0.0.1 may not leave by another device, so 127.0.0.1:NodePort cannot work."
+            ),
+            format!(
+                "use the node's address, or on {node}: sysctl -w {key}=1 (kube-proxy sets it unless --iptables-localhost-nodeports=false)"
+            ),
         ),
     }
 }
@@ -355,11 +524,20 @@ fn no_endpoints(
     nearest: &[Near],
 ) -> Said {
     let ns = &service.service.namespace;
-    let pairs = selector.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
+    let pairs = selector
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect::<Vec<_>>()
+        .join(",");
     if selector.is_empty() {
         return said(
-            format!("{service} has no endpoints, so kube-proxy refuses its connections. It has no selector: somebody has to write its EndpointSlice."),
-            format!("kubectl -n {ns} get endpointslices -l kubernetes.io/service-name={}", service.service.name),
+            format!(
+                "{service} has no endpoints, so kube-proxy refuses its connections. It has no selector: somebody has to write its EndpointSlice."
+            ),
+            format!(
+                "kubectl -n {ns} get endpointslices -l kubernetes.io/service-name={}",
+                service.service.name
+            ),
         );
     }
     if !not_ready.is_empty() {
@@ -377,14 +555,22 @@ fn no_endpoints(
     let near: Vec<String> = nearest
         .iter()
         .map(|Near { pod, labels }| {
-            let has: Vec<String> =
-                labels.iter().map(|l| format!("{}={}", l.key, l.has.as_deref().unwrap_or(""))).collect();
+            let has: Vec<String> = labels
+                .iter()
+                .map(|l| format!("{}={}", l.key, l.has.as_deref().unwrap_or("")))
+                .collect();
             format!("{pod} has {}", has.join(","))
         })
         .collect();
-    let near = if near.is_empty() { String::new() } else { format!(" The nearest: {}.", near.join("; ")) };
+    let near = if near.is_empty() {
+        String::new()
+    } else {
+        format!(" The nearest: {}.", near.join("; "))
+    };
     said(
-        format!("{service} has no endpoints, so kube-proxy refuses its connections: its selector {pairs} matches no pod.{near}"),
+        format!(
+            "{service} has no endpoints, so kube-proxy refuses its connections: its selector {pairs} matches no pod.{near}"
+        ),
         format!("kubectl -n {ns} get pods --show-labels"),
     )
 }

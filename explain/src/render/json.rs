@@ -50,12 +50,18 @@ pub fn error(query: Option<&Query>, error: &QueryError) -> Value {
 /// A line of a `--flows` file that is no query. Its `id` is kept when the line is JSON and has one.
 #[must_use]
 pub fn line_error(line: &str, error: &serde_json::Error) -> Value {
-    let id = serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("id").cloned());
+    let id = serde_json::from_str::<Value>(line)
+        .ok()
+        .and_then(|v| v.get("id").cloned());
     value(&ErrorDocument {
         id,
         schema: model::TRACE.to_owned(),
         query: None,
-        error: model::Error { code: "bad-line".to_owned(), message: error.to_string(), hints: Vec::new() },
+        error: model::Error {
+            code: "bad-line".to_owned(),
+            message: error.to_string(),
+            hints: Vec::new(),
+        },
     })
 }
 

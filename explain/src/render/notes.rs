@@ -13,7 +13,11 @@ pub struct Note {
 }
 
 fn plain(kind: &'static str, text: impl Into<String>) -> Note {
-    Note { kind, text: text.into(), evidence: Vec::new() }
+    Note {
+        kind,
+        text: text.into(),
+        evidence: Vec::new(),
+    }
 }
 
 /// Something taken for granted.
@@ -44,9 +48,10 @@ pub fn assumption(assumed: &Assumed) -> Note {
                 ),
             },
         ),
-        Assumed::EvenAddresses(n) => {
-            plain("dns", format!("the client uses each of the {n} addresses that DNS gives for the name alike"))
-        }
+        Assumed::EvenAddresses(n) => plain(
+            "dns",
+            format!("the client uses each of the {n} addresses that DNS gives for the name alike"),
+        ),
         Assumed::TiedByAddress(pod) => plain(
             "tied-by-address",
             format!("the namespace of {pod} is known by the pod's address; netns.json does not name it"),
@@ -56,25 +61,31 @@ pub fn assumption(assumed: &Assumed) -> Note {
 
 fn walk(assumption: &Assumption) -> Note {
     match assumption {
-        Assumption::SourcePort(port) => {
-            plain("source-port", format!("a new connection; source port {port} stands for any"))
-        }
-        Assumption::SysctlDefault(key, value) => {
-            plain("sysctl-default", format!("{key} was not captured; the kernel's default {value} is assumed"))
-        }
-        Assumption::NeighbourResolves(addr) => {
-            plain("neighbour-resolves", format!("the neighbour entry of {addr} is missing or old, and is renewed when used"))
-        }
+        Assumption::SourcePort(port) => plain(
+            "source-port",
+            format!("a new connection; source port {port} stands for any"),
+        ),
+        Assumption::SysctlDefault(key, value) => plain(
+            "sysctl-default",
+            format!("{key} was not captured; the kernel's default {value} is assumed"),
+        ),
+        Assumption::NeighbourResolves(addr) => plain(
+            "neighbour-resolves",
+            format!("the neighbour entry of {addr} is missing or old, and is renewed when used"),
+        ),
         Assumption::BridgeLearns => plain("bridge-learns", "bridges have learned, or learn, the port of each MAC"),
-        Assumption::DefaultRules => {
-            plain("default-rules", "policy-routing rules were not captured; the three default rules are assumed")
-        }
-        Assumption::VethPeerGuessed(dev) => {
-            plain("veth-peer", format!("the peer of {dev} was matched by interface index alone"))
-        }
-        Assumption::OutsideForwards(addr) => {
-            plain("outside-forwards", format!("{addr}, outside the snapshot, forwards packets as a router should"))
-        }
+        Assumption::DefaultRules => plain(
+            "default-rules",
+            "policy-routing rules were not captured; the three default rules are assumed",
+        ),
+        Assumption::VethPeerGuessed(dev) => plain(
+            "veth-peer",
+            format!("the peer of {dev} was matched by interface index alone"),
+        ),
+        Assumption::OutsideForwards(addr) => plain(
+            "outside-forwards",
+            format!("{addr}, outside the snapshot, forwards packets as a router should"),
+        ),
         Assumption::LimitNotReached => plain("limit", "rate-limiting matches have not used up their limit"),
     }
 }
@@ -97,7 +108,10 @@ pub fn unknown(open: &Open) -> Note {
             .to_owned(),
             evidence: evidence.clone(),
         },
-        Open::Truncated(n) => plain("truncated", format!("there are more ways than the {n} that were followed")),
+        Open::Truncated(n) => plain(
+            "truncated",
+            format!("there are more ways than the {n} that were followed"),
+        ),
         Open::Problem { artifact, what } => plain("problem", format!("{artifact}: {what}")),
     }
 }
@@ -116,12 +130,14 @@ fn fork(unknown: &Unknown) -> Note {
         },
         Unknown::Table(artifact) => plain("not-captured", format!("{artifact} is asked here and was not captured")),
         Unknown::Sysctl(key) => plain("sysctl", format!("{key} decides here and was not captured")),
-        Unknown::ErrorLimit(key) => {
-            plain("error-limit", format!("{key} rations ICMP errors; whether this one is still sent, no table shows"))
-        }
-        Unknown::Patience(seconds) => {
-            plain("patience", format!("the error comes after about {seconds} s; a client that gives up sooner times out"))
-        }
+        Unknown::ErrorLimit(key) => plain(
+            "error-limit",
+            format!("{key} rations ICMP errors; whether this one is still sent, no table shows"),
+        ),
+        Unknown::Patience(seconds) => plain(
+            "patience",
+            format!("the error comes after about {seconds} s; a client that gives up sooner times out"),
+        ),
         Unknown::Outside(what) => plain("outside", (*what).to_owned()),
     }
 }
@@ -135,19 +151,19 @@ pub fn boundary(boundary: &Boundary) -> Note {
         }
         Boundary::Window { start, end } => plain("window", format!("facts were captured from {start} to {end}")),
         Boundary::NoWindow => plain("window", "the snapshot does not say when it was captured"),
-        Boundary::TcProgram { artifact, dev } => {
-            plain("tc", format!("a tc program on {dev} is not run ({artifact})"))
-        }
+        Boundary::TcProgram { artifact, dev } => plain("tc", format!("a tc program on {dev} is not run ({artifact})")),
         Boundary::TcNotCaptured(node) => plain("tc", format!("tc filters of {node} were not captured")),
-        Boundary::Underlay => {
-            plain("underlay", "switches, routers and cloud filters between nodes are not in the snapshot")
-        }
+        Boundary::Underlay => plain(
+            "underlay",
+            "switches, routers and cloud filters between nodes are not in the snapshot",
+        ),
         Boundary::Outside => plain("outside", "what answers outside the cluster is not in the snapshot"),
         Boundary::Ebpf => plain("ebpf", "eBPF programs (XDP, tc, cgroup, socket) are not run"),
         Boundary::Application => plain("application", "what the program behind the socket answers is its own"),
-        Boundary::Inconsistent(artifact) => {
-            plain("inconsistent", format!("{artifact} changed while it was captured, or after"))
-        }
+        Boundary::Inconsistent(artifact) => plain(
+            "inconsistent",
+            format!("{artifact} changed while it was captured, or after"),
+        ),
         Boundary::Apart { first, last } => plain("apart", format!("nodes were captured from {first} to {last}")),
     }
 }

@@ -109,12 +109,24 @@ struct Decider {
 fn decider(hops: &[Hop]) -> Option<Decider> {
     let steps = hops.last()?.steps.iter().rev();
     let mut deciding = steps.filter_map(|step| match &step.what {
-        What::Rule { engine, table, chain, verdict: Some(_) } => {
+        What::Rule {
+            engine,
+            table,
+            chain,
+            verdict: Some(_),
+        } => {
             let text = step.evidence.first().map_or("", |e| &*e.text);
             let owner = owner::of_rule(*engine, table, chain, text);
-            Some(Decider { table: table.to_string(), chain: chain.to_string(), engine: *engine, owner })
+            Some(Decider {
+                table: table.to_string(),
+                chain: chain.to_string(),
+                engine: *engine,
+                owner,
+            })
         }
-        What::Policy { engine, table, chain, .. } => Some(Decider {
+        What::Policy {
+            engine, table, chain, ..
+        } => Some(Decider {
             table: table.to_string(),
             chain: chain.to_string(),
             engine: *engine,
@@ -127,7 +139,10 @@ fn decider(hops: &[Hop]) -> Option<Decider> {
 
 impl Decider {
     fn say(&self) -> String {
-        let owner = self.owner.map(|o| format!(", written by {}", words::owner(o))).unwrap_or_default();
+        let owner = self
+            .owner
+            .map(|o| format!(", written by {}", words::owner(o)))
+            .unwrap_or_default();
         let engine = match self.engine {
             Engine::XtLegacy => " (iptables-legacy)",
             Engine::XtNft => "",
@@ -145,18 +160,23 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
     let by = || decider(hops).map(|d| d.say()).unwrap_or_default();
     let iif = || {
         let hop = hops.last();
-        hop.and_then(|h| h.iif.map(|dev| glossary.device(h.ns, dev).to_owned())).unwrap_or_else(|| "?".to_owned())
+        hop.and_then(|h| h.iif.map(|dev| glossary.device(h.ns, dev).to_owned()))
+            .unwrap_or_else(|| "?".to_owned())
     };
     let oif = || match (end.place.ns, end.place.oif) {
         (Some(ns), Some(dev)) => glossary.device(ns, dev).to_owned(),
         _ => {
             let hop = hops.last();
-            hop.and_then(|h| h.oif.map(|dev| glossary.device(h.ns, dev).to_owned())).unwrap_or_else(|| "?".to_owned())
+            hop.and_then(|h| h.oif.map(|dev| glossary.device(h.ns, dev).to_owned()))
+                .unwrap_or_else(|| "?".to_owned())
         }
     };
     match end.reason {
         Reason::Rule => format!("{at} drops it: a rule in {}", by()),
-        Reason::Policy => format!("{at} drops it: no rule of {} accepts it, and the chain's policy is DROP", by()),
+        Reason::Policy => format!(
+            "{at} drops it: no rule of {} accepts it, and the chain's policy is DROP",
+            by()
+        ),
         Reason::RejectRule => {
             let how = reject.map_or("", words::reject);
             format!("{at} rejects it with {how}: a rule in {}", by())
@@ -166,14 +186,23 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
         Reason::ProhibitRoute => format!("{at} has a prohibit route or rule for {dst}"),
         Reason::BlackholeRoute => format!("{at} has a blackhole route or rule for {dst}"),
         Reason::RpFilter => {
-            format!("{at} drops it: rp_filter on {}, the way back to {src} is by another device", iif())
+            format!(
+                "{at} drops it: rp_filter on {}, the way back to {src} is by another device",
+                iif()
+            )
         }
-        Reason::Martian => format!("{at} drops it: a packet from {src} to {dst} cannot come in by {} (martian)", iif()),
+        Reason::Martian => format!(
+            "{at} drops it: a packet from {src} to {dst} cannot come in by {} (martian)",
+            iif()
+        ),
         Reason::ForwardingOff => format!("{at} drops it: it does not forward packets that come in by {}", iif()),
         Reason::TtlExpired => format!("the TTL runs out on {at}"),
         Reason::HopLimit => "it goes round in circles".to_owned(),
         Reason::NoNeighbour => format!("nobody answers when {at} asks by {} for the next hop's MAC", oif()),
-        Reason::WrongMac => format!("{at} sends the frame by {} to a MAC that is nobody's who would take it", oif()),
+        Reason::WrongMac => format!(
+            "{at} sends the frame by {} to a MAC that is nobody's who would take it",
+            oif()
+        ),
         Reason::LinkDown => format!("device {} of {at} is down", oif()),
         Reason::PortState => format!("bridge port {} of {at} is not forwarding", oif()),
         Reason::NoHairpin => {
@@ -181,9 +210,14 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
         }
         Reason::Isolated => format!("both bridge ports on {at} are isolated"),
         Reason::VlanFilter => format!("VLAN filtering on {at} drops the frame"),
-        Reason::NoFloodTarget => format!("the bridge of {at} knows no port for the MAC, and nobody behind a port takes it"),
+        Reason::NoFloodTarget => {
+            format!("the bridge of {at} knows no port for the MAC, and nobody behind a port takes it")
+        }
         Reason::NoTunnelRemote => {
-            format!("tunnel device {} of {at} has no entry that says behind which node the MAC is", oif())
+            format!(
+                "tunnel device {} of {at} has no entry that says behind which node the MAC is",
+                oif()
+            )
         }
         Reason::NoTunnelDevice => format!("{at} has no tunnel device that takes the outer packet"),
         Reason::NoListener => match end.packet.dport() {
@@ -191,7 +225,10 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
             None => format!("nobody on {at} takes it"),
         },
         Reason::NoProtocol => format!("{at} has no handler for protocol {}", words::protocol(end.packet.proto)),
-        Reason::TooBig => format!("it is larger than the MTU of {} on {at}, and may not be fragmented", oif()),
+        Reason::TooBig => format!(
+            "it is larger than the MTU of {} on {at}, and may not be fragmented",
+            oif()
+        ),
         Reason::PeerOutside => format!("it leaves {at} by {}, whose other end is not in the snapshot", oif()),
         Reason::NextHopOutside => format!("it leaves {at} by {} to a next hop outside the snapshot", oif()),
         Reason::Userspace => format!("a program on {at} decides, which this model does not run"),
@@ -227,10 +264,17 @@ pub fn branch(glossary: &Glossary, branch: &Branch) -> String {
     }
     match &branch.reply {
         None => format!("{server} gets the packet, and nothing comes back"),
-        Some(reply) if reply.end.outcome == Outcome::Delivered && !reply.fits => format!(
-            "{server} gets the packet, but its answer comes from {}, which is not whom the client asked",
-            words::ends(&reply.end.packet).0
-        ),
+        // Of no connection because it comes from a stranger: the reply was not translated back.
+        Some(reply)
+            if !reply.fits
+                && (reply.end.outcome == Outcome::Delivered || reply.end.reason == Reason::UnexpectedReply)
+                && branch.dnat =>
+        {
+            format!(
+                "{server} gets the packet, but its answer comes from {}, which is not whom the client asked",
+                words::ends(&reply.end.packet).0
+            )
+        }
         Some(reply) if reply.end.outcome == Outcome::Delivered => match reply.answer {
             Answer::Data => format!("{server} gets the packet and answers"),
             Answer::Reset => format!("{server} gets the packet, and the connection is reset"),
@@ -247,7 +291,12 @@ pub fn branch(glossary: &Glossary, branch: &Branch) -> String {
 #[must_use]
 pub fn deciding(end: &End) -> &[crate::explanation::Evidence] {
     match end.reason {
-        Reason::Socket | Reason::Kernel | Reason::Client | Reason::NoListener | Reason::NoProtocol => &[],
+        Reason::Socket
+        | Reason::Kernel
+        | Reason::UnexpectedReply
+        | Reason::Client
+        | Reason::NoListener
+        | Reason::NoProtocol => &[],
         _ => &end.evidence,
     }
 }

@@ -6,8 +6,7 @@ use knet_snapshot::neigh::NudState;
 use knet_snapshot::route::RouteKind;
 
 use crate::explanation::{
-    Answer, ClientSees, CtEvent, L4, Outcome, Packet, Port, Ratio, Reason, Reject, Source, Stage,
-    Target, Unknown,
+    Answer, ClientSees, CtEvent, L4, Outcome, Packet, Port, Ratio, Reason, Reject, Source, Stage, Target, Unknown,
 };
 use crate::owner::{Owner, RouteOwner};
 
@@ -264,7 +263,11 @@ pub fn protocol(number: u8) -> String {
 /// A fraction: `1`, `0`, `1/3`.
 #[must_use]
 pub fn fraction(ratio: &Ratio) -> String {
-    if ratio.is_integer() { ratio.numer().to_string() } else { format!("{}/{}", ratio.numer(), ratio.denom()) }
+    if ratio.is_integer() {
+        ratio.numer().to_string()
+    } else {
+        format!("{}/{}", ratio.numer(), ratio.denom())
+    }
 }
 
 /// `addr:port`, with brackets for IPv6; no port when there is none; `addr:*` when NAT draws it.
@@ -278,7 +281,11 @@ pub fn socket(addr: IpAddr, port: Option<Port>) -> String {
 }
 
 fn port_word(port: Port) -> String {
-    if port.drawn { "*".to_owned() } else { port.value.to_string() }
+    if port.drawn {
+        "*".to_owned()
+    } else {
+        port.value.to_string()
+    }
 }
 
 /// Source and destination of a packet, with ports.
@@ -327,7 +334,10 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
         Unknown::Match(evidence) => format!("this rule does not match: {}", evidence.text),
         Unknown::Target(evidence) if option == 0 => format!("the packet goes on after: {}", evidence.text),
         Unknown::Target(evidence) => format!("the packet ends at: {}", evidence.text),
-        Unknown::Table(artifact) => format!("{artifact}, which was not captured, leads this way (case {})", option + 1),
+        Unknown::Table(artifact) => format!(
+            "{artifact}, which was not captured, leads this way (case {})",
+            option + 1
+        ),
         Unknown::Sysctl(key) if option == 0 => format!("{key}, which was not captured, is off"),
         Unknown::Sysctl(key) => format!("{key}, which was not captured, is on"),
         Unknown::ErrorLimit(key) if option == 0 => format!("{key} still lets an ICMP error through"),

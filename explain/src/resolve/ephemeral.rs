@@ -14,9 +14,18 @@ const FIRST: u16 = 40000;
 /// namespace or on its node.
 pub fn port(world: &World<'_>, ns: NsId, protocol: u8, dst: IpAddr, dport: u16) -> u16 {
     let space = world.space(ns);
-    let (low, high) = range(space.facts.sysctls().get().and_then(|s| s.get("net.ipv4.ip_local_port_range")));
+    let (low, high) = range(
+        space
+            .facts
+            .sysctls()
+            .get()
+            .and_then(|s| s.get("net.ipv4.ip_local_port_range")),
+    );
     let mut used = BTreeSet::new();
-    let host = world.find(&NetnsId { node: space.name.node.clone(), id: None });
+    let host = world.find(&NetnsId {
+        node: space.name.node.clone(),
+        id: None,
+    });
     for ns in [Some(ns), host].into_iter().flatten() {
         for connection in world.space(ns).facts.conntrack().get().map_or(&[][..], |t| &t.rows) {
             if connection.proto == protocol {
@@ -32,7 +41,10 @@ pub fn port(world: &World<'_>, ns: NsId, protocol: u8, dst: IpAddr, dport: u16) 
         }
     }
     let first = if (low..=high).contains(&FIRST) { FIRST } else { low };
-    (first..=high).chain(low..first).find(|p| !used.contains(p)).unwrap_or(first)
+    (first..=high)
+        .chain(low..first)
+        .find(|p| !used.contains(p))
+        .unwrap_or(first)
 }
 
 fn range(text: Option<&str>) -> (u16, u16) {

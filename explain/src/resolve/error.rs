@@ -285,7 +285,12 @@ impl QueryError {
                 }
                 hints
             }
-            Self::NotFound { elsewhere, close, not_captured, .. } => {
+            Self::NotFound {
+                elsewhere,
+                close,
+                not_captured,
+                ..
+            } => {
                 let mut hints = Vec::new();
                 if !elsewhere.is_empty() {
                     hints.push(format!("there is {}", list(elsewhere)));
@@ -294,7 +299,9 @@ impl QueryError {
                     hints.push(format!("did you mean {}?", list(close)));
                 }
                 if let Some(path) = not_captured {
-                    hints.push(format!("{path} is not in the snapshot: use ADDR:PORT, node/NAME or a captured pod"));
+                    hints.push(format!(
+                        "{path} is not in the snapshot: use ADDR:PORT, node/NAME or a captured pod"
+                    ));
                 }
                 hints
             }
@@ -302,22 +309,33 @@ impl QueryError {
             Self::PortNeeded { target, ports } => match ports.first() {
                 Some(first) => vec![
                     format!("it has {}", choices(ports)),
-                    format!("write {target}:{}", first.name.clone().unwrap_or_else(|| first.port.to_string())),
+                    format!(
+                        "write {target}:{}",
+                        first.name.clone().unwrap_or_else(|| first.port.to_string())
+                    ),
                 ],
                 None => vec![format!("write {target}:PORT, or --proto icmp to ping it")],
             },
             Self::NoPort { ports, .. } if ports.is_empty() => Vec::new(),
             Self::NoPort { ports, .. } => vec![format!("it has {}", choices(ports))],
             Self::OtherProtocol { has, .. } => {
-                vec![format!("leave --proto out, or write --proto {}", has.to_ascii_lowercase())]
+                vec![format!(
+                    "leave --proto out, or write --proto {}",
+                    has.to_ascii_lowercase()
+                )]
             }
             Self::ExternalName { host, .. } => {
                 vec![format!("resolve {host} and trace to its address: ADDR:PORT")]
             }
-            Self::NoEndpoints { .. } => vec!["see which pods its selector matches, and whether they are ready".to_owned()],
+            Self::NoEndpoints { .. } => {
+                vec!["see which pods its selector matches, and whether they are ready".to_owned()]
+            }
             Self::NoAddress { has, .. } if has.is_empty() => Vec::new(),
             Self::NoAddress { has, .. } => {
-                vec![format!("it has {}", list(&has.iter().map(ToString::to_string).collect::<Vec<_>>()))]
+                vec![format!(
+                    "it has {}",
+                    list(&has.iter().map(ToString::to_string).collect::<Vec<_>>())
+                )]
             }
             Self::Families { .. } => vec!["choose the family of both ends with -4 or -6".to_owned()],
             Self::NotCaptured { captured, .. } if captured.is_empty() => Vec::new(),
@@ -331,9 +349,7 @@ impl QueryError {
                 None => vec![format!("write --via node/{node}/DEVICE")],
             },
             Self::NoDevice { devices, .. } => vec![format!("it has {}", list(devices))],
-            Self::FieldNotForSource { .. } | Self::Field { .. } | Self::NoNodes | Self::PortZero => {
-                Vec::new()
-            }
+            Self::FieldNotForSource { .. } | Self::Field { .. } | Self::NoNodes | Self::PortZero => Vec::new(),
         }
     }
 

@@ -31,7 +31,10 @@ pub fn protocol(text: &str) -> Result<u8, QueryError> {
 /// Has the protocol ports?
 #[must_use]
 pub const fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, proto::TCP | proto::UDP | proto::SCTP | proto::DCCP | proto::UDPLITE)
+    matches!(
+        protocol,
+        proto::TCP | proto::UDP | proto::SCTP | proto::DCCP | proto::UDPLITE
+    )
 }
 
 /// TCP flags: names in any case separated by commas, or a number.
@@ -102,20 +105,24 @@ pub fn icmp_type(text: &str, family: Family) -> Result<(u8, u8), QueryError> {
 
 /// A mark.
 pub fn mark(text: &str) -> Result<u32, QueryError> {
-    number(text).and_then(|n| u32::try_from(n).ok()).ok_or_else(|| QueryError::Field {
-        field: "mark",
-        text: text.to_owned(),
-        expected: "a 32-bit number, decimal or 0x…",
-    })
+    number(text)
+        .and_then(|n| u32::try_from(n).ok())
+        .ok_or_else(|| QueryError::Field {
+            field: "mark",
+            text: text.to_owned(),
+            expected: "a 32-bit number, decimal or 0x…",
+        })
 }
 
 /// A TOS byte.
 pub fn tos(text: &str) -> Result<u8, QueryError> {
-    number(text).and_then(|n| u8::try_from(n).ok()).ok_or_else(|| QueryError::Field {
-        field: "tos",
-        text: text.to_owned(),
-        expected: "a number up to 255, decimal or 0x…",
-    })
+    number(text)
+        .and_then(|n| u8::try_from(n).ok())
+        .ok_or_else(|| QueryError::Field {
+            field: "tos",
+            text: text.to_owned(),
+            expected: "a number up to 255, decimal or 0x…",
+        })
 }
 
 fn number(text: &str) -> Option<u64> {

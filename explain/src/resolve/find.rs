@@ -69,7 +69,10 @@ pub fn node(context: Context<'_, '_>, name: &str) -> Result<String, QueryError> 
 
 /// Several things of one name.
 pub fn ambiguous(name: &str, candidates: impl Iterator<Item = String>) -> QueryError {
-    QueryError::Ambiguous { name: name.to_owned(), candidates: candidates.collect() }
+    QueryError::Ambiguous {
+        name: name.to_owned(),
+        candidates: candidates.collect(),
+    }
 }
 
 /// A namespace that is asked for must be one that something is in.
@@ -80,7 +83,11 @@ pub fn known_namespace(context: Context<'_, '_>, namespace: Option<&str>) -> Res
         return Ok(());
     }
     let close = close(namespace, exist.iter().map(|n| (n.as_str(), n.clone())));
-    Err(QueryError::NoNamespace { name: namespace.to_owned(), close, exist })
+    Err(QueryError::NoNamespace {
+        name: namespace.to_owned(),
+        close,
+        exist,
+    })
 }
 
 /// Nothing of this name: where else it is, and what is close.
@@ -94,13 +101,21 @@ pub fn not_found(context: Context<'_, '_>, kind: Kind, namespace: Option<&str>, 
         Kind::Destination => (true, true, false),
     };
     let all = || {
-        let services = names.services().map(|(n, _)| ("svc", n.namespace.as_str(), n.name.as_str()));
-        let pods = names.pods().map(|(n, _)| ("pod", n.namespace.as_str(), n.name.as_str()));
+        let services = names
+            .services()
+            .map(|(n, _)| ("svc", n.namespace.as_str(), n.name.as_str()));
+        let pods = names
+            .pods()
+            .map(|(n, _)| ("pod", n.namespace.as_str(), n.name.as_str()));
         let nodes = names.all_nodes().map(|(n, _)| ("node", "", n));
         services.chain(pods).chain(nodes)
     };
     let write = |(kind, ns, name): (&str, &str, &str)| {
-        if ns.is_empty() { format!("{kind}/{name}") } else { format!("{kind}/{ns}/{name}") }
+        if ns.is_empty() {
+            format!("{kind}/{name}")
+        } else {
+            format!("{kind}/{ns}/{name}")
+        }
     };
     let elsewhere = all().filter(|&(_, _, n)| n == name).map(write).collect();
     let wanted = all().filter(|&(kind, _, _)| match kind {
@@ -108,7 +123,12 @@ pub fn not_found(context: Context<'_, '_>, kind: Kind, namespace: Option<&str>, 
         "pod" => pods,
         _ => nodes,
     });
-    let close = close(name, wanted.filter(|&(_, _, n)| n != name).map(|entry| (entry.2, write(entry))));
+    let close = close(
+        name,
+        wanted
+            .filter(|&(_, _, n)| n != name)
+            .map(|entry| (entry.2, write(entry))),
+    );
     let not_captured = match kind {
         Kind::Pod | Kind::Source if !names.pods_known => Some("cluster/pods.json"),
         Kind::Service | Kind::Destination if !names.services_known => Some("cluster/services.json"),
@@ -135,12 +155,18 @@ pub fn close<'a>(name: &str, all: impl Iterator<Item = (&'a str, String)>) -> Ve
                 // Names of pods end in hashes that nobody types right: the stem counts as well.
                 let whole = strsim::jaro_winkler(name, candidate);
                 let edits = strsim::normalized_damerau_levenshtein(name, candidate);
-                whole.min(edits + 0.3)
+                // One slip of the fingers is near, however short the name.
+                let slip = name.len() > 2 && strsim::damerau_levenshtein(name, candidate) == 1;
+                if slip { 0.95 } else { whole.min(edits + 0.3) }
             };
             (score > 0.82).then_some((score, written))
         })
         .collect();
-    scored.sort_by(|a, b| b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then_with(|| a.1.cmp(&b.1)));
+    scored.sort_by(|a, b| {
+        b.0.partial_cmp(&a.0)
+            .unwrap_or(Ordering::Equal)
+            .then_with(|| a.1.cmp(&b.1))
+    });
     scored.dedup_by(|a, b| a.1 == b.1);
     scored.into_iter().take(5).map(|(_, written)| written).collect()
 }
@@ -155,6 +181,7 @@ mod tests {
         let of = |name: &str| close(name, all.iter().map(|n| (*n, (*n).to_owned())));
         assert_eq!(of("we"), ["web", "web-5d9c7f6b8-2m4xr", "webhook"]);
         assert_eq!(of("fronted"), ["frontend"]);
+        assert_eq!(of("wbe"), ["web"]);
         assert_eq!(of("ai"), ["api"]);
         assert!(of("zzz").is_empty());
     }

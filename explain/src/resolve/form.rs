@@ -38,13 +38,29 @@ pub enum TargetForm {
     Name(Option<String>, String, Option<String>),
 }
 
-const SOURCES: &[&str] = &["web-0", "shop/web-0", "pod/shop/web-0", "node/node-1", "ip/198.51.100.7"];
-const TARGETS: &[&str] =
-    &["web:80", "svc/shop/web:http", "pod/shop/web-0:8080", "node/node-1:30080", "10.96.0.10:53", "[fd00::10]:53"];
+const SOURCES: &[&str] = &[
+    "web-0",
+    "shop/web-0",
+    "pod/shop/web-0",
+    "node/node-1",
+    "ip/198.51.100.7",
+];
+const TARGETS: &[&str] = &[
+    "web:80",
+    "svc/shop/web:http",
+    "pod/shop/web-0:8080",
+    "node/node-1:30080",
+    "10.96.0.10:53",
+    "[fd00::10]:53",
+];
 
 /// Reads SRC.
 pub fn source(text: &str) -> Result<SourceForm, QueryError> {
-    let bad = |expected| QueryError::Form { text: text.to_owned(), expected, examples: SOURCES };
+    let bad = |expected| QueryError::Form {
+        text: text.to_owned(),
+        expected,
+        examples: SOURCES,
+    };
     let text = text.trim();
     if let Ok(addr) = bare_address(text) {
         return Ok(SourceForm::Address(addr));
@@ -54,7 +70,9 @@ pub fn source(text: &str) -> Result<SourceForm, QueryError> {
         return Err(bad("a source"));
     }
     Ok(match *parts.as_slice() {
-        ["ip", addr] => SourceForm::Client(bare_address(addr).map_err(|()| bad("a source: after ip/ stands an address"))?),
+        ["ip", addr] => {
+            SourceForm::Client(bare_address(addr).map_err(|()| bad("a source: after ip/ stands an address"))?)
+        }
         ["node" | "nodes" | "no", name] => SourceForm::Node(name.to_owned()),
         ["netns", node, id] => SourceForm::Netns(node.to_owned(), id.to_owned()),
         ["pod" | "pods" | "po", namespace, name] => SourceForm::Pod(Some(namespace.to_owned()), name.to_owned()),
@@ -68,11 +86,18 @@ pub fn source(text: &str) -> Result<SourceForm, QueryError> {
 
 /// Reads DST.
 pub fn target(text: &str) -> Result<TargetForm, QueryError> {
-    let bad = || QueryError::Form { text: text.to_owned(), expected: "a destination", examples: TARGETS };
+    let bad = || QueryError::Form {
+        text: text.to_owned(),
+        expected: "a destination",
+        examples: TARGETS,
+    };
     let text = text.trim();
     let text = text.strip_prefix("ip/").unwrap_or(text);
     if let Some((addr, port)) = address(text) {
-        return Ok(TargetForm::Address(addr, port.map(|p| port_number(p).ok_or_else(bad)).transpose()?));
+        return Ok(TargetForm::Address(
+            addr,
+            port.map(|p| port_number(p).ok_or_else(bad)).transpose()?,
+        ));
     }
     let (path, port) = match text.rsplit_once(':') {
         Some((_, "")) => return Err(bad()),
@@ -80,7 +105,9 @@ pub fn target(text: &str) -> Result<TargetForm, QueryError> {
         _ => (text, None),
     };
     if path == "localhost" {
-        return Ok(TargetForm::Localhost(port.map(|p| port_number(&p).ok_or_else(bad)).transpose()?));
+        return Ok(TargetForm::Localhost(
+            port.map(|p| port_number(&p).ok_or_else(bad)).transpose()?,
+        ));
     }
     let parts: Vec<&str> = path.split('/').collect();
     if parts.iter().any(|p| p.is_empty() || p.contains(':')) {
@@ -137,7 +164,10 @@ mod tests {
         let ip = |text: &str| text.parse().expect("an address");
         assert_eq!(source("ip/192.0.2.1"), Ok(SourceForm::Client(ip("192.0.2.1"))));
         assert_eq!(source("10.0.0.1"), Ok(SourceForm::Address(ip("10.0.0.1"))));
-        assert_eq!(source("shop/web-0"), Ok(SourceForm::Name(s("shop"), "web-0".to_owned())));
+        assert_eq!(
+            source("shop/web-0"),
+            Ok(SourceForm::Name(s("shop"), "web-0".to_owned()))
+        );
         assert_eq!(source("pod/web-0"), Ok(SourceForm::Pod(None, "web-0".to_owned())));
         assert!(source("ip/web").is_err());
         assert!(source("svc/shop/web").is_err());
@@ -148,15 +178,39 @@ mod tests {
     #[test]
     fn targets() {
         let ip = |text: &str| text.parse().expect("an address");
-        assert_eq!(target("10.96.0.10:53"), Ok(TargetForm::Address(ip("10.96.0.10"), Some(53))));
-        assert_eq!(target("[fd00::10]:53"), Ok(TargetForm::Address(ip("fd00::10"), Some(53))));
+        assert_eq!(
+            target("10.96.0.10:53"),
+            Ok(TargetForm::Address(ip("10.96.0.10"), Some(53)))
+        );
+        assert_eq!(
+            target("[fd00::10]:53"),
+            Ok(TargetForm::Address(ip("fd00::10"), Some(53)))
+        );
         assert_eq!(target("fd00::10"), Ok(TargetForm::Address(ip("fd00::10"), None)));
         assert_eq!(target("localhost:30080"), Ok(TargetForm::Localhost(Some(30080))));
-        assert_eq!(target("svc/shop/web:http"), Ok(TargetForm::Service(s("shop"), "web".to_owned(), s("http"))));
-        assert_eq!(target("shop/web:80"), Ok(TargetForm::Name(s("shop"), "web".to_owned(), s("80"))));
+        assert_eq!(
+            target("svc/shop/web:http"),
+            Ok(TargetForm::Service(s("shop"), "web".to_owned(), s("http")))
+        );
+        assert_eq!(
+            target("shop/web:80"),
+            Ok(TargetForm::Name(s("shop"), "web".to_owned(), s("80")))
+        );
         assert_eq!(target("web"), Ok(TargetForm::Name(None, "web".to_owned(), None)));
-        assert_eq!(target("node/node-1:30080"), Ok(TargetForm::Node("node-1".to_owned(), s("30080"))));
-        for wrong in ["10.0.0.1:0", "10.0.0.1:99999", "web:", "a/b/c/d", "", "[fd00::1]:x", ":80", "/web"] {
+        assert_eq!(
+            target("node/node-1:30080"),
+            Ok(TargetForm::Node("node-1".to_owned(), s("30080")))
+        );
+        for wrong in [
+            "10.0.0.1:0",
+            "10.0.0.1:99999",
+            "web:",
+            "a/b/c/d",
+            "",
+            "[fd00::1]:x",
+            ":80",
+            "/web",
+        ] {
             assert!(target(wrong).is_err(), "{wrong}");
         }
     }

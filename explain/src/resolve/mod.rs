@@ -138,7 +138,10 @@ pub fn resolve(context: Context<'_, '_>, query: &Query) -> Result<Resolved, Quer
     let icmp = asked_protocol.is_some_and(|p| !fields::has_ports(p));
     let target = target::resolve(context, query, &families, icmp)?;
     if matches!(target.name, Target::Localhost) && matches!(form, form::SourceForm::Client(_)) {
-        return Err(QueryError::FieldNotForSource { field: "localhost", only: "a pod or a node as source" });
+        return Err(QueryError::FieldNotForSource {
+            field: "localhost",
+            only: "a pod or a node as source",
+        });
     }
     let family = Family::of(target.addresses[0].0);
     let mut protocol = match (asked_protocol, &target.protocol) {
@@ -154,7 +157,10 @@ pub fn resolve(context: Context<'_, '_>, query: &Query) -> Result<Resolved, Quer
     if let Some(src) = begin.src
         && Family::of(src) != family
     {
-        return Err(QueryError::Families { src, dst: target.addresses[0].0 });
+        return Err(QueryError::Families {
+            src,
+            dst: target.addresses[0].0,
+        });
     }
     let mut starts = Vec::with_capacity(target.addresses.len());
     for &(dst, port) in &target.addresses {
@@ -173,7 +179,11 @@ pub fn resolve(context: Context<'_, '_>, query: &Query) -> Result<Resolved, Quer
             len: length(protocol, family),
         });
     }
-    Ok(Resolved { starts, src: begin.name, dst: target.name })
+    Ok(Resolved {
+        starts,
+        src: begin.name,
+        dst: target.name,
+    })
 }
 
 /// The transport header, and whether any source port would do.
@@ -196,10 +206,21 @@ fn transport(
             None if protocol == proto::ICMP => (8, 0),
             None => (128, 0),
         };
-        return Ok((L4::Icmp { ty, code, id: Port::from(1), quoted: None }, true));
+        return Ok((
+            L4::Icmp {
+                ty,
+                code,
+                id: Port::from(1),
+                quoted: None,
+            },
+            true,
+        ));
     }
     let Some(port) = port else {
-        return Err(QueryError::PortNeeded { target: text.to_owned(), ports: Vec::new() });
+        return Err(QueryError::PortNeeded {
+            target: text.to_owned(),
+            ports: Vec::new(),
+        });
     };
     let any = query.sport.is_none();
     let sport = match query.sport {
@@ -209,7 +230,10 @@ fn transport(
     let (sport, dport) = (Port::from(sport), Port::from(port));
     Ok(match protocol {
         proto::TCP => {
-            let flags = query.tcp_flags.as_deref().map_or(Ok(tcp_flag::SYN), fields::tcp_flags)?;
+            let flags = query
+                .tcp_flags
+                .as_deref()
+                .map_or(Ok(tcp_flag::SYN), fields::tcp_flags)?;
             (L4::Tcp { sport, dport, flags }, any)
         }
         _ => (L4::Ports { sport, dport }, any),

@@ -38,7 +38,9 @@ pub fn families(context: Context<'_, '_>, form: &SourceForm, query: &Query) -> R
     let mut families: Vec<Family> = [Family::V4, Family::V6]
         .into_iter()
         .filter(|&family| {
-            links.addresses(family).any(|a| !a.local.is_loopback() && (family == Family::V4 || a.scope == 0))
+            links
+                .addresses(family)
+                .any(|a| !a.local.is_loopback() && (family == Family::V4 || a.scope == 0))
         })
         .collect();
     if families.is_empty() {
@@ -77,7 +79,10 @@ fn locate(context: Context<'_, '_>, form: &SourceForm, query: &Query) -> Result<
         SourceForm::Node(name) => node_at(context, &find::node(context, name)?),
         SourceForm::Netns(node, id) => {
             let node = find::node(context, node)?;
-            let id = NetnsId { node: node.clone(), id: Some(id.clone()) };
+            let id = NetnsId {
+                node: node.clone(),
+                id: Some(id.clone()),
+            };
             match context.world.find(&id) {
                 Some(ns) => Ok(netns(context, ns)),
                 None => Err(QueryError::NotCaptured {
@@ -107,8 +112,15 @@ fn netns(context: Context<'_, '_>, ns: NsId) -> Located {
     let name = context.world.space(ns).name;
     let pod = context.names.place(ns).and_then(|p| p.pod.clone());
     let source = match (pod, &name.id) {
-        (Some(pod), _) => Source::Pod { pod, node: name.node.clone(), host_network: false },
-        (None, Some(id)) => Source::Netns { node: name.node.clone(), id: id.clone() },
+        (Some(pod), _) => Source::Pod {
+            pod,
+            node: name.node.clone(),
+            host_network: false,
+        },
+        (None, Some(id)) => Source::Netns {
+            node: name.node.clone(),
+            id: id.clone(),
+        },
         (None, None) => Source::Node(name.node.clone()),
     };
     Located::Inside(ns, source)
@@ -131,14 +143,25 @@ fn pod_at(context: Context<'_, '_>, pod: Named) -> Result<Located, QueryError> {
     };
     let node = entry.object.and_then(|p| p.node.clone());
     let Some(ns) = entry.ns else {
-        return Err(QueryError::NotCaptured { pod: format!("pod/{pod}"), node, captured: captured_nodes(context) });
+        return Err(QueryError::NotCaptured {
+            pod: format!("pod/{pod}"),
+            node,
+            captured: captured_nodes(context),
+        });
     };
     if pod.namespace.is_empty() {
         return Ok(netns(context, ns));
     }
     let node = context.world.space(ns).name.node.clone();
     let host_network = entry.object.is_some_and(|p| p.host_network);
-    Ok(Located::Inside(ns, Source::Pod { pod, node, host_network }))
+    Ok(Located::Inside(
+        ns,
+        Source::Pod {
+            pod,
+            node,
+            host_network,
+        },
+    ))
 }
 
 /// A captured node by name, or the first one.
@@ -152,7 +175,12 @@ pub fn captured_node(context: Context<'_, '_>, name: Option<&str>) -> Result<Str
 }
 
 fn captured_nodes(context: Context<'_, '_>) -> Vec<String> {
-    context.names.all_nodes().filter(|(_, n)| n.ns.is_some()).map(|(n, _)| n.to_owned()).collect()
+    context
+        .names
+        .all_nodes()
+        .filter(|(_, n)| n.ns.is_some())
+        .map(|(n, _)| n.to_owned())
+        .collect()
 }
 
 /// How an owner can be written as SRC.
@@ -173,9 +201,17 @@ pub fn begin(context: Context<'_, '_>, form: SourceForm, query: &Query, dst: IpA
     match locate(context, &form, query)? {
         Located::Inside(ns, name) => {
             if query.via.is_some() {
-                return Err(QueryError::FieldNotForSource { field: "via", only: "an off-cluster client (ip/ADDR)" });
+                return Err(QueryError::FieldNotForSource {
+                    field: "via",
+                    only: "an off-cluster client (ip/ADDR)",
+                });
             }
-            Ok(Begin { ns, origin: Origin::Local { uid: query.uid }, src: query.source_ip, name })
+            Ok(Begin {
+                ns,
+                origin: Origin::Local { uid: query.uid },
+                src: query.source_ip,
+                name,
+            })
         }
         Located::Outside(addr) => {
             if query.uid.is_some() || query.source_ip.is_some() || query.mark.is_some() {
@@ -186,12 +222,25 @@ pub fn begin(context: Context<'_, '_>, form: SourceForm, query: &Query, dst: IpA
                 } else {
                     "mark"
                 };
-                return Err(QueryError::FieldNotForSource { field, only: "a pod or a node as source" });
+                return Err(QueryError::FieldNotForSource {
+                    field,
+                    only: "a pod or a node as source",
+                });
             }
             let (node, ns, dev, entry) = entry(context, query, addr, dst)?;
             let dev_name = context.world.space(ns).links().name(dev).to_owned();
-            let name = Source::Client { addr, node, dev: dev_name, entry };
-            Ok(Begin { ns, origin: Origin::Wire { dev }, src: Some(addr), name })
+            let name = Source::Client {
+                addr,
+                node,
+                dev: dev_name,
+                entry,
+            };
+            Ok(Begin {
+                ns,
+                origin: Origin::Wire { dev },
+                src: Some(addr),
+                name,
+            })
         }
     }
 }
@@ -232,7 +281,11 @@ fn entry(
     match device {
         Some(device) => match context.world.space(ns).links().named(device) {
             Some(link) => Ok((node, ns, link.index, Entry::Given)),
-            None => Err(QueryError::NoDevice { devices: devices(context, ns), node, device: device.to_owned() }),
+            None => Err(QueryError::NoDevice {
+                devices: devices(context, ns),
+                node,
+                device: device.to_owned(),
+            }),
         },
         None => {
             let dev = device_towards(context, &node, ns, client)?;
@@ -244,7 +297,12 @@ fn entry(
 /// The node a packet for `dst` would come to, in this order: the one that has the address; the one whose
 /// pod has it; the first by name that shares a subnet with the client; the first by name.
 fn guess_node(context: Context<'_, '_>, client: IpAddr, dst: IpAddr) -> Option<(String, NsId, Entry)> {
-    let captured = || context.names.all_nodes().filter_map(|(name, n)| Some((name.to_owned(), n.ns?)));
+    let captured = || {
+        context
+            .names
+            .all_nodes()
+            .filter_map(|(name, n)| Some((name.to_owned(), n.ns?)))
+    };
     let owner = context.names.whose(dst).find_map(|whose| match whose {
         Whose::Node(node) => Some((node.clone(), context.names.node(node)?.ns?, Entry::OwnsDestination)),
         Whose::Pod(pod) => {
@@ -273,7 +331,12 @@ fn guess_node(context: Context<'_, '_>, client: IpAddr, dst: IpAddr) -> Option<(
 
 /// The device by which a namespace routes to an address, when it is by a unicast route.
 pub fn way_to(world: &World<'_>, ns: NsId, addr: IpAddr) -> Option<IfIndex> {
-    match world.space(ns).fib().lookup(&Lookup::to(addr), &mut Oracle::default()).answer {
+    match world
+        .space(ns)
+        .fib()
+        .lookup(&Lookup::to(addr), &mut Oracle::default())
+        .answer
+    {
         Answer::Route(hit) if hit.route.kind == RouteKind::Unicast => hit.oif,
         _ => None,
     }
@@ -285,11 +348,20 @@ fn device_towards(context: Context<'_, '_>, node: &str, ns: NsId, client: IpAddr
         return Ok(oif);
     }
     // One way out is the way in, even where no route leads back.
-    let out: Vec<IfIndex> =
-        context.world.underlay_devices().iter().filter(|(of, _)| *of == ns).map(|&(_, dev)| dev).collect();
+    let out: Vec<IfIndex> = context
+        .world
+        .underlay_devices()
+        .iter()
+        .filter(|(of, _)| *of == ns)
+        .map(|&(_, dev)| dev)
+        .collect();
     match out.as_slice() {
         [one] => Ok(*one),
-        _ => Err(QueryError::Entry { node: node.to_owned(), client, devices: devices(context, ns) }),
+        _ => Err(QueryError::Entry {
+            node: node.to_owned(),
+            client,
+            devices: devices(context, ns),
+        }),
     }
 }
 

@@ -35,16 +35,29 @@ pub fn resolve(
 ) -> Result<Found, QueryError> {
     let default = query.namespace.as_deref();
     let one = |addr, port, name, text: String| {
-        Ok(Found { addresses: vec![(addr, port)], protocol: None, name, text })
+        Ok(Found {
+            addresses: vec![(addr, port)],
+            protocol: None,
+            name,
+            text,
+        })
     };
     match form::target(&query.dst)? {
         TargetForm::Address(addr, port) => {
             if let Some(family) = query.family.map(Family::from)
                 && family != Family::of(addr)
             {
-                return Err(QueryError::NoAddress { target: addr.to_string(), family: Some(family), has: vec![addr] });
+                return Err(QueryError::NoAddress {
+                    target: addr.to_string(),
+                    family: Some(family),
+                    has: vec![addr],
+                });
             }
-            let text = if addr.is_ipv6() { format!("[{addr}]") } else { addr.to_string() };
+            let text = if addr.is_ipv6() {
+                format!("[{addr}]")
+            } else {
+                addr.to_string()
+            };
             one(addr, port, Target::Address, text)
         }
         TargetForm::Localhost(port) => {
@@ -112,7 +125,11 @@ fn numeric(target: &str, port: Option<String>, choices: Vec<PortChoice>) -> Resu
     }
     match choices.iter().find(|c| c.name.as_deref() == Some(&*port)) {
         Some(choice) => Ok(Some(choice.port)),
-        None => Err(QueryError::NoPort { target: target.to_owned(), port, ports: choices }),
+        None => Err(QueryError::NoPort {
+            target: target.to_owned(),
+            port,
+            ports: choices,
+        }),
     }
 }
 
@@ -131,9 +148,13 @@ fn pick(target: &str, addresses: &[IpAddr], families: &[Family]) -> Result<IpAdd
 /// The addresses of a node: its InternalIPs; without the object, those of the devices that lead out of it,
 /// then all global ones.
 pub fn node_addresses(context: Context<'_, '_>, node: &str) -> Vec<IpAddr> {
-    let Some(entry) = context.names.node(node) else { return Vec::new() };
+    let Some(entry) = context.names.node(node) else {
+        return Vec::new();
+    };
     let internal: Vec<IpAddr> = entry.object.map(|n| n.ips("InternalIP").collect()).unwrap_or_default();
-    let Some(ns) = entry.ns.filter(|_| internal.is_empty()) else { return internal };
+    let Some(ns) = entry.ns.filter(|_| internal.is_empty()) else {
+        return internal;
+    };
     let links = context.world.space(ns).links();
     let out = |dev| context.world.underlay_devices().contains(&(ns, dev));
     let mut all: Vec<(bool, IpAddr)> = [Family::V4, Family::V6]
@@ -149,7 +170,9 @@ pub fn node_addresses(context: Context<'_, '_>, node: &str) -> Vec<IpAddr> {
 /// The addresses of a pod: of the object; without it, those in its namespace.
 fn pod_addresses(context: Context<'_, '_>, object: Option<&Pod>, ns: Option<NsId>) -> Vec<IpAddr> {
     let listed = object.map(|p| p.ips.clone()).unwrap_or_default();
-    let Some(ns) = ns.filter(|_| listed.is_empty()) else { return listed };
+    let Some(ns) = ns.filter(|_| listed.is_empty()) else {
+        return listed;
+    };
     let links = context.world.space(ns).links();
     [Family::V4, Family::V6]
         .into_iter()
@@ -173,24 +196,45 @@ fn pod(
         .map(|p| &*p.ports)
         .unwrap_or_default()
         .iter()
-        .map(|p| PortChoice { name: p.name.clone(), port: p.port, protocol: p.protocol.clone() })
+        .map(|p| PortChoice {
+            name: p.name.clone(),
+            port: p.port,
+            protocol: p.protocol.clone(),
+        })
         .collect();
     choices.sort_by_key(|c| c.port);
     choices.dedup();
     let (port, protocol) = match (port, choices.as_slice()) {
         _ if portless => (None, None),
         (None, [only]) => (Some(only.port), Some(only.protocol.clone())),
-        (None, _) => return Err(QueryError::PortNeeded { target: text, ports: choices }),
+        (None, _) => {
+            return Err(QueryError::PortNeeded {
+                target: text,
+                ports: choices,
+            });
+        }
         (Some(port), _) => {
             // A number with exactly one declared protocol is meant with it: 53/udp of a DNS server is not tcp.
             let number = numeric(&text, Some(port), choices.clone())?;
-            let mut of_port = choices.iter().filter(|c| Some(c.port) == number).map(|c| c.protocol.clone());
+            let mut of_port = choices
+                .iter()
+                .filter(|c| Some(c.port) == number)
+                .map(|c| c.protocol.clone());
             let protocol = of_port.next();
             (number, if of_port.next().is_some() { None } else { protocol })
         }
     };
-    let addr = pick(&text, &pod_addresses(context, object, entry.and_then(|e| e.ns)), families)?;
-    Ok(Found { addresses: vec![(addr, port)], protocol, name: Target::Pod(pod), text })
+    let addr = pick(
+        &text,
+        &pod_addresses(context, object, entry.and_then(|e| e.ns)),
+        families,
+    )?;
+    Ok(Found {
+        addresses: vec![(addr, port)],
+        protocol,
+        name: Target::Pod(pod),
+        text,
+    })
 }
 
 fn service(
@@ -202,31 +246,64 @@ fn service(
     portless: bool,
 ) -> Result<Found, QueryError> {
     let Some(service) = context.names.service(named) else {
-        return Err(find::not_found(context, Kind::Service, Some(&named.namespace), &named.name));
+        return Err(find::not_found(
+            context,
+            Kind::Service,
+            Some(&named.namespace),
+            &named.name,
+        ));
     };
     let text = format!("svc/{named}");
     if service.kind == "ExternalName" {
         let host = service.external_name.clone().unwrap_or_default();
-        return Err(QueryError::ExternalName { service: named.clone(), host });
+        return Err(QueryError::ExternalName {
+            service: named.clone(),
+            host,
+        });
     }
     if portless {
-        let name = ServicePortName { service: named.clone(), port: String::new() };
-        let name = Target::Service { port: name, headless: service.headless };
+        let name = ServicePortName {
+            service: named.clone(),
+            port: String::new(),
+        };
+        let name = Target::Service {
+            port: name,
+            headless: service.headless,
+        };
         let addresses = match service.headless {
-            true => endpoints(context, named, None, families)?.into_iter().map(|(a, _)| (a, None)).collect(),
+            true => endpoints(context, named, None, families)?
+                .into_iter()
+                .map(|(a, _)| (a, None))
+                .collect(),
             false => vec![(pick(&text, &service.cluster_ips, families)?, None)],
         };
-        return Ok(Found { addresses, protocol: None, name, text });
+        return Ok(Found {
+            addresses,
+            protocol: None,
+            name,
+            text,
+        });
     }
     let chosen = choose_port(service, &text, port, query.proto.as_deref())?;
-    let name = ServicePortName { service: named.clone(), port: chosen.name.clone().unwrap_or_default() };
-    let name = Target::Service { port: name, headless: service.headless };
+    let name = ServicePortName {
+        service: named.clone(),
+        port: chosen.name.clone().unwrap_or_default(),
+    };
+    let name = Target::Service {
+        port: name,
+        headless: service.headless,
+    };
     let addresses = if service.headless {
         endpoints(context, named, Some(chosen), families)?
     } else {
         vec![(pick(&text, &service.cluster_ips, families)?, Some(chosen.port))]
     };
-    Ok(Found { addresses, protocol: Some(chosen.protocol.clone()), name, text })
+    Ok(Found {
+        addresses,
+        protocol: Some(chosen.protocol.clone()),
+        name,
+        text,
+    })
 }
 
 /// The service port that is meant: by name, by number (and protocol), or the only one.
@@ -237,8 +314,11 @@ fn choose_port<'a>(
     protocol: Option<&str>,
 ) -> Result<&'a ServicePort, QueryError> {
     let choices = || {
-        let choice =
-            |p: &ServicePort| PortChoice { name: p.name.clone(), port: p.port, protocol: p.protocol.clone() };
+        let choice = |p: &ServicePort| PortChoice {
+            name: p.name.clone(),
+            port: p.port,
+            protocol: p.protocol.clone(),
+        };
         service.ports.iter().map(choice).collect::<Vec<_>>()
     };
     let asked = protocol.map(fields::protocol).transpose()?;
@@ -247,7 +327,10 @@ fn choose_port<'a>(
         let fit: Vec<_> = service.ports.iter().filter(speaks).collect();
         return match fit.as_slice() {
             [only] => Ok(only),
-            _ => Err(QueryError::PortNeeded { target: text.to_owned(), ports: choices() }),
+            _ => Err(QueryError::PortNeeded {
+                target: text.to_owned(),
+                ports: choices(),
+            }),
         };
     };
     let mut named = service.ports.iter().filter(|p| p.name.as_deref() == Some(&*port));
@@ -255,7 +338,13 @@ fn choose_port<'a>(
     let numbered: Vec<_> = service.ports.iter().filter(|p| number == Some(p.port)).collect();
     let found = match (named.next(), numbered.as_slice()) {
         (Some(named), _) => named,
-        (None, []) => return Err(QueryError::NoPort { target: text.to_owned(), port, ports: choices() }),
+        (None, []) => {
+            return Err(QueryError::NoPort {
+                target: text.to_owned(),
+                port,
+                ports: choices(),
+            });
+        }
         // 53/udp and 53/tcp: the protocol asked for, else the first as written.
         (None, all) => all.iter().find(|p| speaks(p)).unwrap_or(&all[0]),
     };
@@ -277,7 +366,10 @@ fn endpoints(
     port: Option<&ServicePort>,
     families: &[Family],
 ) -> Result<Vec<(IpAddr, Option<u16>)>, QueryError> {
-    let publish = context.names.service(service).is_some_and(|s| s.publish_not_ready_addresses);
+    let publish = context
+        .names
+        .service(service)
+        .is_some_and(|s| s.publish_not_ready_addresses);
     for &family in families {
         let mut found = Vec::new();
         for slice in context.names.slices(service) {
@@ -297,5 +389,8 @@ fn endpoints(
         }
     }
     let family = if let [one] = families { Some(*one) } else { None };
-    Err(QueryError::NoEndpoints { service: service.clone(), family })
+    Err(QueryError::NoEndpoints {
+        service: service.clone(),
+        family,
+    })
 }

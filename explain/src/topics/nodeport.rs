@@ -154,26 +154,63 @@ pub fn explain(explainer: &Explainer<'_>, query: &NodePortQuery) -> Result<NodeP
         ..Query::default()
     };
     // The node itself first: it says which of its addresses is meant.
-    let own = explainer.walked(&Query { src: format!("node/{node}"), ..base.clone() }, Detail::Decisions)?;
+    let own = explainer.walked(
+        &Query {
+            src: format!("node/{node}"),
+            ..base.clone()
+        },
+        Detail::Decisions,
+    )?;
     let address = own.sent.dst;
     let mut views = Vec::new();
     if let Some(client) = client::stand_in(context, &node, address) {
-        let query = Query { src: format!("ip/{client}"), via: Some(format!("node/{node}")), ..base.clone() };
+        let query = Query {
+            src: format!("ip/{client}"),
+            via: Some(format!("node/{node}")),
+            ..base.clone()
+        };
         if let Ok(explanation) = explainer.walked(&query, Detail::Decisions) {
-            views.push(View { from: From::Outside(client), explanation });
+            views.push(View {
+                from: From::Outside(client),
+                explanation,
+            });
         }
     }
-    let localhost = Query { src: format!("node/{node}"), dst: format!("localhost:{}", query.port), ..base };
+    let localhost = Query {
+        src: format!("node/{node}"),
+        dst: format!("localhost:{}", query.port),
+        ..base
+    };
     let localhost = explainer.walked(&localhost, Detail::Decisions);
     let taker = views.first().map_or(&own, |v| &v.explanation);
     let taker = taker.branches.iter().find_map(|b| taker_of(taker, &b.hops, query.port));
-    views.push(View { from: From::Node, explanation: own });
+    views.push(View {
+        from: From::Node,
+        explanation: own,
+    });
     if let Ok(explanation) = localhost {
-        views.push(View { from: From::Localhost, explanation });
+        views.push(View {
+            from: From::Localhost,
+            explanation,
+        });
     }
     let listeners = listeners::on(context, &node, proto, query.port, &owner);
-    let closest = if matches!(owner, PortOwner::Nobody) { closest(context, query.port) } else { Vec::new() };
-    Ok(NodePortExplanation { port: query.port, proto, node, address, owner, listeners, taker, views, closest })
+    let closest = if matches!(owner, PortOwner::Nobody) {
+        closest(context, query.port)
+    } else {
+        Vec::new()
+    };
+    Ok(NodePortExplanation {
+        port: query.port,
+        proto,
+        node,
+        address,
+        owner,
+        listeners,
+        taker,
+        views,
+        closest,
+    })
 }
 
 /// Whether a port of a node's address is worth this section.
@@ -187,15 +224,28 @@ fn owners(context: Context<'_, '_>, port: u16) -> Vec<(PortOwner, u8)> {
     let mut all = Vec::new();
     for (named, service) in context.names.services() {
         for p in &service.ports {
-            let name = ServicePortName { service: named.clone(), port: p.name.clone().unwrap_or_default() };
+            let name = ServicePortName {
+                service: named.clone(),
+                port: p.name.clone().unwrap_or_default(),
+            };
             if p.node_port == Some(port) {
                 let external_traffic_policy = service.external_traffic_policy.clone();
                 let proto = resolve::protocol(&p.protocol).unwrap_or(6);
-                all.push((PortOwner::Service { name, port: p.port, external_traffic_policy }, proto));
+                all.push((
+                    PortOwner::Service {
+                        name,
+                        port: p.port,
+                        external_traffic_policy,
+                    },
+                    proto,
+                ));
             }
         }
         if service.health_check_node_port == Some(port) {
-            let name = ServicePortName { service: named.clone(), port: String::new() };
+            let name = ServicePortName {
+                service: named.clone(),
+                port: String::new(),
+            };
             all.push((PortOwner::HealthCheck(name), 6));
         }
     }
@@ -203,7 +253,11 @@ fn owners(context: Context<'_, '_>, port: u16) -> Vec<(PortOwner, u8)> {
 }
 
 fn nobody(context: Context<'_, '_>) -> PortOwner {
-    if context.names.services_known { PortOwner::Nobody } else { PortOwner::NotCaptured }
+    if context.names.services_known {
+        PortOwner::Nobody
+    } else {
+        PortOwner::NotCaptured
+    }
 }
 
 /// The NodePorts nearest by number, at most three.
@@ -213,7 +267,10 @@ fn closest(context: Context<'_, '_>, port: u16) -> Vec<(u16, ServicePortName)> {
         .services()
         .flat_map(|(named, service)| {
             service.ports.iter().filter_map(|p| {
-                let name = ServicePortName { service: named.clone(), port: p.name.clone().unwrap_or_default() };
+                let name = ServicePortName {
+                    service: named.clone(),
+                    port: p.name.clone().unwrap_or_default(),
+                };
                 Some((p.node_port?, name))
             })
         })
@@ -227,13 +284,24 @@ fn closest(context: Context<'_, '_>, port: u16) -> Vec<(u16, ServicePortName)> {
 /// rule that translated.
 fn taker_of(explanation: &Explanation, hops: &[Hop], port: u16) -> Option<Taker> {
     let hop = hops.first()?;
-    let nat = hop.steps.iter().position(|s| matches!(s.what, What::Nat { source: false, .. }));
+    let nat = hop
+        .steps
+        .iter()
+        .position(|s| matches!(s.what, What::Nat { source: false, .. }));
     let mut jumps: Vec<(&str, String, String)> = Vec::new();
     let mut found = None;
     let dport = format!("--dport {port} ");
     let dports = format!("--dports {port} ");
     for step in &hop.steps[..nat.unwrap_or(hop.steps.len())] {
-        let What::Rule { engine, table, chain, verdict: Some(verdict) } = &step.what else { continue };
+        let What::Rule {
+            engine,
+            table,
+            chain,
+            verdict: Some(verdict),
+        } = &step.what
+        else {
+            continue;
+        };
         if let RuleVerdict::Jump(to) | RuleVerdict::Goto(to) = verdict {
             jumps.push((table, chain.to_string(), to.to_string()));
         }

@@ -6,8 +6,8 @@ use super::model::{
 };
 use super::{findings, steps};
 use crate::explanation::{
-    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Field, Fork, Glossary,
-    Hop as TraceHop, NsId, Packet, Port, Source, Verdict, What,
+    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Fork, Glossary,
+    Hop as TraceHop, NsId, Packet, Port, Source, Verdict,
 };
 use crate::query::Query;
 use crate::render::{notes, words};
@@ -23,7 +23,10 @@ impl Names<'_> {
     /// Node and namespace.
     pub fn place(self, ns: NsId) -> (String, String) {
         match self.glossary.places.get(&ns) {
-            Some(place) => (place.node.clone(), place.netns.clone().unwrap_or_else(|| "host".to_owned())),
+            Some(place) => (
+                place.node.clone(),
+                place.netns.clone().unwrap_or_else(|| "host".to_owned()),
+            ),
             None => ("?".to_owned(), "?".to_owned()),
         }
     }
@@ -52,7 +55,12 @@ impl Names<'_> {
 
     fn at(self, end: &End) -> At {
         let Some(ns) = end.place.ns else {
-            return At { node: None, netns: None, pod: None, oif: None };
+            return At {
+                node: None,
+                netns: None,
+                pod: None,
+                oif: None,
+            };
         };
         let (node, netns) = self.place(ns);
         // A packet that left is nowhere in the snapshot; the device tells where it went out.
@@ -67,7 +75,9 @@ impl Names<'_> {
 
 /// The whole document.
 pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
-    let names = Names { glossary: &explanation.glossary };
+    let names = Names {
+        glossary: &explanation.glossary,
+    };
     let mut query = asked(&explanation.query);
     query.resolved = Some(resolved(explanation));
     TraceDocument {
@@ -78,10 +88,26 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
         client_sees: overall(explanation),
         branches: explanation.branches.iter().map(|b| branch(names, b, brief)).collect(),
         truncated: explanation.truncated,
-        assumptions: explanation.assumptions.iter().map(|a| note(names, notes::assumption(a))).collect(),
-        unknowns: explanation.unknowns.iter().map(|u| note(names, notes::unknown(u))).collect(),
-        findings: explanation.findings.iter().map(|f| findings::finding(names, f)).collect(),
-        boundary: explanation.boundary.iter().map(|b| note(names, notes::boundary(b))).collect(),
+        assumptions: explanation
+            .assumptions
+            .iter()
+            .map(|a| note(names, notes::assumption(a)))
+            .collect(),
+        unknowns: explanation
+            .unknowns
+            .iter()
+            .map(|u| note(names, notes::unknown(u)))
+            .collect(),
+        findings: explanation
+            .findings
+            .iter()
+            .map(|f| findings::finding(names, f))
+            .collect(),
+        boundary: explanation
+            .boundary
+            .iter()
+            .map(|b| note(names, notes::boundary(b)))
+            .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
     }
 }
@@ -96,7 +122,11 @@ pub fn overall(explanation: &Explanation) -> OverallSees {
 
 fn note(names: Names<'_>, note: notes::Note) -> Note {
     let notes::Note { kind, text, evidence } = note;
-    Note { kind: kind.to_owned(), text, evidence: names.all_evidence(&evidence) }
+    Note {
+        kind: kind.to_owned(),
+        text,
+        evidence: names.all_evidence(&evidence),
+    }
 }
 
 /// A query as it was written.
@@ -170,7 +200,7 @@ pub fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
         reason: words::reason(branch.end.reason).to_owned(),
         client_sees: sees(branch.client_sees),
         at: names.at(&branch.end),
-        packet: packet(&branch.end.packet, mark(branch, brief)),
+        packet: packet(&branch.end.packet, Some(branch.end.mark)),
         reject: branch.reject.map(|how| words::reject(how).to_owned()),
         snat: branch.snat,
         dnat: branch.dnat,
@@ -194,21 +224,6 @@ pub fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
         }),
         hops: (!brief).then(|| hops(names, &branch.hops)),
     }
-}
-
-/// The mark of the packet where it ended: what was last written to it in that namespace. A mark does not
-/// cross from one namespace to another.
-fn mark(branch: &TraceBranch, brief: bool) -> Option<u32> {
-    if brief {
-        return None;
-    }
-    let last = branch.hops.last()?.ns;
-    let steps = branch.hops.iter().rev().take_while(|h| h.ns == last).flat_map(|h| h.steps.iter().rev());
-    let written = steps.filter_map(|s| match s.what {
-        What::Rewrite(Field::Mark { to, .. }) => Some(to),
-        _ => None,
-    });
-    Some(written.into_iter().next().unwrap_or(0))
 }
 
 fn hops(names: Names<'_>, hops: &[TraceHop]) -> Vec<Hop> {

@@ -46,11 +46,22 @@ fn whose(whose: &Whose) -> Value {
 /// The facts of a finding.
 fn data(found: &Found) -> Value {
     match found {
-        Found::StaleEndpoint { node, service, to, whose: of, owner: by } => json!({
+        Found::StaleEndpoint {
+            node,
+            service,
+            to,
+            whose: of,
+            owner: by,
+        } => json!({
             "node": node, "service": service.as_ref().map(ToString::to_string), "to": socket(to),
             "belongs_to": of.as_ref().map(whose), "owner": owner(by),
         }),
-        Found::NoEndpoints { service, selector, not_ready, nearest } => json!({
+        Found::NoEndpoints {
+            service,
+            selector,
+            not_ready,
+            nearest,
+        } => json!({
             "service": service.to_string(),
             "selector": selector.iter().map(|(k, v)| (k.clone(), json!(v))).collect::<serde_json::Map<_, _>>(),
             "not_ready": not_ready.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -67,16 +78,37 @@ fn data(found: &Found) -> Value {
         Found::HintsIgnored { node, service, used } => json!({
             "node": node, "service": service.to_string(), "used": used.iter().map(socket).collect::<Vec<_>>(),
         }),
-        Found::Shadowed { node, service, owner: by, to } => json!({
+        Found::Shadowed {
+            node,
+            service,
+            owner: by,
+            to,
+        } => json!({
             "node": node, "service": service.to_string(), "owner": owner(by), "to": socket(to),
         }),
-        Found::TwoBackEnds { node, legacy, nft, family_v6 } => json!({
+        Found::TwoBackEnds {
+            node,
+            legacy,
+            nft,
+            family_v6,
+        } => json!({
             "node": node, "legacy_rules": legacy, "nft_rules": nft, "family": if *family_v6 { 6 } else { 4 },
         }),
-        Found::BridgeNetfilter { node, bridge, key, value } => json!({
+        Found::BridgeNetfilter {
+            node,
+            bridge,
+            key,
+            value,
+        } => json!({
             "node": node, "bridge": bridge, "sysctl": key, "value": value,
         }),
-        Found::ForeignMark { node, table, chain, owner: by, set } => json!({
+        Found::ForeignMark {
+            node,
+            table,
+            chain,
+            owner: by,
+            set,
+        } => json!({
             "node": node, "table": table, "chain": chain, "owner": owner(by), "sets": set,
         }),
         Found::Captured { node, count, to } => json!({
@@ -85,33 +117,76 @@ fn data(found: &Found) -> Value {
                 "server": socket(server), "count": n, "unreplied": unreplied,
             })).collect::<Vec<_>>(),
         }),
-        Found::Mtu { node, dev, mtu, sender } => json!({ "node": node, "device": dev, "mtu": mtu, "sender_mtu": sender }),
-        Found::WrongNeighbour { node, dev, addr, has, should } => json!({
+        Found::Mtu { node, dev, mtu, sender } => {
+            json!({ "node": node, "device": dev, "mtu": mtu, "sender_mtu": sender })
+        }
+        Found::WrongNeighbour {
+            node,
+            dev,
+            addr,
+            has,
+            should,
+        } => json!({
             "node": node, "device": dev, "address": addr, "has": has.map(|m| m.to_string()),
             "should_be": should.map(|m| m.to_string()),
         }),
-        Found::BadRoute { node, kind, prefix, covers } => json!({
+        Found::BadRoute {
+            node,
+            kind,
+            prefix,
+            covers,
+        } => json!({
             "node": node, "kind": words::route_kind(*kind), "prefix": prefix.map(|p| p.to_string()), "pods_of": covers,
         }),
-        Found::RpFilter { node, dev, src, back, value } => json!({
+        Found::RpFilter {
+            node,
+            dev,
+            src,
+            back,
+            value,
+        } => json!({
             "node": node, "device": dev, "source": src, "way_back": back, "rp_filter": value,
         }),
         Found::ForwardingOff { node, key } | Found::LocalnetOff { node, key } => json!({ "node": node, "sysctl": key }),
-        Found::PodRoute { node, of, cidr, via, should } => json!({
+        Found::PodRoute {
+            node,
+            of,
+            cidr,
+            via,
+            should,
+        } => json!({
             "node": node, "pods_of": of, "cidr": cidr.to_string(), "via": via,
             "should_be": should.iter().map(IpAddr::to_string).collect::<Vec<_>>(),
         }),
-        Found::VxlanRemote { node, dev, mac, has, should, of } => json!({
+        Found::VxlanRemote {
+            node,
+            dev,
+            mac,
+            has,
+            should,
+            of,
+        } => json!({
             "node": node, "device": dev, "mac": mac.to_string(), "has": has, "should_be": should, "tunnel_of": of,
         }),
         Found::NoKubeProxy { node, others } => json!({ "node": node, "nodes_with_rules": others }),
         Found::NoDefaultRoute { pod } => json!({ "pod": pod }),
-        Found::LocalPolicy { node, service, on, external, health_check } => json!({
+        Found::LocalPolicy {
+            node,
+            service,
+            on,
+            external,
+            health_check,
+        } => json!({
             "node": node, "service": service.to_string(), "endpoints_on": on,
             "policy": if *external { "externalTrafficPolicy" } else { "internalTrafficPolicy" },
             "health_check_node_port": health_check,
         }),
-        Found::SourceChanged { node, to, why, owner: by } => json!({
+        Found::SourceChanged {
+            node,
+            to,
+            why,
+            owner: by,
+        } => json!({
             "node": node, "to": to, "owner": owner(by),
             "why": match why {
                 WhySource::ExternalCluster => "external-traffic-policy-cluster",
@@ -124,14 +199,34 @@ fn data(found: &Found) -> Value {
             },
         }),
         Found::Hairpin { node, port, bridge } => json!({ "node": node, "port": port, "bridge": bridge }),
-        Found::PolicyRule { node, priority, table, dev, owner: by } => json!({
+        Found::PolicyRule {
+            node,
+            priority,
+            table,
+            dev,
+            owner: by,
+        } => json!({
             "node": node, "priority": priority, "table": table, "device": dev, "owner": owner(by),
         }),
-        Found::RedirectDead { pod, from, to, owner: by } => json!({
+        Found::RedirectDead {
+            pod,
+            from,
+            to,
+            owner: by,
+        } => json!({
             "pod": pod, "from_port": from, "to_port": to, "owner": owner(by),
         }),
-        Found::Filtered { node, table, chain, owner: by, policy, docker } => json!({
+        Found::Filtered {
+            node,
+            table,
+            chain,
+            owner: by,
+            policy,
+            docker,
+            undo,
+        } => json!({
             "node": node, "table": table, "chain": chain, "owner": owner(by), "policy": policy, "docker": docker,
+            "undo": undo,
         }),
         Found::PingService { service, ready } => json!({ "service": service.to_string(), "ready_endpoints": ready }),
         Found::WrongPort { service, port, ports } => json!({

@@ -115,7 +115,14 @@ pub fn document(answer: &NodePortExplanation) -> NodePortDocument {
         listeners: answer.listeners.as_ref().map(|all| {
             all.iter()
                 .map(|l| ListenerDoc {
-                    programs: l.programs.iter().map(|(n, pid)| ProgramDoc { name: n.clone(), pid: *pid }).collect(),
+                    programs: l
+                        .programs
+                        .iter()
+                        .map(|(n, pid)| ProgramDoc {
+                            name: n.clone(),
+                            pid: *pid,
+                        })
+                        .collect(),
                     address: l.address,
                     meaning: match l.meaning {
                         Meaning::HealthCheck => "health-check",
@@ -139,7 +146,9 @@ pub fn document(answer: &NodePortExplanation) -> NodePortDocument {
             .views
             .iter()
             .map(|view| {
-                let names = Names { glossary: &view.explanation.glossary };
+                let names = Names {
+                    glossary: &view.explanation.glossary,
+                };
                 ViewDoc {
                     from: match view.from {
                         From::Outside(_) => "outside",
@@ -150,11 +159,23 @@ pub fn document(answer: &NodePortExplanation) -> NodePortDocument {
                     src: view.explanation.sent.src,
                     dst: view.explanation.sent.dst,
                     client_sees: convert::overall(&view.explanation),
-                    branches: view.explanation.branches.iter().map(|b| convert::branch(names, b, true)).collect(),
+                    branches: view
+                        .explanation
+                        .branches
+                        .iter()
+                        .map(|b| convert::branch(names, b, true))
+                        .collect(),
                 }
             })
             .collect(),
-        closest: answer.closest.iter().map(|(p, n)| PortDoc { port: *p, service: n.to_string() }).collect(),
+        closest: answer
+            .closest
+            .iter()
+            .map(|(p, n)| PortDoc {
+                port: *p,
+                service: n.to_string(),
+            })
+            .collect(),
     }
 }
 

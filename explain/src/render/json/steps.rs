@@ -44,9 +44,18 @@ pub enum Decision {
         service: Option<String>,
     },
     /// A base chain's policy decided.
-    Policy { engine: EngineWord, table: String, chain: String, drop: bool },
+    Policy {
+        engine: EngineWord,
+        table: String,
+        chain: String,
+        drop: bool,
+    },
     /// A field or mark was changed.
-    Rewrite { field: String, from: Option<u32>, to: Option<u32> },
+    Rewrite {
+        field: String,
+        from: Option<u32>,
+        to: Option<u32>,
+    },
     /// Conntrack saw the packet.
     Conntrack { event: String },
     /// An address was translated.
@@ -59,19 +68,44 @@ pub enum Decision {
     /// A policy-routing rule.
     RouteRule { table: Option<String> },
     /// A route.
-    Route { kind: String, via: Option<IpAddr>, oif: Option<String>, prefsrc: Option<IpAddr>, owner: Option<String> },
+    Route {
+        kind: String,
+        via: Option<IpAddr>,
+        oif: Option<String>,
+        prefsrc: Option<IpAddr>,
+        owner: Option<String>,
+    },
     /// No route.
     NoRoute,
     /// The neighbour table.
-    Neighbour { addr: IpAddr, state: Option<String>, mac: Option<String> },
+    Neighbour {
+        addr: IpAddr,
+        state: Option<String>,
+        mac: Option<String>,
+    },
     /// Who would answer ARP or neighbour discovery.
-    Answered { addr: IpAddr, node: String, netns: String, dev: String, proxy: bool },
+    Answered {
+        addr: IpAddr,
+        node: String,
+        netns: String,
+        dev: String,
+        proxy: bool,
+    },
     /// A bridge's forwarding database.
-    Fdb { mac: Option<String>, to: String, ports: Vec<String> },
+    Fdb {
+        mac: Option<String>,
+        to: String,
+        ports: Vec<String>,
+    },
     /// From one device to another.
     Cross { node: String, netns: String, dev: String },
     /// A tunnel wrapped the packet.
-    Encap { dev: String, local: Option<IpAddr>, remote: Option<IpAddr>, key: Option<u32> },
+    Encap {
+        dev: String,
+        local: Option<IpAddr>,
+        remote: Option<IpAddr>,
+        key: Option<u32>,
+    },
     /// A tunnel unwrapped the packet.
     Decap { dev: String },
     /// A sysctl decided. `value` is null when it was not captured.
@@ -111,14 +145,22 @@ impl From<Engine> for EngineWord {
 /// Converts a step of a hop in `ns`.
 pub fn step(names: Names<'_>, ns: NsId, step: &TraceStep) -> Step {
     let evidence = step.evidence.iter().map(|e| names.evidence(e)).collect();
-    Step { what: decision(names, ns, step), evidence }
+    Step {
+        what: decision(names, ns, step),
+        evidence,
+    }
 }
 
 fn decision(names: Names<'_>, ns: NsId, step: &TraceStep) -> Decision {
     let glossary = names.glossary;
     let dev = |ns, dev| glossary.device(ns, dev).to_owned();
     match &step.what {
-        What::Rule { engine, table, chain, verdict } => {
+        What::Rule {
+            engine,
+            table,
+            chain,
+            verdict,
+        } => {
             let note = glossary.chain(*engine, table, chain);
             let text = step.evidence.first().map_or("", |e| &*e.text);
             let owner = crate::owner::of_rule(*engine, table, chain, text);
@@ -136,22 +178,39 @@ fn decision(names: Names<'_>, ns: NsId, step: &TraceStep) -> Decision {
                 service: note.and_then(|n| n.service.as_ref()).map(ToString::to_string),
             }
         }
-        What::Policy { engine, table, chain, drop } => Decision::Policy {
+        What::Policy {
+            engine,
+            table,
+            chain,
+            drop,
+        } => Decision::Policy {
             engine: (*engine).into(),
             table: table.to_string(),
             chain: chain.to_string(),
             drop: *drop,
         },
         What::Rewrite(field) => rewrite(*field),
-        What::Conntrack(event) => Decision::Conntrack { event: words::conntrack(*event).to_owned() },
+        What::Conntrack(event) => Decision::Conntrack {
+            event: words::conntrack(*event).to_owned(),
+        },
         What::Nat { source, from, to } => Decision::Nat {
             of: if *source { "source" } else { "destination" }.to_owned(),
             from: words::socket(from.0, from.1),
             to: words::socket(to.0, to.1),
         },
-        What::RouteRule { table } => Decision::RouteRule { table: table.map(|t| t.to_string()) },
-        What::Route { kind, via, oif, prefsrc } => {
-            let route = step.evidence.iter().find_map(|e| glossary.routes.get(&(e.artifact.clone(), e.at.start)));
+        What::RouteRule { table } => Decision::RouteRule {
+            table: table.map(|t| t.to_string()),
+        },
+        What::Route {
+            kind,
+            via,
+            oif,
+            prefsrc,
+        } => {
+            let route = step
+                .evidence
+                .iter()
+                .find_map(|e| glossary.routes.get(&(e.artifact.clone(), e.at.start)));
             Decision::Route {
                 kind: words::route_kind(*kind).to_owned(),
                 via: *via,
@@ -166,9 +225,20 @@ fn decision(names: Names<'_>, ns: NsId, step: &TraceStep) -> Decision {
             state: state.map(|s| words::nud(s).to_owned()),
             mac: mac.map(|m| m.to_string()),
         },
-        What::Answered { addr, by, dev: on, proxy } => {
+        What::Answered {
+            addr,
+            by,
+            dev: on,
+            proxy,
+        } => {
             let (node, netns) = names.place(*by);
-            Decision::Answered { addr: *addr, node, netns, dev: dev(*by, *on), proxy: *proxy }
+            Decision::Answered {
+                addr: *addr,
+                node,
+                netns,
+                dev: dev(*by, *on),
+                proxy: *proxy,
+            }
         }
         What::Fdb { mac, to } => {
             let (word, ports) = match to {
@@ -176,21 +246,47 @@ fn decision(names: Names<'_>, ns: NsId, step: &TraceStep) -> Decision {
                 FdbTo::Port(port) => ("port", vec![dev(ns, *port)]),
                 FdbTo::Flood(ports) => ("flood", ports.iter().map(|p| dev(ns, *p)).collect()),
             };
-            Decision::Fdb { mac: mac.map(|m| m.to_string()), to: word.to_owned(), ports }
+            Decision::Fdb {
+                mac: mac.map(|m| m.to_string()),
+                to: word.to_owned(),
+                ports,
+            }
         }
         What::Cross { to, dev: into } => {
             let (node, netns) = names.place(*to);
-            Decision::Cross { node, netns, dev: dev(*to, *into) }
+            Decision::Cross {
+                node,
+                netns,
+                dev: dev(*to, *into),
+            }
         }
-        What::Encap { dev: by, local, remote, key } => {
-            Decision::Encap { dev: dev(ns, *by), local: *local, remote: *remote, key: *key }
-        }
+        What::Encap {
+            dev: by,
+            local,
+            remote,
+            key,
+        } => Decision::Encap {
+            dev: dev(ns, *by),
+            local: *local,
+            remote: *remote,
+            key: *key,
+        },
         What::Decap { dev: by } => Decision::Decap { dev: dev(ns, *by) },
-        What::Sysctl { key, value } => Decision::Sysctl { key: key.to_string(), value: *value },
-        What::Socket { program } => Decision::Socket { program: program.as_ref().map(ToString::to_string) },
-        What::Mtu { dev: by, mtu } => Decision::Mtu { dev: dev(ns, *by), mtu: *mtu },
+        What::Sysctl { key, value } => Decision::Sysctl {
+            key: key.to_string(),
+            value: *value,
+        },
+        What::Socket { program } => Decision::Socket {
+            program: program.as_ref().map(ToString::to_string),
+        },
+        What::Mtu { dev: by, mtu } => Decision::Mtu {
+            dev: dev(ns, *by),
+            mtu: *mtu,
+        },
         What::Reroute => Decision::Reroute,
-        What::NotCaptured(artifact) => Decision::NotCaptured { artifact: artifact.to_string() },
+        What::NotCaptured(artifact) => Decision::NotCaptured {
+            artifact: artifact.to_string(),
+        },
         What::Undecided => Decision::Undecided,
     }
 }
@@ -206,7 +302,11 @@ fn rewrite(field: Field) -> Decision {
         Field::Untracked => ("untracked", None, None),
         Field::Mss => ("mss", None, None),
     };
-    Decision::Rewrite { field: field.to_owned(), from, to }
+    Decision::Rewrite {
+        field: field.to_owned(),
+        from,
+        to,
+    }
 }
 
 /// A verdict as a word.

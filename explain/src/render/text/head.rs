@@ -1,8 +1,6 @@
 //! Who sends what to whom, who answers with which odds, and the rows that decide.
 
-use crate::explanation::{
-    Branch, ClientSees, Evidence, Explanation, Glossary, L4, Outcome, Source, Target, What,
-};
+use crate::explanation::{Branch, ClientSees, Evidence, Explanation, Glossary, L4, Outcome, Source, Target, What};
 use crate::render::{sentence, words};
 
 use super::layout::{Page, Span, dim, strong};
@@ -20,12 +18,17 @@ pub fn block(page: &mut Page, explanation: &Explanation) {
     let mut from = vec![strong(words::source(&explanation.src))];
     match &explanation.src {
         Source::Pod { node, host_network, .. } => {
-            from.push(dim(format!("{} on {node}", sent.src)));
+            from.push(dim(match sent.src.is_unspecified() {
+                true => format!("on {node}"),
+                false => format!("{} on {node}", sent.src),
+            }));
             if *host_network {
                 from.push(dim("(hostNetwork)"));
             }
         }
-        Source::Node(_) | Source::Netns { .. } => from.push(dim(format!("{}", sent.src))),
+        Source::Node(_) | Source::Netns { .. } => {
+            from.extend((!sent.src.is_unspecified()).then(|| dim(sent.src.to_string())))
+        }
         Source::Client { node, dev, .. } => from.push(dim(format!("enters {node} by {dev}"))),
     }
     page.field(MARGIN, INDENT, &dim("from"), &from);
@@ -53,7 +56,10 @@ fn servers(page: &mut Page, explanation: &Explanation) {
     let mut rows: Vec<(Vec<&Branch>, String)> = Vec::new();
     for branch in &explanation.branches {
         let text = destination(&explanation.glossary, branch);
-        match rows.iter_mut().find(|(of, t)| *t == text && of[0].client_sees == branch.client_sees) {
+        match rows
+            .iter_mut()
+            .find(|(of, t)| *t == text && of[0].client_sees == branch.client_sees)
+        {
             Some((of, _)) => of.push(branch),
             None => rows.push((vec![branch], text)),
         }
@@ -70,7 +76,12 @@ fn servers(page: &mut Page, explanation: &Explanation) {
         let (least, most) = verdict::total(of.iter().copied());
         odds::range(&least, &most)
     };
-    let width = rows.iter().take(MOST).map(|(of, _)| odds_of(of).chars().count()).max().unwrap_or(0);
+    let width = rows
+        .iter()
+        .take(MOST)
+        .map(|(of, _)| odds_of(of).chars().count())
+        .max()
+        .unwrap_or(0);
     for (i, (of, text)) in rows.iter().take(MOST).enumerate() {
         let label = if i == 0 { "odds" } else { "" };
         let (word, tone) = verdict::of(of[0].client_sees);
@@ -85,7 +96,12 @@ fn servers(page: &mut Page, explanation: &Explanation) {
         page.field(MARGIN, INDENT, &dim(label), &spans);
     }
     if more > 0 {
-        page.field(MARGIN, INDENT, &dim(""), &[dim(format!("and {more} more (all in -o json)"))]);
+        page.field(
+            MARGIN,
+            INDENT,
+            &dim(""),
+            &[dim(format!("and {more} more (all in -o json)"))],
+        );
     }
 }
 
@@ -106,7 +122,11 @@ fn destination(glossary: &Glossary, branch: &Branch) -> String {
 /// Which source the server sees, when it is another than the client's.
 fn source_seen(page: &mut Page, explanation: &Explanation) {
     let mut seen: Vec<(String, String)> = Vec::new();
-    for branch in explanation.branches.iter().filter(|b| b.end.outcome == Outcome::Delivered) {
+    for branch in explanation
+        .branches
+        .iter()
+        .filter(|b| b.end.outcome == Outcome::Delivered)
+    {
         if branch.end.packet.src == explanation.sent.src {
             continue;
         }
@@ -125,8 +145,15 @@ fn source_seen(page: &mut Page, explanation: &Explanation) {
     if seen.is_empty() {
         return;
     }
-    let parts: Vec<String> = seen.iter().map(|(addr, by)| format!("{addr} (translated on {by})")).collect();
-    let text = format!("the server sees {} instead of {}", parts.join(" or "), explanation.sent.src);
+    let parts: Vec<String> = seen
+        .iter()
+        .map(|(addr, by)| format!("{addr} (translated on {by})"))
+        .collect();
+    let text = format!(
+        "the server sees {} instead of {}",
+        parts.join(" or "),
+        explanation.sent.src
+    );
     page.field(MARGIN, INDENT, &dim("source"), &[text.into()]);
 }
 

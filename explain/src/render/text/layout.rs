@@ -62,7 +62,11 @@ const NARROWEST: usize = 30;
 impl Page {
     /// An empty page.
     pub fn new(width: usize, colour: bool) -> Self {
-        Self { width: width.max(NARROWEST), colour, text: String::new() }
+        Self {
+            width: width.max(NARROWEST),
+            colour,
+            text: String::new(),
+        }
     }
 
     /// What was written.
@@ -102,7 +106,11 @@ impl Page {
                 while column + word.chars().count() > self.width && word.chars().count() > limit(rest, self.width) {
                     let room = self.width.saturating_sub(column).max(1);
                     let end = word.char_indices().nth(room).map_or(word.len(), |(i, _)| i);
-                    let cut = word[..end].rfind('/').map(|i| i + 1).filter(|&i| i * 2 > end).unwrap_or(end);
+                    let cut = word[..end]
+                        .rfind('/')
+                        .map(|i| i + 1)
+                        .filter(|&i| i * 2 > end)
+                        .unwrap_or(end);
                     self.write(&word[..cut], *tone);
                     word = &word[cut..];
                     self.text.push('\n');
@@ -115,6 +123,40 @@ impl Page {
             }
         }
         self.text.push('\n');
+    }
+
+    /// Words that wrap, and something at the right end of the last line; on a line of its own when there is
+    /// no room.
+    pub fn flow_right(&mut self, first: usize, rest: usize, spans: &[Span], right: &Span) {
+        self.flow(first, rest, spans);
+        self.right(rest, right);
+    }
+
+    /// Puts something at the right end of the line written last.
+    fn right(&mut self, indent: usize, right: &Span) {
+        let len = right.0.chars().count();
+        if len == 0 {
+            return;
+        }
+        let start = self.text.trim_end_matches('\n').rfind('\n').map_or(0, |i| i + 1);
+        let used = visible(self.text[start..].trim_end_matches('\n'));
+        if used + 2 + len <= self.width {
+            self.text.truncate(self.text.trim_end_matches('\n').len());
+            self.text.extend(std::iter::repeat_n(' ', self.width - used - len));
+        } else if indent + len <= self.width {
+            self.text.extend(std::iter::repeat_n(' ', self.width - len));
+        } else {
+            self.flow(indent, indent, std::slice::from_ref(right));
+            return;
+        }
+        self.write(&right.0, right.1);
+        self.text.push('\n');
+    }
+
+    /// A label, words that wrap beside it, and something at the right end.
+    pub fn field_right(&mut self, margin: usize, indent: usize, label: &Span, spans: &[Span], right: &Span) {
+        self.field(margin, indent, label, spans);
+        self.right(indent, right);
     }
 
     /// A label, and words that wrap beside it. Labels are right-padded to `indent`.
@@ -137,7 +179,8 @@ impl Page {
 
     /// A line with something at its right end; the right part moves to its own line when it does not fit.
     pub fn ends(&mut self, margin: usize, left: &[Span], right: &Span) {
-        let used: usize = margin + left.iter().map(|s| s.0.chars().count()).sum::<usize>() + left.len().saturating_sub(1);
+        let used: usize =
+            margin + left.iter().map(|s| s.0.chars().count()).sum::<usize>() + left.len().saturating_sub(1);
         let right_len = right.0.chars().count();
         if right_len == 0 || used + 2 + right_len > self.width {
             self.flow(margin, margin + 2, left);
@@ -154,7 +197,8 @@ impl Page {
             }
             self.write(&span.0, span.1);
         }
-        self.text.extend(std::iter::repeat_n(' ', self.width - used - right_len));
+        self.text
+            .extend(std::iter::repeat_n(' ', self.width - used - right_len));
         self.write(&right.0, right.1);
         self.text.push('\n');
     }
@@ -189,6 +233,21 @@ impl Page {
     }
 }
 
+/// Columns a line takes: colour codes (`ESC [ … m`) take none.
+fn visible(line: &str) -> usize {
+    let mut columns = 0;
+    let mut code = false;
+    for c in line.chars() {
+        match (code, c) {
+            (false, '\u{1b}') => code = true,
+            (false, _) => columns += 1,
+            (true, 'm') => code = false,
+            (true, _) => {}
+        }
+    }
+    columns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,8 +259,16 @@ mod tests {
     #[test]
     fn words_wrap_under_their_field() {
         let mut page = Page::new(40, false);
-        page.field(2, 11, &"route".into(), &["10.244.1.0/24 via 192.168.56.12 dev eth0".into()]);
-        assert_eq!(page.finish(), "  route    10.244.1.0/24 via\n           192.168.56.12 dev eth0\n");
+        page.field(
+            2,
+            11,
+            &"route".into(),
+            &["10.244.1.0/24 via 192.168.56.12 dev eth0".into()],
+        );
+        assert_eq!(
+            page.finish(),
+            "  route    10.244.1.0/24 via\n           192.168.56.12 dev eth0\n"
+        );
     }
 
     #[test]
@@ -215,6 +282,23 @@ mod tests {
             let text = page.finish();
             assert!(longest(&text) <= width, "{width}: {text}");
         }
+    }
+
+    #[test]
+    fn the_right_end_is_the_same_with_and_without_colour() {
+        let paint = |colour| {
+            let mut page = Page::new(40, colour);
+            page.field_right(
+                2,
+                11,
+                &dim("route"),
+                &[strong("default"), "via".into()],
+                &dim("route.json[0]"),
+            );
+            page.finish()
+        };
+        assert_eq!(paint(false), "  route    default via     route.json[0]\n");
+        assert_eq!(visible(paint(true).trim_end()), 40);
     }
 
     #[test]

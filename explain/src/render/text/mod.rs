@@ -28,7 +28,11 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self { width: 80, colour: false, show: Show::Hops }
+        Self {
+            width: 80,
+            colour: false,
+            show: Show::Hops,
+        }
     }
 }
 
@@ -58,7 +62,7 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     }
     if let Some(answer) = &explanation.nodeport {
         page.gap();
-        nodeport::answer(&mut page, answer);
+        nodeport::section(&mut page, answer, style.show);
     }
     tail::notes(&mut page, explanation, style.show);
     page.finish()

@@ -4,10 +4,21 @@ use crate::render::{sentence, words};
 use crate::topics::nodeport::{From, Listener, Meaning, NodePortExplanation, PortOwner, View};
 
 use super::layout::{Page, Span, Tone, dim, strong};
-use super::{odds, verdict};
+use super::{Show, odds, verdict};
 
 const MARGIN: usize = 2;
 const INDENT: usize = 12;
+
+/// The answer as a section of a trace: in a summary only whose the port is and what takes it.
+pub fn section(page: &mut Page, answer: &NodePortExplanation, show: Show) {
+    if show == Show::Summary {
+        headline(page, answer);
+        sockets(page, answer);
+        taker(page, answer);
+    } else {
+        self::answer(page, answer);
+    }
+}
 
 /// The whole answer.
 pub fn answer(page: &mut Page, answer: &NodePortExplanation) {
@@ -40,7 +51,11 @@ fn headline(page: &mut Page, answer: &NodePortExplanation) {
         PortOwner::Service { name, .. } => page.flow(
             0,
             2,
-            &[Span(format!("NodePort {port} on {node}"), Tone::Head), "is".into(), strong(format!("svc/{name}."))],
+            &[
+                Span(format!("NodePort {port} on {node}"), Tone::Head),
+                "is".into(),
+                strong(format!("svc/{name}.")),
+            ],
         ),
         PortOwner::HealthCheck(name) => page.flow(
             0,
@@ -56,11 +71,22 @@ fn headline(page: &mut Page, answer: &NodePortExplanation) {
             page.flow(
                 0,
                 2,
-                &[Span(format!("Port {port} on {node}"), Tone::Head), "is no NodePort of any Service.".into()],
+                &[
+                    Span(format!("Port {port} on {node}"), Tone::Head),
+                    "is no NodePort of any Service.".into(),
+                ],
             );
-            let closest: Vec<String> = answer.closest.iter().map(|(p, name)| format!("{p} (svc/{name})")).collect();
+            let closest: Vec<String> = answer
+                .closest
+                .iter()
+                .map(|(p, name)| format!("{p} (svc/{name})"))
+                .collect();
             if !closest.is_empty() {
-                page.flow(0, 2, &[format!("The closest NodePorts are {}.", closest.join(", ")).into()]);
+                page.flow(
+                    0,
+                    2,
+                    &[format!("The closest NodePorts are {}.", closest.join(", ")).into()],
+                );
             }
         }
         PortOwner::NotCaptured => page.flow(
@@ -103,8 +129,16 @@ fn sockets(page: &mut Page, answer: &NodePortExplanation) {
 }
 
 fn listener(page: &mut Page, listener: &Listener, taken: bool) {
-    let programs: Vec<String> = listener.programs.iter().map(|(name, pid)| format!("{name} (pid {pid})")).collect();
-    let who = if programs.is_empty() { "A program that is not named".to_owned() } else { programs.join(", ") };
+    let programs: Vec<String> = listener
+        .programs
+        .iter()
+        .map(|(name, pid)| format!("{name} (pid {pid})"))
+        .collect();
+    let who = if programs.is_empty() {
+        "A program that is not named".to_owned()
+    } else {
+        programs.join(", ")
+    };
     let what = match listener.meaning {
         Meaning::HealthCheck => "listens on it to answer load balancers' health checks.",
         Meaning::Placeholder if taken => {
@@ -131,7 +165,12 @@ fn taker(page: &mut Page, answer: &NodePortExplanation) {
     if let Some(owner) = taker.owner {
         spans.push(dim(format!("({})", words::owner(owner))));
     }
-    page.field(MARGIN, INDENT, &dim(if taker.refuses { "refused" } else { "taken by" }), &spans);
+    page.field(
+        MARGIN,
+        INDENT,
+        &dim(if taker.refuses { "refused" } else { "taken by" }),
+        &spans,
+    );
     page.field(MARGIN, INDENT, &dim(""), &[strong(taker.rule.text.to_string())]);
     let cite = match taker.cite {
         Some(cite) => format!("{}:{}", taker.rule.artifact, cite.line),
@@ -164,14 +203,24 @@ fn tool(page: &mut Page, answer: &NodePortExplanation) {
         Some([]) => "nothing",
         Some(_) => "the socket above",
     };
-    row(page, &command, &format!("on {}", answer.node), sees, Tone::Plain, "netstat shows the same".to_owned());
+    row(
+        page,
+        &command,
+        &format!("on {}", answer.node),
+        sees,
+        Tone::Plain,
+        "netstat shows the same".to_owned(),
+    );
 }
 
 fn view(page: &mut Page, answer: &NodePortExplanation, view: &View) {
     let socket = words::ends(&view.explanation.sent).1;
     let verb = if answer.proto == 6 { "curl" } else { "a packet to" };
     let (command, place) = match view.from {
-        From::Outside(client) => (format!("{verb} {socket}"), format!("from outside ({client} stands for any client)")),
+        From::Outside(client) => (
+            format!("{verb} {socket}"),
+            format!("from outside ({client} stands for any client)"),
+        ),
         From::Node => (format!("{verb} {socket}"), format!("on {}", answer.node)),
         From::Localhost => (format!("{verb} {socket}"), format!("on {}", answer.node)),
     };
@@ -180,8 +229,20 @@ fn view(page: &mut Page, answer: &NodePortExplanation, view: &View) {
         crate::explanation::Verdict::Same(sees) => verdict::of(sees),
         crate::explanation::Verdict::Mixed => ("MIXED", Tone::Warn),
     };
-    row(page, &command, &place, &word.to_lowercase(), tone, verdict::sentence(explanation));
-    for branch in explanation.branches.iter().filter(|b| b.client_sees != crate::explanation::ClientSees::Reply).take(1) {
+    row(
+        page,
+        &command,
+        &place,
+        &word.to_lowercase(),
+        tone,
+        verdict::sentence(explanation),
+    );
+    for branch in explanation
+        .branches
+        .iter()
+        .filter(|b| b.client_sees != crate::explanation::ClientSees::Reply)
+        .take(1)
+    {
         for evidence in sentence::deciding(&branch.end) {
             page.flow(6, 8, &[evidence.text.to_string().into()]);
             page.flow(6, 8, &[dim(super::head::cite(&explanation.glossary, evidence))]);
@@ -190,7 +251,11 @@ fn view(page: &mut Page, answer: &NodePortExplanation, view: &View) {
 }
 
 fn row(page: &mut Page, command: &str, place: &str, sees: &str, tone: Tone, why: String) {
-    page.flow(MARGIN, MARGIN + 2, &[strong(command), dim(format!("{place}:")), Span(sees.to_owned(), tone)]);
+    page.flow(
+        MARGIN,
+        MARGIN + 2,
+        &[strong(command), dim(format!("{place}:")), Span(sees.to_owned(), tone)],
+    );
     page.flow(6, 6, &[dim(why)]);
 }
 

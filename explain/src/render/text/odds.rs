@@ -25,7 +25,11 @@ pub fn share(ratio: &Ratio) -> String {
         }
     }
     let percent = value * 100.0;
-    if percent < 0.1 { "under 0.1%".to_owned() } else { format!("{percent:.1}%") }
+    if percent < 0.1 {
+        "under 0.1%".to_owned()
+    } else {
+        format!("{percent:.1}%")
+    }
 }
 
 /// A share that may be anything between two.

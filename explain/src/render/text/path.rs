@@ -25,7 +25,14 @@ pub fn paths(page: &mut Page, explanation: &Explanation, full: bool) {
     for (i, group) in order.iter().enumerate() {
         if i == MOST && !full {
             page.gap();
-            page.flow(0, 2, &[dim(format!("{} more kinds of paths: --detail full shows them", order.len() - MOST))]);
+            page.flow(
+                0,
+                2,
+                &[dim(format!(
+                    "{} more kinds of paths: --detail full shows them",
+                    order.len() - MOST
+                ))],
+            );
             return;
         }
         let branch = &explanation.branches[group.members[0]];
@@ -67,7 +74,9 @@ fn heading(page: &mut Page, explanation: &Explanation, group: &Group, branch: &B
 }
 
 fn path(page: &mut Page, explanation: &Explanation, branch: &Branch, before: Option<&Branch>, full: bool) {
-    let same = before.map_or(0, |b| b.hops.iter().zip(&branch.hops).take_while(|(x, y)| x == y).count());
+    let same = before.map_or(0, |b| {
+        b.hops.iter().zip(&branch.hops).take_while(|(x, y)| x == y).count()
+    });
     let start = explanation.sent.clone();
     hops(page, explanation, &branch.hops, same, &start, full);
     if let Some(reply) = &branch.reply {
@@ -89,7 +98,10 @@ fn path(page: &mut Page, explanation: &Explanation, branch: &Branch, before: Opt
         }
         page.flow(0, 2, &spans);
         if full {
-            let first = reply.hops.first().map_or_else(|| reply.end.packet.clone(), |h| h.packet.clone());
+            let first = reply
+                .hops
+                .first()
+                .map_or_else(|| reply.end.packet.clone(), |h| h.packet.clone());
             hops(page, explanation, &reply.hops, 0, &first, true);
         } else {
             page.flow(2, 4, &[way(explanation, &reply.hops).into()]);
@@ -102,7 +114,11 @@ fn path(page: &mut Page, explanation: &Explanation, branch: &Branch, before: Opt
         page.gap();
         let how = sentence::end(&explanation.glossary, &followup.end, &followup.hops, None);
         page.flow(0, 2, &[strong("Next packet of the client"), Span(how, Tone::Bad)]);
-        let shown = if full { &followup.hops[..] } else { followup.hops.last().map(std::slice::from_ref).unwrap_or(&[]) };
+        let shown = if full {
+            &followup.hops[..]
+        } else {
+            followup.hops.last().map(std::slice::from_ref).unwrap_or(&[])
+        };
         if let Some(last) = shown.first() {
             hops(page, explanation, shown, 0, &last.packet, full);
         }
@@ -134,9 +150,18 @@ fn hops(
                     Some(id) => format!("nodes/{}/netns/{id}/", p.node),
                     None => format!("nodes/{}/host/", p.node),
                 });
-                page.ends(0, &[Span(place(explanation, hop.ns), Tone::Head)], &dim(folder.unwrap_or_default()));
+                page.ends(
+                    0,
+                    &[Span(place(explanation, hop.ns), Tone::Head)],
+                    &dim(folder.unwrap_or_default()),
+                );
             }
-            Steps { page: &mut *page, explanation, full }.hop(hop, packet, i == 0);
+            Steps {
+                page: &mut *page,
+                explanation,
+                full,
+            }
+            .hop(hop, packet, i == 0);
         }
         at = Some(hop.ns);
         packet = &hop.packet;
@@ -145,7 +170,9 @@ fn hops(
 
 /// `node-1 · pod default/toolbox-1`
 fn place(explanation: &Explanation, ns: NsId) -> String {
-    let Some(place) = explanation.glossary.places.get(&ns) else { return "?".to_owned() };
+    let Some(place) = explanation.glossary.places.get(&ns) else {
+        return "?".to_owned();
+    };
     match (&place.pod, &place.netns) {
         (Some(pod), _) => format!("{} · pod {pod}", place.node),
         (None, Some(id)) => format!("{} · netns {id}", place.node),
@@ -178,9 +205,14 @@ fn way(explanation: &Explanation, hops: &[Hop]) -> String {
                 _ => {}
             }
         }
-        let note = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+        let note = if notes.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", notes.join(", "))
+        };
         // The outer packet of a tunnel is sent and unwrapped where the inner one is: one place to a reader.
-        let outer = matches!(hop.stage, Stage::Encap | Stage::Decap) || (hop.stage == Stage::Output && at == Some(hop.ns));
+        let outer =
+            matches!(hop.stage, Stage::Encap | Stage::Decap) || (hop.stage == Stage::Output && at == Some(hop.ns));
         if at == Some(hop.ns) && (outer || !tunnel) {
             if let Some(last) = parts.last_mut() {
                 last.push_str(&note);

@@ -29,18 +29,20 @@ impl Steps<'_> {
     }
 
     /// A line, then the row it rests on and where that is written.
-    fn with(&mut self, label: &str, mut spans: Vec<Span>, evidence: &[Evidence], rows: bool) {
+    fn with(&mut self, label: &str, spans: Vec<Span>, evidence: &[Evidence], rows: bool) {
         if !rows {
-            if let Some(first) = evidence.first() {
-                spans.push(dim(short_cite(self.glossary(), first)));
-            }
-            self.line(label, &spans);
+            let cite = evidence
+                .first()
+                .map(|e| short_cite(self.glossary(), e))
+                .unwrap_or_default();
+            self.page.field_right(MARGIN, INDENT, &dim(label), &spans, &dim(cite));
             return;
         }
         self.line(label, &spans);
         for evidence in evidence {
             let cite = short_cite(self.glossary(), evidence);
-            self.page.flow(INDENT, INDENT + 2, &[evidence.text.to_string().into(), dim(cite)]);
+            self.page
+                .flow_right(INDENT, INDENT + 2, &[evidence.text.to_string().into()], &dim(cite));
         }
     }
 
@@ -52,7 +54,13 @@ impl Steps<'_> {
         let proto = words::protocol(hop.packet.proto);
         match (hop.stage, hop.iif) {
             (Stage::Output, _) if outer => {
-                self.line("outer", &[format!("{src} → {dst} {proto}").into(), dim("(the tunnel's own packet)")]);
+                self.line(
+                    "outer",
+                    &[
+                        format!("{src} → {dst} {proto}").into(),
+                        dim("(the tunnel's own packet)"),
+                    ],
+                );
             }
             (Stage::Output, _) => {
                 let (src, dst) = self.sent(hop, before, first);
@@ -100,12 +108,17 @@ impl Steps<'_> {
     fn step(&mut self, hop: &Hop, earlier: &[Step], step: &Step, trail: &mut Trail) {
         let ns = hop.ns;
         match &step.what {
-            What::Rule { engine, table, chain, verdict: Some(verdict) } => {
+            What::Rule {
+                engine,
+                table,
+                chain,
+                verdict: Some(verdict),
+            } => {
                 trail.rule(step);
                 let owner = owner::of_rule(*engine, table, chain, text(step));
                 let mut spans = vec![Span::from(trail.breadcrumb(*engine, table, chain))];
                 if let Some(owner) = owner {
-                    spans.push(dim(words::owner(owner)));
+                    spans.push(dim(format!("({})", words::owner(owner))));
                 }
                 match verdict {
                     RuleVerdict::Accept if &**table == "filter" => self.with("accept", spans, &step.evidence, false),
@@ -120,7 +133,12 @@ impl Steps<'_> {
                 }
             }
             What::Rule { verdict: None, .. } => {}
-            What::Policy { engine, table, chain, drop } => {
+            What::Policy {
+                engine,
+                table,
+                chain,
+                drop,
+            } => {
                 if *drop {
                     let spans = vec![format!("{} {table} {chain}: its policy", engine_note(*engine)).into()];
                     self.deciding("DROP", spans, &step.evidence);
@@ -135,8 +153,12 @@ impl Steps<'_> {
             What::RouteRule { .. } => self.with("rule", Vec::new(), &step.evidence, true),
             What::Route { .. } => {
                 // The kernel asks again after choosing a source, and when it delivers: once is enough here.
-                let again = earlier.iter().rev().find(|s| matches!(s.what, What::Route { .. } | What::Reroute));
-                let repeated = again.is_some_and(|s| matches!(s.what, What::Route { .. }) && s.evidence == step.evidence);
+                let again = earlier
+                    .iter()
+                    .rev()
+                    .find(|s| matches!(s.what, What::Route { .. } | What::Reroute));
+                let repeated =
+                    again.is_some_and(|s| matches!(s.what, What::Route { .. }) && s.evidence == step.evidence);
                 let arrives = hop.stage == Stage::Input || hop.stage == Stage::Decap;
                 if !repeated && !arrives {
                     self.route(step);
@@ -156,19 +178,30 @@ impl Steps<'_> {
                 let proxy = if *proxy { " by proxy" } else { "" };
                 self.line("", &[format!("{who} answers for {addr}{proxy}, from {dev}").into()]);
             }
-            What::Fdb { to: FdbTo::Flood(ports), mac } => {
+            What::Fdb {
+                to: FdbTo::Flood(ports),
+                mac,
+            } => {
                 let mac = mac.map(|m| m.to_string()).unwrap_or_default();
                 let spans = vec![format!("{mac} is not in the table: flooded to {} ports", ports.len()).into()];
                 self.with("bridge", spans, &step.evidence, false);
             }
             What::Fdb { .. } | What::Mtu { .. } => {}
             What::Cross { to, dev } => {
-                let from = hop.oif.map(|dev| self.glossary().device(ns, dev).to_owned()).unwrap_or_default();
+                let from = hop
+                    .oif
+                    .map(|dev| self.glossary().device(ns, dev).to_owned())
+                    .unwrap_or_default();
                 let dev = self.glossary().device(*to, *dev).to_owned();
                 let who = sentence::place(self.glossary(), Some(*to));
-                self.line("out", &[format!("{from} → {dev} of {who}").into()]);
+                self.line("out", &[format!("{from} → {who}, {dev}").into()]);
             }
-            What::Encap { dev, local, remote, key } => {
+            What::Encap {
+                dev,
+                local,
+                remote,
+                key,
+            } => {
                 let dev = self.glossary().device(ns, *dev).to_owned();
                 let show = |a: Option<std::net::IpAddr>| a.map_or_else(|| "?".to_owned(), |a| a.to_string());
                 let key = key.map(|k| format!(" VNI {k}")).unwrap_or_default();
@@ -187,21 +220,31 @@ impl Steps<'_> {
                 let program = program.as_deref().unwrap_or("a program that is not named");
                 self.with("socket", vec![strong(program.to_owned())], &step.evidence, true);
             }
-            What::Reroute => self.line("reroute", &[dim("the packet was changed in OUTPUT, so the kernel routes again")]),
+            What::Reroute => self.line(
+                "reroute",
+                &[dim("the packet was changed in OUTPUT, so the kernel routes again")],
+            ),
             What::NotCaptured(artifact) => {
                 self.line("unknown", &[Span(format!("{artifact} was not captured"), Tone::Warn)]);
             }
             What::Undecided => {
-                self.with("unknown", vec![Span("cannot be decided:".to_owned(), Tone::Warn)], &step.evidence, true);
+                self.with(
+                    "unknown",
+                    vec![Span("cannot be decided:".to_owned(), Tone::Warn)],
+                    &step.evidence,
+                    true,
+                );
             }
         }
     }
 
     fn deciding(&mut self, label: &str, spans: Vec<Span>, evidence: &[Evidence]) {
-        self.page.field(MARGIN, INDENT, &Span(label.to_owned(), Tone::Bad), &spans);
+        self.page
+            .field(MARGIN, INDENT, &Span(label.to_owned(), Tone::Bad), &spans);
         for evidence in evidence {
             let cite = short_cite(self.glossary(), evidence);
-            self.page.flow(INDENT, INDENT + 2, &[strong(evidence.text.to_string()), dim(cite)]);
+            self.page
+                .flow_right(INDENT, INDENT + 2, &[strong(evidence.text.to_string())], &dim(cite));
         }
     }
 
@@ -214,34 +257,53 @@ impl Steps<'_> {
         trail: &Trail,
     ) {
         let label = if source { "SNAT" } else { "DNAT" };
-        let mut spans = vec![strong(words::socket(from.0, from.1)), "→".into(), strong(words::socket(to.0, to.1))];
+        let mut spans = vec![
+            strong(words::socket(from.0, from.1)),
+            "→".into(),
+            strong(words::socket(to.0, to.1)),
+        ];
         if let Some(whose) = sentence::whose(self.glossary(), to.0) {
             spans.push(dim(format!("({whose})")));
         }
         if to.1.is_some_and(|p| p.drawn) {
             spans.push(dim("port drawn at random"));
         }
-        let rule = earlier.last().filter(|s| matches!(s.what, What::Rule { verdict: Some(RuleVerdict::Nat), .. }));
+        let rule = earlier.last().filter(|s| {
+            matches!(
+                s.what,
+                What::Rule {
+                    verdict: Some(RuleVerdict::Nat),
+                    ..
+                }
+            )
+        });
         let Some(rule) = rule else {
             spans.push(dim("as the connection has it"));
             self.line(label, &spans);
             return;
         };
-        if let What::Rule { engine, table, chain, .. } = &rule.what {
-            if let Some(owner) = owner::of_rule(*engine, table, chain, text(rule)) {
-                spans.push(dim(format!("by {}", words::owner(owner))));
-            }
-            let service = self.glossary().chain(*engine, table, chain).and_then(|n| n.service.clone());
-            if let Some(service) = service {
-                spans.push(dim(format!("for {service}")));
-            }
+        if let What::Rule {
+            engine, table, chain, ..
+        } = &rule.what
+        {
+            let owner = owner::of_rule(*engine, table, chain, text(rule)).map(words::owner);
+            let service = self
+                .glossary()
+                .chain(*engine, table, chain)
+                .and_then(|n| n.service.clone());
+            let by = match (owner, service) {
+                (Some(owner), Some(service)) => format!("{owner} for {service}: "),
+                (Some(owner), None) => format!("{owner}: "),
+                (None, _) => String::new(),
+            };
             let crumbs = trail.breadcrumb(*engine, table, chain);
             self.line(label, &spans);
-            self.page.flow(INDENT, INDENT + 2, &[dim(crumbs)]);
+            self.page.flow(INDENT, INDENT + 2, &[dim(format!("{by}{crumbs}"))]);
         }
         for evidence in &rule.evidence {
             let cite = short_cite(self.glossary(), evidence);
-            self.page.flow(INDENT, INDENT + 2, &[evidence.text.to_string().into(), dim(cite)]);
+            self.page
+                .flow_right(INDENT, INDENT + 2, &[evidence.text.to_string().into()], &dim(cite));
         }
     }
 
@@ -271,12 +333,19 @@ impl Steps<'_> {
             let cite = short_cite(self.glossary(), evidence);
             let label = if first { "route" } else { "" };
             first = false;
-            self.line(label, &[evidence.text.to_string().into(), dim(cite)]);
+            self.page.field_right(
+                MARGIN,
+                INDENT,
+                &dim(label),
+                &[evidence.text.to_string().into()],
+                &dim(cite),
+            );
         }
         if step.evidence.is_empty() {
             self.line("route", &[dim("found")]);
         } else if let Some(owner) = owner.filter(|o| o != "kernel" && !o.starts_with("proto boot")) {
-            self.page.flow(INDENT, INDENT + 2, &[dim(format!("written by {owner}"))]);
+            self.page
+                .flow(INDENT, INDENT + 2, &[dim(format!("written by {owner}"))]);
         }
     }
 
@@ -285,7 +354,12 @@ impl Steps<'_> {
         let glossary = self.glossary();
         let dev = |d| glossary.device(hop.ns, d).to_owned();
         let (label, spans): (&str, Vec<Span>) = match &step.what {
-            What::Rule { engine, table, chain, verdict } => {
+            What::Rule {
+                engine,
+                table,
+                chain,
+                verdict,
+            } => {
                 let hit = verdict.is_some();
                 let what = match verdict {
                     None => "no match".to_owned(),
@@ -307,9 +381,17 @@ impl Steps<'_> {
                 spans.extend(owner.filter(|_| hit).map(dim));
                 (if hit { "rule" } else { "-" }, spans)
             }
-            What::Policy { engine, table, chain, drop } => {
+            What::Policy {
+                engine,
+                table,
+                chain,
+                drop,
+            } => {
                 let what = if *drop { "policy DROP" } else { "policy ACCEPT" };
-                ("policy", vec![format!("{}{table} {chain}", engine_note(*engine)).into(), strong(what)])
+                (
+                    "policy",
+                    vec![format!("{}{table} {chain}", engine_note(*engine)).into(), strong(what)],
+                )
             }
             What::Rewrite(Field::Ttl { from, to }) => ("ttl", vec![format!("{from} → {to}").into()]),
             What::Rewrite(_) => ("rewrite", vec![rewritten(&step.what).into()]),
@@ -324,7 +406,10 @@ impl Steps<'_> {
                 let to = match to {
                     FdbTo::Local => "the bridge itself".to_owned(),
                     FdbTo::Port(port) => format!("port {}", dev(*port)),
-                    FdbTo::Flood(ports) => format!("flooded to {}", ports.iter().map(|p| dev(*p)).collect::<Vec<_>>().join(", ")),
+                    FdbTo::Flood(ports) => format!(
+                        "flooded to {}",
+                        ports.iter().map(|p| dev(*p)).collect::<Vec<_>>().join(", ")
+                    ),
                 };
                 ("bridge", vec![format!("{mac} → {to}").into()])
             }
@@ -351,7 +436,7 @@ impl Steps<'_> {
             let cite = short_cite(self.glossary(), evidence);
             let text = evidence.text.to_string();
             let text = if miss { dim(text) } else { text.into() };
-            self.page.flow(INDENT, INDENT + 2, &[text, dim(cite)]);
+            self.page.flow_right(INDENT, INDENT + 2, &[text], &dim(cite));
         }
     }
 }
@@ -403,10 +488,17 @@ struct Trail {
 
 impl Trail {
     fn rule(&mut self, step: &Step) {
-        if let What::Rule { engine, table, chain, verdict } = &step.what {
+        if let What::Rule {
+            engine,
+            table,
+            chain,
+            verdict,
+        } = &step.what
+        {
             self.last_chain = format!("{table} {chain}");
             if let Some(RuleVerdict::Jump(to) | RuleVerdict::Goto(to)) = verdict {
-                self.jumps.push((*engine, table.to_string(), chain.to_string(), to.to_string()));
+                self.jumps
+                    .push((*engine, table.to_string(), chain.to_string(), to.to_string()));
             }
         }
     }

@@ -1,12 +1,12 @@
 //! What is wrong, what was assumed, what could not be told, and where the model ends.
 
-use crate::explanation::Explanation;
+use crate::explanation::{Boundary, Explanation};
 use crate::findings::Severity;
 use crate::render::{findings as words, notes};
 
+use super::Show;
 use super::head::cite;
 use super::layout::{Page, Span, Tone, dim};
-use super::Show;
 
 /// Findings, the gravest first.
 pub fn findings(page: &mut Page, explanation: &Explanation, show: Show) {
@@ -26,7 +26,14 @@ pub fn findings(page: &mut Page, explanation: &Explanation, show: Show) {
         // What decided is shown above already; the rest only where detail is wanted.
         if show == Show::Full {
             for evidence in &finding.evidence {
-                page.flow(8, 10, &[evidence.text.to_string().into(), dim(cite(&explanation.glossary, evidence))]);
+                page.flow(
+                    8,
+                    10,
+                    &[
+                        evidence.text.to_string().into(),
+                        dim(cite(&explanation.glossary, evidence)),
+                    ],
+                );
             }
         }
     }
@@ -47,11 +54,28 @@ pub fn notes(page: &mut Page, explanation: &Explanation, show: Show) {
         }
     }
     page.gap();
-    let assumptions: Vec<String> = explanation.assumptions.iter().map(|a| notes::assumption(a).text).collect();
+    let assumptions: Vec<String> = explanation
+        .assumptions
+        .iter()
+        .map(|a| notes::assumption(a).text)
+        .collect();
     if !assumptions.is_empty() {
         list(page, "Assumed", &assumptions, show);
     }
-    let boundary: Vec<String> = explanation.boundary.iter().map(|b| notes::boundary(b).text).collect();
+    let when = |b: &&Boundary| matches!(b, Boundary::Window { .. } | Boundary::NoWindow);
+    let window: Vec<String> = explanation
+        .boundary
+        .iter()
+        .filter(when)
+        .map(|b| notes::boundary(b).text)
+        .collect();
+    list(page, "Age", &window, show);
+    let boundary: Vec<String> = explanation
+        .boundary
+        .iter()
+        .filter(|b| !when(b))
+        .map(|b| notes::boundary(b).text)
+        .collect();
     list(page, "Outside the model", &boundary, show);
 }
 

@@ -44,14 +44,19 @@ pub fn sentence(explanation: &Explanation) -> String {
     let client = sentence::source(&explanation.src);
     let target = sentence::target(explanation);
     let branches = &explanation.branches;
-    let Some(first) = branches.first() else { return "there is no way to follow".to_owned() };
+    let Some(first) = branches.first() else {
+        return "there is no way to follow".to_owned();
+    };
     let replies = |b: &&Branch| b.client_sees == ClientSees::Reply;
     let answering = branches.iter().filter(replies).count();
     if answering == branches.len() {
         let servers = servers(branches.iter());
         return match servers.len() {
             0 | 1 => format!("{}.", capital(&sentence::branch(glossary, first), &client, &target)),
-            n => format!("{n} servers answer {client} for {target}{}.", even(explanation, &servers)),
+            n => format!(
+                "{n} servers answer {client} for {target}{}.",
+                even(explanation, &servers)
+            ),
         };
     }
     if explanation.verdict() == Verdict::Mixed {
@@ -68,7 +73,11 @@ pub fn sentence(explanation: &Explanation) -> String {
         if answering > 0 {
             let (least, most) = total(branches.iter().filter(replies));
             let servers = servers(branches.iter().filter(replies));
-            let who = if servers.len() == 1 { "1 server answers".to_owned() } else { format!("{} servers answer", servers.len()) };
+            let who = if servers.len() == 1 {
+                "1 server answers".to_owned()
+            } else {
+                format!("{} servers answer", servers.len())
+            };
             parts.push(format!("{} reply: {who}", odds::range(&least, &most)));
         }
         return format!("{}.", parts.join("; "));
@@ -81,8 +90,15 @@ pub fn sentence(explanation: &Explanation) -> String {
             clauses.push(clause);
         }
     }
-    let dots = if clauses.len() > 2 { format!("; and {} more", clauses.len() - 2) } else { String::new() };
-    format!("{client} to {target}: {}{dots}.", clauses.into_iter().take(2).collect::<Vec<_>>().join("; or "))
+    let dots = if clauses.len() > 2 {
+        format!("; and {} more", clauses.len() - 2)
+    } else {
+        String::new()
+    };
+    format!(
+        "{client} to {target}: {}{dots}.",
+        clauses.into_iter().take(2).collect::<Vec<_>>().join("; or ")
+    )
 }
 
 fn capital(clause: &str, client: &str, target: &str) -> String {
@@ -105,9 +121,10 @@ fn servers<'a>(branches: impl Iterator<Item = &'a Branch>) -> Vec<(Option<u32>, 
 fn even(explanation: &Explanation, servers: &[(Option<u32>, String)]) -> String {
     let mut shares: Vec<String> = Vec::new();
     for server in servers {
-        let of = explanation.branches.iter().filter(|b| {
-            (b.end.place.ns.map(|ns| ns.0), words::ends(&b.end.packet).1) == *server
-        });
+        let of = explanation
+            .branches
+            .iter()
+            .filter(|b| (b.end.place.ns.map(|ns| ns.0), words::ends(&b.end.packet).1) == *server);
         let (least, most) = total(of);
         shares.push(odds::range(&least, &most));
     }
@@ -120,5 +137,7 @@ fn even(explanation: &Explanation, servers: &[(Option<u32>, String)]) -> String 
 /// The shares of some branches together.
 pub fn total<'a>(branches: impl Iterator<Item = &'a Branch>) -> (crate::explanation::Ratio, crate::explanation::Ratio) {
     use num_traits::Zero;
-    branches.fold((Zero::zero(), Zero::zero()), |(least, most), b| (least + &b.at_least, most + &b.at_most))
+    branches.fold((Zero::zero(), Zero::zero()), |(least, most), b| {
+        (least + &b.at_least, most + &b.at_most)
+    })
 }

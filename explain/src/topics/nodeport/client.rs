@@ -12,13 +12,22 @@ use crate::resolve::Context;
 pub fn stand_in(context: Context<'_, '_>, node: &str, address: IpAddr) -> Option<IpAddr> {
     let ns = context.names.node(node)?.ns?;
     let space = context.world.space(ns);
-    let own = space.links().addresses(Family::of(address)).find(|a| a.local == address)?;
+    let own = space
+        .links()
+        .addresses(Family::of(address))
+        .find(|a| a.local == address)?;
     let net = IpNet::new(own.local, own.prefix_len).ok()?;
     let gateways: Vec<IpAddr> = space
         .facts
         .routes(Family::of(address))
         .get()
-        .map(|t| t.rows.iter().flat_map(|r| &r.nexthops).filter_map(|n| n.gateway).collect())
+        .map(|t| {
+            t.rows
+                .iter()
+                .flat_map(|r| &r.nexthops)
+                .filter_map(|n| n.gateway)
+                .collect()
+        })
         .unwrap_or_default();
     let free = |addr: &IpAddr| {
         net.contains(addr)
@@ -42,7 +51,10 @@ fn candidates(net: IpNet) -> Vec<IpAddr> {
     match net {
         IpNet::V4(net) => {
             let top = u32::from(net.broadcast());
-            (1..=64).filter_map(|i| top.checked_sub(i)).map(|a| IpAddr::V4(a.into())).collect()
+            (1..=64)
+                .filter_map(|i| top.checked_sub(i))
+                .map(|a| IpAddr::V4(a.into()))
+                .collect()
         }
         IpNet::V6(net) => {
             let base = u128::from(net.network());

@@ -42,11 +42,13 @@ pub enum Meaning {
 pub fn on(context: Context<'_, '_>, node: &str, proto: u8, port: u16, owner: &PortOwner) -> Option<Vec<Listener>> {
     let ns = context.names.node(node)?.ns?;
     let table = context.world.space(ns).facts.sockets().get()?;
-    let listens = |s: &&Socket| {
-        s.port == port && s.proto == proto && matches!(s.state.as_str(), "LISTEN" | "UNCONN")
-    };
+    let listens = |s: &&Socket| s.port == port && s.proto == proto && matches!(s.state.as_str(), "LISTEN" | "UNCONN");
     let found = table.rows.iter().filter(listens).map(|socket| {
-        let text = context.world.snapshot.row_text(&table.artifact, socket.at).unwrap_or_default();
+        let text = context
+            .world
+            .snapshot
+            .row_text(&table.artifact, socket.at)
+            .unwrap_or_default();
         let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         let line = context.world.snapshot.line_of(&table.artifact, socket.at.start);
         Listener {
@@ -67,7 +69,11 @@ pub fn on(context: Context<'_, '_>, node: &str, proto: u8, port: u16, owner: &Po
 
 fn meaning(socket: &Socket, owner: &PortOwner) -> Meaning {
     // k3s and RKE2 run kube-proxy inside their own process; kube-router holds ports likewise.
-    let proxy = |name: &str| ["kube-proxy", "kube-router", "k3s", "rke2", "kubelite"].iter().any(|p| name.starts_with(p));
+    let proxy = |name: &str| {
+        ["kube-proxy", "kube-router", "k3s", "rke2", "kubelite"]
+            .iter()
+            .any(|p| name.starts_with(p))
+    };
     let by_proxy = socket.users.iter().any(|(name, _)| proxy(name));
     match owner {
         PortOwner::HealthCheck(_) if by_proxy => Meaning::HealthCheck,

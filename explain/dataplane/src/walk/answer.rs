@@ -68,6 +68,12 @@ pub(super) fn packet(
         }
         _ => Ct::None,
     };
+    // icmp_sk and, for closed ports, ipv4_tcp_sk; tcp_v6_send_response leaves the packet without.
+    let control = match answer {
+        Answer::Data => !socket,
+        Answer::Reset => delivered && asked.dst.is_ipv4(),
+        Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => true,
+    };
     let skb = Skb {
         packet,
         eth: None,
@@ -85,6 +91,7 @@ pub(super) fn packet(
             uid: if socket { None } else { Some(0) },
             gid: None,
             socket,
+            control,
         }),
     };
     Some((skb, source))

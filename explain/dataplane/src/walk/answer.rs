@@ -84,6 +84,7 @@ pub(super) fn packet(
             gid: None,
             socket,
         }),
+        ipvs: None,
     };
     Some((skb, source))
 }

@@ -5,6 +5,7 @@ mod bridge;
 mod deliver;
 mod fold;
 mod hooks;
+mod ipvs;
 mod link;
 mod neighbour;
 mod network;
@@ -134,6 +135,7 @@ impl Start {
             zone: Zone::default(),
             ct: Ct::None,
             sender: None,
+            ipvs: None,
         };
         match self.origin {
             Origin::Local { uid } => {

@@ -9,6 +9,7 @@ use crate::choice::{Oracle, Unknown};
 use crate::packet::Packet;
 use crate::skb::Skb;
 use crate::stage::conntrack::{Conntrack, Key};
+use crate::stage::ipvs::Connections;
 use crate::trace::{
     Answer, Assumption, ClientSees, End, Evidence, Hop, NsId, Outcome, Place, Reason, Reject, Sink, Stage, Step, What,
 };
@@ -89,6 +90,7 @@ pub(super) struct Walker<'w, 's> {
     pub world: &'w World<'s>,
     pub oracle: Oracle,
     pub ct: Conntrack,
+    pub ipvs: Connections,
     pub sink: Sink,
     pub hops: Vec<Hop>,
     pub client: Client,
@@ -105,6 +107,7 @@ impl<'w, 's> Walker<'w, 's> {
             world,
             oracle,
             ct,
+            ipvs: Connections::default(),
             sink,
             hops: Vec::new(),
             client,

@@ -222,6 +222,19 @@ impl<'s> World<'s> {
         self.nodes[self.space(ns).node].spaces[0]
     }
 
+    /// No namespace of the node can hold tables of legacy iptables: `x_tables` is a loaded module, so that what
+    /// needs it is a module too, and none of those that make tables is loaded.
+    #[must_use]
+    pub fn no_legacy_tables(&self, ns: NsId, family: Family) -> bool {
+        let info = self.nodes[self.space(ns).node].facts.info.get();
+        let Some(modules) = info.and_then(|i| i.modules.as_ref()) else { return false };
+        let makes_tables = match family {
+            Family::V4 => "iptable_",
+            Family::V6 => "ip6table_",
+        };
+        modules.iter().any(|m| m == "x_tables") && !modules.iter().any(|m| m.starts_with(makes_tables))
+    }
+
     /// Some captured namespace has this address.
     #[must_use]
     pub fn has_address(&self, addr: std::net::IpAddr) -> bool {

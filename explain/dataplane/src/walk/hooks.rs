@@ -235,9 +235,19 @@ impl Walker<'_, '_> {
     fn missing_tables(&mut self, ns: NsId, skb: &Skb) -> Result<(), Box<Ended>> {
         let space = self.space(ns);
         let family = skb.packet.family();
+        let own = match family {
+            Family::V4 => nft_table::NfFamily::Ip,
+            Family::V6 => nft_table::NfFamily::Ip6,
+        };
         let saves = space.xt().missing().iter().filter(|m| m.family == family).filter(|m| {
-            // A table the tool cannot print is read from the native ruleset, when that was captured.
-            matches!(m.what, xt_table::MissingWhat::Artifact(_)) || space.nft().missing().is_some()
+            let native = space.nft().missing().is_none();
+            match (&m.what, m.engine) {
+                // A table the tool cannot print is read from the native ruleset, when that was captured.
+                (xt_table::MissingWhat::Incompatible(_), _) => !native,
+                // The native ruleset lists the chains of iptables-nft, though not their rules.
+                (_, Engine::XtNft) => !native || space.nft().xt_bases().any(|b| b.family == own),
+                _ => !self.world.no_legacy_tables(ns, family),
+            }
         });
         let native = space.nft().missing().map(|_| space.nft().artifact());
         for artifact in saves.map(|m| &m.artifact).chain(native) {

@@ -247,6 +247,7 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
         Reason::Client => "it arrives at the client".to_owned(),
         Reason::NatFailed => format!("{at} finds no address or port to translate it to"),
         Reason::NoSource => format!("{at} has no source address to send from"),
+        Reason::NoRealServer => format!("IPVS on {at} has no real server for it"),
     }
 }
 

@@ -189,6 +189,12 @@ impl Conntrack {
         }
     }
 
+    /// Captured tables may be asked: the tuple was given.
+    #[must_use]
+    pub const fn asks_captured(&self) -> bool {
+        self.captured
+    }
+
     /// The connection a packet belongs to.
     #[must_use]
     pub fn entry(&self, ct: Ct) -> Option<&Entry> {

@@ -94,6 +94,7 @@ pub(super) fn packet(
             socket,
             control,
         }),
+        ipvs: None,
     };
     Some((skb, source))
 }

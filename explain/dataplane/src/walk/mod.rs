@@ -5,6 +5,7 @@ mod bridge;
 mod deliver;
 mod fold;
 mod hooks;
+mod ipvs;
 mod link;
 mod neighbour;
 mod network;

@@ -91,6 +91,12 @@ impl Rng {
         Self(seed)
     }
 
+    /// From a number another generator gave.
+    #[allow(dead_code, reason = "not every test runs in parallel")]
+    pub const fn from(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// A number below `n`.
     pub fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

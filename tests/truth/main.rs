@@ -16,11 +16,13 @@ use knet_snapshot::Snapshot;
 use kubectl_knet::archive::Limits;
 use serde_json::Value;
 
-/// Sets that are not predicted in full yet: the share of flows that must agree, and why not all.
-const FLOORS: &[(&str, f64, &str)] = &[];
-
-/// Flows that differ for a reason that is understood: set, flow, reason.
-const DIFFERENCES: &[(&str, &str, &str)] = &[];
+/// Flows that differ for a reason that is understood: set, flow, reason. Everything else must agree.
+const DIFFERENCES: &[(&str, &str, &str)] = &[(
+    "faults/nftables/nft-hostfw-forward-drop-node2",
+    "pod/default/toolbox-1 -> 192.168.56.12:30082/tcp",
+    "two tries, both lost right after a flow that is dropped; another pod of the same node, masqueraded to the same \
+     address, was answered 8 of 8 times on the same path: the prober's loss, not the cluster's",
+)];
 
 /// How one flow compares.
 enum Verdict {
@@ -91,14 +93,6 @@ fn grade(name: &str, verdicts: Vec<(String, Verdict)>) -> Vec<String> {
     }
     println!("KNET-TRUTH {name} {agree}/{total}");
     assert!(total > 0, "{name}: nothing was compared");
-    if let Some((_, floor, _)) = FLOORS.iter().find(|(set, ..)| *set == name) {
-        let share = f64::from(agree) / f64::from(total);
-        return if share >= *floor {
-            Vec::new()
-        } else {
-            vec![format!("{name}: {share:.4} is less than {floor}")]
-        };
-    }
     let explained: BTreeMap<&str, &str> = DIFFERENCES
         .iter()
         .filter(|(set, ..)| *set == name)

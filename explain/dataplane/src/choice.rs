@@ -19,7 +19,11 @@ pub type Ratio = BigRational;
 /// `n/d` as an exact probability. A zero denominator counts as certainty, so that input cannot panic.
 #[must_use]
 pub fn ratio(n: u64, d: u64) -> Ratio {
-    if d == 0 { Ratio::one() } else { Ratio::new(BigInt::from(n), BigInt::from(d)) }
+    if d == 0 {
+        Ratio::one()
+    } else {
+        Ratio::new(BigInt::from(n), BigInt::from(d))
+    }
 }
 
 /// What kind of choice a fork is.
@@ -110,7 +114,11 @@ impl Oracle {
         if let Some(&known) = self.remembered.get(&key) {
             return known;
         }
-        let option = if options < 2 { 0 } else { self.ask(Fork::Unknown(what), None, None, options) };
+        let option = if options < 2 {
+            0
+        } else {
+            self.ask(Fork::Unknown(what), None, None, options)
+        };
         self.remembered.insert(key, option);
         option
     }
@@ -140,7 +148,13 @@ impl Oracle {
 
     fn ask(&mut self, fork: Fork, evidence: Option<Evidence>, weights: Option<Vec<Ratio>>, options: usize) -> usize {
         let option = self.script.get(self.taken.len()).copied().unwrap_or(0).min(options - 1);
-        self.taken.push(Taken { fork, evidence, weights, options, option });
+        self.taken.push(Taken {
+            fork,
+            evidence,
+            weights,
+            options,
+            option,
+        });
         option
     }
 }
@@ -168,20 +182,33 @@ pub fn explore<T>(limit: usize, mut walk: impl FnMut(&mut Oracle) -> T) -> Explo
     let mut leaves = Vec::new();
     let mut script = Vec::new();
     loop {
-        let mut oracle = Oracle { script: std::mem::take(&mut script), ..Oracle::default() };
+        let mut oracle = Oracle {
+            script: std::mem::take(&mut script),
+            ..Oracle::default()
+        };
         let value = walk(&mut oracle);
         let path = oracle.taken;
         // The next script: the last answer that has an option left, one further.
         let next = path.iter().rposition(|t| t.option + 1 < t.options);
         if let Some(last) = next {
-            script = path[..last].iter().map(|t| t.option).chain([path[last].option + 1]).collect();
+            script = path[..last]
+                .iter()
+                .map(|t| t.option)
+                .chain([path[last].option + 1])
+                .collect();
         }
         leaves.push(Leaf { path, value });
         if next.is_none() {
-            return Explored { leaves, truncated: false };
+            return Explored {
+                leaves,
+                truncated: false,
+            };
         }
         if leaves.len() >= limit {
-            return Explored { leaves, truncated: true };
+            return Explored {
+                leaves,
+                truncated: true,
+            };
         }
     }
 }

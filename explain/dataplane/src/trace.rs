@@ -504,6 +504,8 @@ pub struct End {
     pub place: Place,
     /// The packet as it was then.
     pub packet: Packet,
+    /// Its mark then (`skb->mark`); a packet that left its node has none.
+    pub mark: u32,
     /// The rows that decided, if any did.
     pub evidence: Vec<Evidence>,
 }

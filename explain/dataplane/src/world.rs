@@ -173,10 +173,21 @@ impl<'s> World<'s> {
                 spaces.push(Netns::new(id, nodes.len(), netns));
                 ids.push(id);
             }
-            nodes.push(Node { facts, spaces: ids, wires: OnceLock::new() });
+            nodes.push(Node {
+                facts,
+                spaces: ids,
+                wires: OnceLock::new(),
+            });
         }
         let by_name = spaces.iter().map(|s| (s.name, s.id)).collect();
-        Self { snapshot, spaces, nodes, by_name, underlay: OnceLock::new(), addresses: OnceLock::new() }
+        Self {
+            snapshot,
+            spaces,
+            nodes,
+            by_name,
+            underlay: OnceLock::new(),
+            addresses: OnceLock::new(),
+        }
     }
 
     /// A namespace by index.
@@ -208,7 +219,14 @@ impl<'s> World<'s> {
     pub fn has_address(&self, addr: std::net::IpAddr) -> bool {
         let all = self.addresses.get_or_init(|| {
             let spaces = self.spaces.iter();
-            spaces.flat_map(|s| Family::BOTH.into_iter().flat_map(|f| s.links().addresses(f)).map(|a| a.local)).collect()
+            spaces
+                .flat_map(|s| {
+                    Family::BOTH
+                        .into_iter()
+                        .flat_map(|f| s.links().addresses(f))
+                        .map(|a| a.local)
+                })
+                .collect()
         });
         all.contains(&addr)
     }
@@ -260,17 +278,32 @@ impl<'s> World<'s> {
     fn wire(&self, node: &Node<'s>) -> Wires {
         let mut wires = Wires::default();
         let host = node.spaces[0];
-        let ids: BTreeMap<&str, NsId> =
-            node.spaces[1..].iter().filter_map(|&id| Some((self.space(id).name.id.as_deref()?, id))).collect();
+        let ids: BTreeMap<&str, NsId> = node.spaces[1..]
+            .iter()
+            .filter_map(|&id| Some((self.space(id).name.id.as_deref()?, id)))
+            .collect();
         let infos = node.facts.netns_info.get().map_or(&[][..], Vec::as_slice);
-        let by_nsid: BTreeMap<i32, NsId> =
-            infos.iter().filter_map(|i| Some((i.nsid?, *ids.get(i.id.as_str())?))).collect();
+        let by_nsid: BTreeMap<i32, NsId> = infos
+            .iter()
+            .filter_map(|i| Some((i.nsid?, *ids.get(i.id.as_str())?)))
+            .collect();
         let mut tie = |a: (NsId, IfIndex), b: (NsId, IfIndex), guessed: bool| {
-            wires.peers.entry(a).or_insert(Peer { ns: b.0, dev: b.1, guessed });
-            wires.peers.entry(b).or_insert(Peer { ns: a.0, dev: a.1, guessed });
+            wires.peers.entry(a).or_insert(Peer {
+                ns: b.0,
+                dev: b.1,
+                guessed,
+            });
+            wires.peers.entry(b).or_insert(Peer {
+                ns: a.0,
+                dev: a.1,
+                guessed,
+            });
         };
         let named = |ns: NsId, at: (NsId, IfIndex), peer: IfIndex| {
-            self.space(ns).links().get(peer).is_some_and(|l| l.kind == LinkKind::Veth && l.link_index == Some(at.1))
+            self.space(ns)
+                .links()
+                .get(peer)
+                .is_some_and(|l| l.kind == LinkKind::Veth && l.link_index == Some(at.1))
         };
         for link in self.space(host).links().iter().filter(|l| l.kind == LinkKind::Veth) {
             let Some(peer) = link.link_index else { continue };
@@ -290,7 +323,12 @@ impl<'s> World<'s> {
             }
         }
         for &ns in &node.spaces {
-            for link in self.space(ns).links().iter().filter(|l| l.kind == LinkKind::Veth && l.netnsid.is_none()) {
+            for link in self
+                .space(ns)
+                .links()
+                .iter()
+                .filter(|l| l.kind == LinkKind::Veth && l.netnsid.is_none())
+            {
                 if let Some(peer) = link.link_index.filter(|&p| named(ns, (ns, link.index), p)) {
                     tie((ns, link.index), (ns, peer), false);
                 }
@@ -300,9 +338,15 @@ impl<'s> World<'s> {
         for &ns in &node.spaces {
             for link in self.space(ns).links().iter() {
                 let on_top = matches!(link.kind, LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. });
-                let Some(lower) = link.link_index.filter(|_| on_top) else { continue };
+                let Some(lower) = link.link_index.filter(|_| on_top) else {
+                    continue;
+                };
                 let lower_ns = if link.netnsid.is_none() { ns } else { host };
-                wires.uppers.entry((lower_ns, lower)).or_default().push((ns, link.index));
+                wires
+                    .uppers
+                    .entry((lower_ns, lower))
+                    .or_default()
+                    .push((ns, link.index));
             }
         }
         wires

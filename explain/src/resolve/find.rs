@@ -171,6 +171,7 @@ mod tests {
         let of = |name: &str| close(name, all.iter().map(|n| (*n, (*n).to_owned())));
         assert_eq!(of("we"), ["web", "web-5d9c7f6b8-2m4xr", "webhook"]);
         assert_eq!(of("fronted"), ["frontend"]);
+        assert_eq!(of("wbe"), ["web"]);
         assert_eq!(of("ai"), ["api"]);
         assert!(of("zzz").is_empty());
     }

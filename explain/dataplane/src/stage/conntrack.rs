@@ -31,7 +31,12 @@ pub struct Key {
 
 impl From<Tuple> for Key {
     fn from(t: Tuple) -> Self {
-        Self { src: t.src, dst: t.dst, sport: t.sport.into(), dport: t.dport.into() }
+        Self {
+            src: t.src,
+            dst: t.dst,
+            sport: t.sport.into(),
+            dport: t.dport.into(),
+        }
     }
 }
 
@@ -45,7 +50,12 @@ impl Key {
             L4::Icmp { ty, code, id, .. } => (*id, Port::from(u16::from(*ty) << 8 | u16::from(*code))),
             L4::Other => (Port::from(0), Port::from(0)),
         };
-        Some(Self { src: packet.src, dst: packet.dst, sport, dport })
+        Some(Self {
+            src: packet.src,
+            dst: packet.dst,
+            sport,
+            dport,
+        })
     }
 
     /// `nf_ct_invert_tuple`
@@ -54,9 +64,19 @@ impl Key {
         if proto == proto::ICMP || proto == proto::ICMPV6 {
             let (ty, code) = ((self.dport.value >> 8) as u8, self.dport.value & 0xff);
             let back = u16::from(answer_type(proto, ty)) << 8 | code;
-            return Self { src: self.dst, dst: self.src, sport: self.sport, dport: back.into() };
+            return Self {
+                src: self.dst,
+                dst: self.src,
+                sport: self.sport,
+                dport: back.into(),
+            };
         }
-        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
+        Self {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+        }
     }
 
     fn same(self, other: Self) -> bool {
@@ -163,7 +183,10 @@ impl Conntrack {
     /// An empty table; `captured` says whether captured entries are consulted before opening a new one.
     #[must_use]
     pub const fn with_captured(captured: bool) -> Self {
-        Self { entries: Vec::new(), captured }
+        Self {
+            entries: Vec::new(),
+            captured,
+        }
     }
 
     /// The connection a packet belongs to.
@@ -197,13 +220,17 @@ impl Conntrack {
             Ct::Of { .. } => return None,
             Ct::None | Ct::Invalid => {}
         }
-        let Some(key) = Key::of(&skb.packet) else { return Some(self.track_error(ns, skb)) };
+        let Some(key) = Key::of(&skb.packet) else {
+            return Some(self.track_error(ns, skb));
+        };
         if untracked_by_protocol(&skb.packet) {
             skb.ct = Ct::Untracked;
             return Some(CtEvent::Untracked);
         }
         let proto = skb.packet.proto;
-        let found = self.find(ns.id, skb.zone, proto, key).or_else(|| self.find_captured(ns, skb.zone, proto, key));
+        let found = self
+            .find(ns.id, skb.zone, proto, key)
+            .or_else(|| self.find_captured(ns, skb.zone, proto, key));
         let (entry, dir) = match found {
             Some(hit) => hit,
             None => match self.open(ns.id, skb, key) {
@@ -229,7 +256,11 @@ impl Conntrack {
                         skb.ct = Ct::Invalid;
                         return Some(CtEvent::Invalid);
                     };
-                    skb.ct = Ct::Of { entry, dir: Dir::Original, state: CtState::New };
+                    skb.ct = Ct::Of {
+                        entry,
+                        dir: Dir::Original,
+                        state: CtState::New,
+                    };
                     return Some(CtEvent::New);
                 }
             }
@@ -258,13 +289,18 @@ impl Conntrack {
         let found = match &skb.packet.l4 {
             L4::Icmp { quoted: Some(q), .. } => Key::of(q).and_then(|key| {
                 let back = key.invert(q.proto);
-                self.find(ns.id, skb.zone, q.proto, back).or_else(|| self.find_captured(ns, skb.zone, q.proto, back))
+                self.find(ns.id, skb.zone, q.proto, back)
+                    .or_else(|| self.find_captured(ns, skb.zone, q.proto, back))
             }),
             _ => None,
         };
         match found {
             Some((entry, dir)) => {
-                skb.ct = Ct::Of { entry, dir, state: CtState::Related };
+                skb.ct = Ct::Of {
+                    entry,
+                    dir,
+                    state: CtState::Related,
+                };
                 CtEvent::Related
             }
             None => {
@@ -292,7 +328,12 @@ impl Conntrack {
         if !self.captured || key.sport.drawn || key.dport.drawn {
             return None;
         }
-        let tuple = Tuple { src: key.src, dst: key.dst, sport: key.sport.value, dport: key.dport.value };
+        let tuple = Tuple {
+            src: key.src,
+            dst: key.dst,
+            sport: key.sport.value,
+            dport: key.dport.value,
+        };
         let (row, dir) = ns.connections().find(zone, proto, tuple)?;
         self.entries.push(Entry {
             ns: ns.id,
@@ -326,7 +367,17 @@ impl Conntrack {
                 _ => return None,
             },
             // Only queries open a connection (`valid_new` in nf_conntrack_proto_icmp.c).
-            proto::ICMP if !matches!(packet.l4, L4::Icmp { ty: 8 | 13 | 15 | 17, .. }) => return None,
+            proto::ICMP
+                if !matches!(
+                    packet.l4,
+                    L4::Icmp {
+                        ty: 8 | 13 | 15 | 17,
+                        ..
+                    }
+                ) =>
+            {
+                return None;
+            }
             proto::ICMPV6 if !matches!(packet.l4, L4::Icmp { ty: 128 | 139, .. }) => return None,
             _ => TcpState::None,
         };
@@ -372,7 +423,14 @@ impl Conntrack {
 
 /// Neighbour discovery and MLD are never tracked (`nf_conntrack_proto_icmpv6.c: noct_valid_new`).
 const fn untracked_by_protocol(packet: &Packet) -> bool {
-    packet.proto == proto::ICMPV6 && matches!(packet.l4, L4::Icmp { ty: 130..=137 | 143, .. })
+    packet.proto == proto::ICMPV6
+        && matches!(
+            packet.l4,
+            L4::Icmp {
+                ty: 130..=137 | 143,
+                ..
+            }
+        )
 }
 
 /// Whether a captured pair of tuples differs on one side. ICMP keeps its id in `sport` of both tuples and

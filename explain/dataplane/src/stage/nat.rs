@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::choice::{Chance, Oracle, ratio};
 pub use crate::nat_range::NatRange;
 use crate::packet::{L4, Packet, Port};
-use crate::skb::{CtState, Ct, Dir, Skb};
+use crate::skb::{Ct, CtState, Dir, Skb};
 use crate::stage::conntrack::{Conntrack, Entry, Key};
 use crate::trace::{Hook, Sink, Step, What};
 use crate::world::Netns;
@@ -52,7 +52,9 @@ pub fn setup_nat(
     manip: Manip,
     range: &NatRange,
 ) -> bool {
-    let Some(entry) = ct.entry_mut(skb.ct) else { return false };
+    let Some(entry) = ct.entry_mut(skb.ct) else {
+        return false;
+    };
     if done(entry, manip) {
         // "nf_nat_setup_info: not allowed to be called twice".
         return false;
@@ -139,7 +141,11 @@ fn pick_address(
         return from_bits(lo | (bits(old) & (lo ^ hi)), first);
     }
     // `in_range`: a source that is already inside stays, unless ports are drawn.
-    if manip == Manip::Src && !range.random && !range.fully_random && (lo..=hi).contains(&bits(old)) && same_family(old, first)
+    if manip == Manip::Src
+        && !range.random
+        && !range.fully_random
+        && (lo..=hi).contains(&bits(old))
+        && same_family(old, first)
     {
         return old;
     }
@@ -147,7 +153,9 @@ fn pick_address(
     if count > MAX_ADDRESSES {
         return first;
     }
-    let weights: Vec<_> = (0..count).map(|_| ratio(1, u64::try_from(count).unwrap_or(1))).collect();
+    let weights: Vec<_> = (0..count)
+        .map(|_| ratio(1, u64::try_from(count).unwrap_or(1)))
+        .collect();
     let i = oracle.chance(Chance::NatRange, &weights, None);
     from_bits(lo + i as u128, first)
 }
@@ -171,11 +179,17 @@ fn pick_port(port: Port, manip: Manip, range: &NatRange, oracle: &mut Oracle) ->
                 return Port::from(min);
             }
             let _ = oracle;
-            Port { value: min, drawn: true }
+            Port {
+                value: min,
+                drawn: true,
+            }
         }
         // A destination keeps its port: "If it's dst rewrite, can't change port".
         None if manip == Manip::Dst => port,
-        None if drawn => Port { value: port.value, drawn: true },
+        None if drawn => Port {
+            value: port.value,
+            drawn: true,
+        },
         None => port,
     }
 }
@@ -222,7 +236,11 @@ fn translate_error(packet: &mut Packet, proto: u8, other_way: Key, manip: Manip,
             Manip::Dst => packet.dst = to,
         }
         sink.step(|| Step {
-            what: What::Nat { source: manip == Manip::Src, from: (from, None), to: (to, None) },
+            what: What::Nat {
+                source: manip == Manip::Src,
+                from: (from, None),
+                to: (to, None),
+            },
             evidence: Vec::new(),
         });
     }
@@ -249,8 +267,17 @@ fn rewrite(packet: &mut Packet, target: Key, manip: Manip, sink: Option<&mut Sin
             (from, (target.dst, packet.dport()))
         }
     };
-    if from != to && let Some(sink) = sink {
-        sink.step(|| Step { what: What::Nat { source: manip == Manip::Src, from, to }, evidence: Vec::new() });
+    if from != to
+        && let Some(sink) = sink
+    {
+        sink.step(|| Step {
+            what: What::Nat {
+                source: manip == Manip::Src,
+                from,
+                to,
+            },
+            evidence: Vec::new(),
+        });
     }
 }
 

@@ -24,13 +24,17 @@ impl<'s> Connections<'s> {
     #[must_use]
     pub fn compile(facts: &'s NetnsFacts) -> Self {
         let mut this = Self::default();
-        let Some(table) = facts.conntrack().get() else { return this };
+        let Some(table) = facts.conntrack().get() else {
+            return this;
+        };
         this.known = true;
         this.artifact = table.artifact.clone();
         for row in &table.rows {
             let (orig, reply) = (row.zone_orig.unwrap_or(row.zone), row.zone_reply.unwrap_or(row.zone));
             this.by_key.insert((orig, row.proto, row.orig), (row, Dir::Original));
-            this.by_key.entry((reply, row.proto, row.reply)).or_insert((row, Dir::Reply));
+            this.by_key
+                .entry((reply, row.proto, row.reply))
+                .or_insert((row, Dir::Reply));
         }
         this
     }
@@ -53,6 +57,11 @@ impl<'s> Connections<'s> {
             t(&row.reply),
             if row.unreplied { " [UNREPLIED]" } else { "" }
         );
-        Evidence { artifact: self.artifact.clone(), at: row.at, handle: None, text: text.into() }
+        Evidence {
+            artifact: self.artifact.clone(),
+            at: row.at,
+            handle: None,
+            text: text.into(),
+        }
     }
 }

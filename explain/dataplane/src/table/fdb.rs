@@ -79,7 +79,12 @@ impl<'s> Fdb<'s> {
     /// The VLAN membership of a port (or bridge) for a VLAN id.
     #[must_use]
     pub fn vlan(&self, dev: &str, id: u16) -> Option<Vlan> {
-        self.vlans.get(dev)?.vlans.iter().copied().find(|v| v.first <= id && id <= v.last)
+        self.vlans
+            .get(dev)?
+            .vlans
+            .iter()
+            .copied()
+            .find(|v| v.first <= id && id <= v.last)
     }
 
     /// The VLAN that untagged frames of a port belong to.
@@ -110,7 +115,12 @@ impl<'s> Fdb<'s> {
         if !e.state.is_empty() {
             text.push_str(&format!(" {}", e.state));
         }
-        Evidence { artifact: self.artifact.clone(), at: e.at, handle: None, text: text.into() }
+        Evidence {
+            artifact: self.artifact.clone(),
+            at: e.at,
+            handle: None,
+            text: text.into(),
+        }
     }
 
     /// The port's settings as `bridge -d link` prints them, reduced to what decides.
@@ -127,6 +137,11 @@ impl<'s> Fdb<'s> {
             on(p.flood),
             on(p.learning),
         );
-        Evidence { artifact: self.ports_artifact.clone(), at: p.at, handle: None, text: text.into() }
+        Evidence {
+            artifact: self.ports_artifact.clone(),
+            at: p.at,
+            handle: None,
+            text: text.into(),
+        }
     }
 }

@@ -69,7 +69,10 @@ impl<'s> Links<'s> {
 
     /// All addresses of a family, by device index and then in the order the kernel holds them.
     pub fn addresses(&self, family: Family) -> impl Iterator<Item = &'s Address> + '_ {
-        self.addresses.iter().copied().filter(move |a| Family::of(a.local) == family)
+        self.addresses
+            .iter()
+            .copied()
+            .filter(move |a| Family::of(a.local) == family)
     }
 
     /// The addresses of one device.

@@ -24,13 +24,18 @@ impl<'s> Neighbours<'s> {
     #[must_use]
     pub fn compile(facts: &'s NetnsFacts) -> Self {
         let mut this = Self::default();
-        let Some(table) = facts.neighbours().get() else { return this };
+        let Some(table) = facts.neighbours().get() else {
+            return this;
+        };
         this.known = true;
         this.artifact = table.artifact.clone();
         for row in &table.rows {
             let map = if row.proxy { &mut this.proxies } else { &mut this.by_key };
             let key = (row.dev.as_str(), row.dst);
-            if map.get(&key).is_none_or(|old| !is_valid(old.state) && is_valid(row.state)) {
+            if map
+                .get(&key)
+                .is_none_or(|old| !is_valid(old.state) && is_valid(row.state))
+            {
                 map.insert(key, row);
             }
         }
@@ -60,7 +65,12 @@ impl<'s> Neighbours<'s> {
         }
         text.push(' ');
         text.push_str(if n.proxy { "proxy" } else { state_name(n.state) });
-        Evidence { artifact: self.artifact.clone(), at: n.at, handle: None, text: text.into() }
+        Evidence {
+            artifact: self.artifact.clone(),
+            at: n.at,
+            handle: None,
+            text: text.into(),
+        }
     }
 }
 
@@ -69,7 +79,12 @@ impl<'s> Neighbours<'s> {
 pub const fn is_valid(state: NudState) -> bool {
     matches!(
         state,
-        NudState::Reachable | NudState::Stale | NudState::Delay | NudState::Probe | NudState::Permanent | NudState::NoArp
+        NudState::Reachable
+            | NudState::Stale
+            | NudState::Delay
+            | NudState::Probe
+            | NudState::Permanent
+            | NudState::NoArp
     )
 }
 

@@ -12,26 +12,57 @@ use crate::stage::conntrack::answer_type;
 use crate::trace::{Answer, ClientSees, End, Followup, NsId, Outcome, Reason, Reject, Reply};
 
 /// The answer as a packet, and how its source is chosen. `None` when the kernel stays silent.
-pub(super) fn packet(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer: Answer, ttl: u8) -> Option<(Skb, Source)> {
+pub(super) fn packet(
+    walker: &Walker<'_, '_>,
+    ns: NsId,
+    request: &Ended,
+    answer: Answer,
+    ttl: u8,
+) -> Option<(Skb, Source)> {
     let asked = &request.skb.packet;
     let rejected = request.reject.is_some();
     let delivered = !rejected && matches!(request.end.outcome, Outcome::Delivered | Outcome::NoListener);
     let (packet, source, socket) = match answer {
-        Answer::Data => (turned(asked, ttl, tcp_flag::SYN | tcp_flag::ACK)?, Source::Bound, true),
-        Answer::Reset if delivered => (turned(asked, ttl, tcp_flag::RST | tcp_flag::ACK)?, Source::Bound, false),
-        // nf_send_reset answers in the name of the server, whoever has its address.
-        Answer::Reset => (turned(asked, ttl, tcp_flag::RST | tcp_flag::ACK)?, Source::Any, false),
-        Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => {
-            (error(asked, answer, ttl, delivered)?, if delivered { Source::Bound } else { Source::Choose }, false)
+        Answer::Data => {
+            // icmp_reply takes the TOS of the question; programs have their own, which is 0.
+            let tos = if matches!(asked.l4, L4::Icmp { .. }) {
+                asked.tos
+            } else {
+                0
+            };
+            (
+                turned(asked, ttl, tos, tcp_flag::SYN | tcp_flag::ACK)?,
+                Source::Bound,
+                true,
+            )
         }
+        // Nobody resets a reset.
+        Answer::Reset if asked.tcp_flags() & tcp_flag::RST != 0 => return None,
+        // tcp_v4_send_reset takes the TOS of the packet.
+        Answer::Reset if delivered => (turned(asked, ttl, asked.tos, reset(asked))?, Source::Bound, false),
+        // nf_send_reset answers in the name of the server, whoever has its address.
+        Answer::Reset => (turned(asked, ttl, 0, reset(asked))?, Source::Any, false),
+        Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => (
+            error(asked, answer, ttl, delivered)?,
+            if delivered { Source::Bound } else { Source::Choose },
+            false,
+        ),
     };
     // nf_ct_attach (nf_send_reset, icmp_glue_bits): a reset or an error belongs to the connection it is
     // about, though that was never confirmed; so its addresses are translated back. A packet that reached
     // its socket has lost its connection by then, and the answer finds it by its tuple.
     let ct = match request.skb.ct {
         Ct::Of { entry, dir, .. } if !delivered && answer != Answer::Data => {
-            let dir = if dir == Dir::Original { Dir::Reply } else { Dir::Original };
-            Ct::Of { entry, dir, state: CtState::Related }
+            let dir = if dir == Dir::Original {
+                Dir::Reply
+            } else {
+                Dir::Original
+            };
+            Ct::Of {
+                entry,
+                dir,
+                state: CtState::Related,
+            }
         }
         _ => Ct::None,
     };
@@ -48,7 +79,11 @@ pub(super) fn packet(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer:
         pkt_type: PktType::Host,
         zone: Zone::default(),
         ct,
-        sender: Some(Sender { uid: if socket { None } else { Some(0) }, gid: None, socket }),
+        sender: Some(Sender {
+            uid: if socket { None } else { Some(0) },
+            gid: None,
+            socket,
+        }),
     };
     Some((skb, source))
 }
@@ -61,21 +96,58 @@ fn reflected_mark(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer: An
         (Family::V4, _) => "net.ipv4.fwmark_reflect",
         (Family::V6, _) => "net.ipv6.fwmark_reflect",
     };
-    if walker.space(ns).sysctl().get(key).unwrap_or(0) != 0 { request.skb.mark } else { 0 }
+    if walker.space(ns).sysctl().get(key).unwrap_or(0) != 0 {
+        request.skb.mark
+    } else {
+        0
+    }
+}
+
+/// A packet that acknowledges something says which sequence number the reset has; any other reset has to
+/// acknowledge the packet itself.
+const fn reset(asked: &Packet) -> u8 {
+    if asked.tcp_flags() & tcp_flag::ACK != 0 {
+        tcp_flag::RST
+    } else {
+        tcp_flag::RST | tcp_flag::ACK
+    }
 }
 
 /// The packet turned round.
-fn turned(asked: &Packet, ttl: u8, flags: u8) -> Option<Packet> {
+fn turned(asked: &Packet, ttl: u8, tos: u8, flags: u8) -> Option<Packet> {
     let l4 = match &asked.l4 {
-        L4::Tcp { sport, dport, .. } => L4::Tcp { sport: *dport, dport: *sport, flags },
-        L4::Ports { sport, dport } => L4::Ports { sport: *dport, dport: *sport },
-        L4::Icmp { ty, code, id, quoted: None } => {
-            L4::Icmp { ty: answer_type(asked.proto, *ty), code: *code, id: *id, quoted: None }
-        }
+        L4::Tcp { sport, dport, .. } => L4::Tcp {
+            sport: *dport,
+            dport: *sport,
+            flags,
+        },
+        L4::Ports { sport, dport } => L4::Ports {
+            sport: *dport,
+            dport: *sport,
+        },
+        L4::Icmp {
+            ty,
+            code,
+            id,
+            quoted: None,
+        } => L4::Icmp {
+            ty: answer_type(asked.proto, *ty),
+            code: *code,
+            id: *id,
+            quoted: None,
+        },
         L4::Icmp { quoted: Some(_), .. } => return None,
         L4::Other => L4::Other,
     };
-    Some(Packet { src: asked.dst, dst: asked.src, l4, ttl, tos: 0, inner: None, ..asked.clone() })
+    Some(Packet {
+        src: asked.dst,
+        dst: asked.src,
+        l4,
+        ttl,
+        tos,
+        inner: None,
+        ..asked.clone()
+    })
 }
 
 /// An ICMP error about the packet. `icmp_send` says nothing about errors, and nothing to nobody.
@@ -85,14 +157,24 @@ fn error(asked: &Packet, answer: Answer, ttl: u8, delivered: bool) -> Option<Pac
     }
     let v4 = asked.dst.is_ipv4();
     let (ty, code) = icmp_of(answer, v4);
-    let unspecified = if v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let unspecified = if v4 {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    };
     Some(Packet {
         src: if delivered { asked.dst } else { unspecified },
         dst: asked.src,
         proto: if v4 { proto::ICMP } else { proto::ICMPV6 },
-        l4: L4::Icmp { ty, code, id: 0.into(), quoted: Some(Box::new(asked.clone())) },
+        l4: L4::Icmp {
+            ty,
+            code,
+            id: 0.into(),
+            quoted: Some(Box::new(asked.clone())),
+        },
         ttl,
-        tos: 0,
+        // icmp_send: precedence "internetwork control", and the four bits of the old TOS.
+        tos: if v4 { 0xc0 | asked.tos & 0x1e } else { 0 },
         len: asked.len.saturating_add(if v4 { 28 } else { 48 }).min(576),
         df: false,
         inner: None,
@@ -131,7 +213,11 @@ pub(super) fn limited(walker: &mut Walker<'_, '_>, ns: NsId, request: &Ended, an
     if matches!(answer, Answer::Data | Answer::Reset) || walker.space(ns).links().owner(packet.src).is_some() {
         return false;
     }
-    let key = if packet.dst.is_ipv4() { "net.ipv4.icmp_ratelimit" } else { "net.ipv6.icmp.ratelimit" };
+    let key = if packet.dst.is_ipv4() {
+        "net.ipv4.icmp_ratelimit"
+    } else {
+        "net.ipv6.icmp.ratelimit"
+    };
     if walker.space(ns).sysctl().get(key) == Some(0) {
         return false;
     }
@@ -184,7 +270,8 @@ fn in_time(
     if !reply.fits {
         return lost(walker, &reply.end);
     }
-    let tcp = end.packet.proto == proto::TCP;
+    // `ping` is told of every error, as a connecting TCP socket is.
+    let tcp = matches!(end.packet.proto, proto::TCP | proto::ICMP | proto::ICMPV6);
     match reply.answer {
         Answer::Data => followup.map_or(ClientSees::Reply, |f| lost(walker, &f.end)),
         Answer::Reset => ClientSees::Refused,
@@ -212,8 +299,16 @@ pub(super) const fn told(how: Reject, tcp: bool) -> ClientSees {
     use Reject as R;
     match how {
         R::IcmpPortUnreachable | R::Icmp6PortUnreachable | R::TcpReset => ClientSees::Refused,
-        R::IcmpNetUnreachable | R::IcmpHostUnreachable | R::Icmp6NoRoute | R::Icmp6BeyondScope | R::Icmp6AddrUnreachable => {
-            if tcp { ClientSees::Unreachable } else { ClientSees::Timeout }
+        R::IcmpNetUnreachable
+        | R::IcmpHostUnreachable
+        | R::Icmp6NoRoute
+        | R::Icmp6BeyondScope
+        | R::Icmp6AddrUnreachable => {
+            if tcp {
+                ClientSees::Unreachable
+            } else {
+                ClientSees::Timeout
+            }
         }
         R::IcmpProtoUnreachable | R::IcmpNetProhibited | R::IcmpHostProhibited | R::IcmpAdminProhibited => {
             ClientSees::Unreachable

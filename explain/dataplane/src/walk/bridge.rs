@@ -28,7 +28,13 @@ impl Walker<'_, '_> {
             && !matches!(p.state.as_str(), "forwarding" | "learning")
         {
             let evidence = self.space(ns).fdb().port_evidence(p);
-            self.step(What::Fdb { mac: skb.eth.and_then(|e| e.dst), to: FdbTo::Flood(Vec::new()) }, Some(evidence));
+            self.step(
+                What::Fdb {
+                    mac: skb.eth.and_then(|e| e.dst),
+                    to: FdbTo::Flood(Vec::new()),
+                },
+                Some(evidence),
+            );
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::PortState));
         }
         if !bridge.flags.up {
@@ -63,7 +69,10 @@ impl Walker<'_, '_> {
             // stays on the bridge never gets there. IPv4 looks at it while routing.
             Err(ended) if ended.end.reason == Reason::ForwardingOff && skb.packet.dst.is_ipv6() => {
                 match self.route_on_bridge(ns, bridge.index, &skb) {
-                    Some(nexthop) => Routed::Forward { oif: bridge.index, nexthop },
+                    Some(nexthop) => Routed::Forward {
+                        oif: bridge.index,
+                        nexthop,
+                    },
                     None => return Err(ended),
                 }
             }
@@ -75,15 +84,37 @@ impl Walker<'_, '_> {
             skb.oif = Some(bridge.index);
             skb.nexthop = Some(nexthop);
             let mac = self.resolve(ns, bridge, nexthop, &mut skb)?;
-            skb.eth = Some(Eth { src: bridge.mac, dst: mac, vlan: None });
+            skb.eth = Some(Eth {
+                src: bridge.mac,
+                dst: mac,
+                vlan: None,
+            });
             let LinkKind::Bridge(info) = &bridge.kind else {
                 return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
             };
-            return self.bridge_finish(ns, bridge, info, port, skb, vlan, Seen { prerouting: true, routed: false });
+            return self.bridge_finish(
+                ns,
+                bridge,
+                info,
+                port,
+                skb,
+                vlan,
+                Seen {
+                    prerouting: true,
+                    routed: false,
+                },
+            );
         }
         // The MAC becomes the bridge's own, so that the frame is passed up.
         skb.pkt_type = PktType::Host;
-        Ok(At::Network { ns, skb, seen: Seen { prerouting: true, routed: false } })
+        Ok(At::Network {
+            ns,
+            skb,
+            seen: Seen {
+                prerouting: true,
+                routed: false,
+            },
+        })
     }
 
     /// `br_handle_frame_finish`: where to?
@@ -102,7 +133,11 @@ impl Walker<'_, '_> {
         match self.bridge_lookup(ns, bridge, dst, vlan, Some(port.index)) {
             Target::Local => {
                 let mut skb = skb;
-                skb.pkt_type = if dst.is_some_and(Mac::is_multicast) { skb.pkt_type } else { PktType::Host };
+                skb.pkt_type = if dst.is_some_and(Mac::is_multicast) {
+                    skb.pkt_type
+                } else {
+                    PktType::Host
+                };
                 skb.iif = Some(bridge.index);
                 Ok(At::Network { ns, skb, seen })
             }
@@ -118,7 +153,11 @@ impl Walker<'_, '_> {
         let LinkKind::Bridge(info) = &bridge.kind else {
             return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         };
-        let vlan = if info.vlan_filtering == Some(true) { self.space(ns).fdb().pvid(&bridge.name) } else { None };
+        let vlan = if info.vlan_filtering == Some(true) {
+            self.space(ns).fdb().pvid(&bridge.name)
+        } else {
+            None
+        };
         match self.bridge_lookup(ns, bridge, skb.eth.and_then(|e| e.dst), vlan, None) {
             Target::Port(out, evidence) => self.bridge_forward(ns, bridge, info, None, out, skb, vlan, evidence),
             Target::Local | Target::Nowhere => {
@@ -129,29 +168,64 @@ impl Walker<'_, '_> {
 
     /// `br_fdb_find_rcu`. A MAC the bridge does not know is flooded, and the one device behind a port that
     /// has it takes the frame.
-    fn bridge_lookup(&mut self, ns: NsId, bridge: &Link, mac: Option<Mac>, vlan: Option<u16>, from: Option<IfIndex>) -> Target {
+    fn bridge_lookup(
+        &mut self,
+        ns: NsId,
+        bridge: &Link,
+        mac: Option<Mac>,
+        vlan: Option<u16>,
+        from: Option<IfIndex>,
+    ) -> Target {
         let Some(mac) = mac else {
             // A sender outside the snapshot: its neighbour entry leads to whoever has the address.
             return Target::Local;
         };
         let space = self.space(ns);
         if from.is_some() && bridge.mac == Some(mac) {
-            self.step(What::Fdb { mac: Some(mac), to: FdbTo::Local }, None);
+            self.step(
+                What::Fdb {
+                    mac: Some(mac),
+                    to: FdbTo::Local,
+                },
+                None,
+            );
             return Target::Local;
         }
-        if let Some(entry) = space.fdb().lookup(&bridge.name, mac, vlan).or_else(|| space.fdb().lookup(&bridge.name, mac, None)) {
+        if let Some(entry) = space
+            .fdb()
+            .lookup(&bridge.name, mac, vlan)
+            .or_else(|| space.fdb().lookup(&bridge.name, mac, None))
+        {
             let evidence = space.fdb().evidence(entry);
             if entry.permanent {
-                self.step(What::Fdb { mac: Some(mac), to: FdbTo::Local }, Some(evidence));
+                self.step(
+                    What::Fdb {
+                        mac: Some(mac),
+                        to: FdbTo::Local,
+                    },
+                    Some(evidence),
+                );
                 return Target::Local;
             }
             if let Some(port) = space.links().named(&entry.dev) {
-                self.step(What::Fdb { mac: Some(mac), to: FdbTo::Port(port.index) }, Some(evidence.clone()));
+                self.step(
+                    What::Fdb {
+                        mac: Some(mac),
+                        to: FdbTo::Port(port.index),
+                    },
+                    Some(evidence.clone()),
+                );
                 return Target::Port(port.index, Some(evidence));
             }
         }
         let ports = self.flood_ports(ns, bridge, from);
-        self.step(What::Fdb { mac: Some(mac), to: FdbTo::Flood(ports.clone()) }, None);
+        self.step(
+            What::Fdb {
+                mac: Some(mac),
+                to: FdbTo::Flood(ports.clone()),
+            },
+            None,
+        );
         self.assumptions.insert(Assumption::BridgeLearns);
         let behind = ports.iter().copied().find(|&p| self.mac_behind(ns, p, mac));
         behind.map_or(Target::Nowhere, |p| Target::Port(p, None))
@@ -166,18 +240,29 @@ impl Walker<'_, '_> {
             .iter()
             .filter(|l| l.master.as_deref() == Some(bridge.name.as_str()) && l.flags.up)
             .filter(|l| Some(l.index) != from || hairpin(&l.name))
-            .filter(|l| space.fdb().port(&l.name).is_none_or(|p| p.flood != Some(false) && p.state == "forwarding"))
+            .filter(|l| {
+                space
+                    .fdb()
+                    .port(&l.name)
+                    .is_none_or(|p| p.flood != Some(false) && p.state == "forwarding")
+            })
             .map(|l| l.index)
             .collect()
     }
 
     /// The device at the other end of a port has this MAC.
     fn mac_behind(&self, ns: NsId, port: IfIndex, mac: Mac) -> bool {
-        self.world.peer(ns, port).and_then(|p| self.link(p.ns, p.dev)).is_some_and(|l| l.mac == Some(mac))
+        self.world
+            .peer(ns, port)
+            .and_then(|p| self.link(p.ns, p.dev))
+            .is_some_and(|l| l.mac == Some(mac))
     }
 
     /// `should_deliver`, then the bridge's FORWARD and POSTROUTING with netfilter called for IP.
-    #[allow(clippy::too_many_arguments, reason = "the frame, its bridge, both ports and its VLAN")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the frame, its bridge, both ports and its VLAN"
+    )]
     fn bridge_forward(
         &mut self,
         ns: NsId,
@@ -200,7 +285,13 @@ impl Walker<'_, '_> {
         if let Some(reason) = self.refuses(ns, from, port, settings) {
             let evidence = settings.map(|p| space.fdb().port_evidence(p));
             let mac = skb.eth.and_then(|e| e.dst);
-            self.step(What::Fdb { mac, to: FdbTo::Port(out) }, found.into_iter().chain(evidence));
+            self.step(
+                What::Fdb {
+                    mac,
+                    to: FdbTo::Port(out),
+                },
+                found.into_iter().chain(evidence),
+            );
             return Err(self.last_row_decides(ns, skb, reason));
         }
         if info.vlan_filtering == Some(true)
@@ -210,7 +301,10 @@ impl Walker<'_, '_> {
                 return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
             }
             let tagged = space.fdb().vlan(&port.name, id).is_some_and(|v| !v.untagged);
-            skb.eth = skb.eth.map(|e| Eth { vlan: tagged.then_some(id), ..e });
+            skb.eth = skb.eth.map(|e| Eth {
+                vlan: tagged.then_some(id),
+                ..e
+            });
         }
         if from.is_some() && self.bridge_calls_netfilter(ns, info, skb.packet.family()) {
             skb.iif = Some(bridge.index);
@@ -247,7 +341,9 @@ impl Walker<'_, '_> {
             return Some(Reason::NoHairpin);
         }
         let space = self.space(ns);
-        let from = from.and_then(|f| space.links().get(f)).and_then(|l| space.fdb().port(&l.name));
+        let from = from
+            .and_then(|f| space.links().get(f))
+            .and_then(|l| space.fdb().port(&l.name));
         (from.is_some_and(|f| f.isolated == Some(true)) && settings.isolated == Some(true)).then_some(Reason::Isolated)
     }
 

@@ -19,7 +19,7 @@ impl Walker<'_, '_> {
             };
         }
         match self.leg {
-            Leg::Request => self.to_socket(ns, skb),
+            Leg::Request => self.hand_to_socket(ns, skb),
             Leg::Reply if self.client.ns == ns && !self.client.outside && self.fits(&skb) => {
                 Err(self.ended(ns, skb, Outcome::Delivered, Reason::Client))
             }
@@ -40,17 +40,25 @@ impl Walker<'_, '_> {
         }
     }
 
-    fn to_socket(&mut self, ns: NsId, skb: Skb) -> Next {
+    fn hand_to_socket(&mut self, ns: NsId, skb: Skb) -> Next {
         let packet = &skb.packet;
         let v4 = packet.dst.is_ipv4();
-        let port_unreachable = if v4 { Reject::IcmpPortUnreachable } else { Reject::Icmp6PortUnreachable };
+        let port_unreachable = if v4 {
+            Reject::IcmpPortUnreachable
+        } else {
+            Reject::Icmp6PortUnreachable
+        };
         match (&packet.l4, packet.proto) {
             (L4::Icmp { ty, quoted: None, .. }, proto::ICMP | proto::ICMPV6) => {
                 let echo = matches!((packet.proto, ty), (proto::ICMP, 8) | (proto::ICMPV6, 128));
                 if !echo {
                     return Err(self.ended(ns, skb, Outcome::Delivered, Reason::Kernel));
                 }
-                let key = if v4 { "net.ipv4.icmp_echo_ignore_all" } else { "net.ipv6.icmp.echo_ignore_all" };
+                let key = if v4 {
+                    "net.ipv4.icmp_echo_ignore_all"
+                } else {
+                    "net.ipv6.icmp.echo_ignore_all"
+                };
                 let value = self.space(ns).sysctl().get(key);
                 if value.is_some_and(|v| v != 0) {
                     self.step(What::Sysctl { key: key.into(), value }, None);
@@ -61,12 +69,12 @@ impl Walker<'_, '_> {
                 Err(ended)
             }
             (L4::Icmp { .. }, _) => Err(self.ended(ns, skb, Outcome::Delivered, Reason::Kernel)),
-            (L4::Tcp { .. } | L4::Ports { .. }, _) => self.to_port(ns, skb, port_unreachable),
+            (L4::Tcp { .. } | L4::Ports { .. }, _) => self.hand_to_port(ns, skb, port_unreachable),
             (L4::Other, _) => Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled)),
         }
     }
 
-    fn to_port(&mut self, ns: NsId, skb: Skb, port_unreachable: Reject) -> Next {
+    fn hand_to_port(&mut self, ns: NsId, skb: Skb, port_unreachable: Reject) -> Next {
         let space = self.space(ns);
         let packet = &skb.packet;
         let iif_name = skb.iif.map(|d| space.links().name(d));
@@ -83,7 +91,9 @@ impl Walker<'_, '_> {
         match space.sockets().lookup(&query) {
             SocketAnswer::Listener(takers) | SocketAnswer::Connected(takers) => {
                 let first = takers.first();
-                let program = first.and_then(|t| t.socket.users.first()).map(|(name, _)| name.as_str().into());
+                let program = first
+                    .and_then(|t| t.socket.users.first())
+                    .map(|(name, _)| name.as_str().into());
                 let evidence: Vec<_> = takers.iter().map(|t| t.evidence.clone()).collect();
                 self.step(What::Socket { program }, evidence);
                 let mut ended = self.ended(ns, skb, Outcome::Delivered, Reason::Socket);
@@ -91,7 +101,11 @@ impl Walker<'_, '_> {
                 Err(ended)
             }
             SocketAnswer::Nobody => {
-                let answer = if packet.proto == proto::TCP { Answer::Reset } else { Answer::Error(port_unreachable) };
+                let answer = if packet.proto == proto::TCP {
+                    Answer::Reset
+                } else {
+                    Answer::Error(port_unreachable)
+                };
                 let mut ended = self.ended(ns, skb, Outcome::NoListener, Reason::NoListener);
                 ended.answer = Some(answer);
                 Err(ended)

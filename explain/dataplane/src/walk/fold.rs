@@ -8,7 +8,13 @@ use crate::trace::Branch;
 /// Branches with their shares. An unknown whose every answer leads to the same results is no branch: its
 /// first answer stands for all.
 pub(super) fn branches(leaves: Vec<Leaf<Branch>>) -> Vec<Branch> {
-    let leaves: Vec<Branch> = leaves.into_iter().map(|l| Branch { path: l.path, ..l.value }).collect();
+    let leaves: Vec<Branch> = leaves
+        .into_iter()
+        .map(|l| Branch {
+            path: l.path,
+            ..l.value
+        })
+        .collect();
     let mut out = settle(leaves, 0);
     for branch in &mut out {
         let share = branch.path.iter().fold(Ratio::one(), |acc, t| match &t.weights {
@@ -24,7 +30,9 @@ pub(super) fn branches(leaves: Vec<Leaf<Branch>>) -> Vec<Branch> {
 
 /// Settles the fork at `depth` of runs that share everything before it.
 fn settle(runs: Vec<Branch>, depth: usize) -> Vec<Branch> {
-    let Some(fork) = runs.first().and_then(|b| b.path.get(depth)).cloned() else { return runs };
+    let Some(fork) = runs.first().and_then(|b| b.path.get(depth)).cloned() else {
+        return runs;
+    };
     let mut options: Vec<Vec<Branch>> = (0..fork.options).map(|_| Vec::new()).collect();
     for run in runs {
         let option = run.path.get(depth).map_or(0, |t| t.option);

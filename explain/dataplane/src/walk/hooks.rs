@@ -75,14 +75,20 @@ fn bases<'x, 's>(space: &'x Netns<'s>, family: Family, hook: Hook) -> Vec<(Place
     for chain in space.xt().base_chains(family, hook) {
         // nft.json says when and at which priority a table of iptables-nft was registered.
         let known = (chain.table.engine == Engine::XtNft)
-            .then(|| nft.xt_bases().find(|b| b.family == own && *b.table == *chain.table.name && b.hook == hook))
+            .then(|| {
+                nft.xt_bases()
+                    .find(|b| b.family == own && *b.table == *chain.table.name && b.hook == hook)
+            })
             .flatten();
         let place = known.map_or((chain.priority, (0, 0)), |b| (b.priority, b.registered));
         out.push(((place.0, Reverse(place.1)), Base::Xt(chain)));
     }
     for chain in nft.base_chains(family, hook) {
         let handle = chain.chain.decl.map_or(0, |(d, _)| d.handle);
-        out.push(((chain.priority, Reverse((chain.table.handle, handle))), Base::Nft(chain)));
+        out.push((
+            (chain.priority, Reverse((chain.table.handle, handle))),
+            Base::Nft(chain),
+        ));
     }
     out
 }
@@ -147,22 +153,37 @@ impl Walker<'_, '_> {
     pub(super) fn device_hook(&mut self, ns: NsId, hook: Hook, dev: IfIndex, mut skb: Skb) -> Result<Skb, Box<Ended>> {
         let space = self.space(ns);
         let name = space.links().name(dev);
-        let inet = if hook == Hook::Ingress { Some(nft_table::NfFamily::Inet) } else { None };
+        let inet = if hook == Hook::Ingress {
+            Some(nft_table::NfFamily::Inet)
+        } else {
+            None
+        };
         let families = [Some(nft_table::NfFamily::Netdev), inet];
-        let chains: Vec<_> =
-            families.into_iter().flatten().flat_map(|f| space.nft().base_chains_of(f, hook)).collect();
+        let chains: Vec<_> = families
+            .into_iter()
+            .flatten()
+            .flat_map(|f| space.nft().base_chains_of(f, hook))
+            .collect();
         for chain in chains {
             let devices = chain.devices();
             if devices.is_empty() {
                 // The ruleset does not say for which device the chain is.
                 let row = chain.chain.decl.map(|(_, at)| at).unwrap_or_default();
                 let artifact = space.nft().artifact().clone();
-                let evidence = Evidence { artifact, at: row, handle: None, text: chain.chain.name.clone() };
+                let evidence = Evidence {
+                    artifact,
+                    at: row,
+                    handle: None,
+                    text: chain.chain.name.clone(),
+                };
                 let key = format!("netdev {ns:?} {name} {}", chain.chain.name);
                 if self.oracle.unknown(key, Unknown::Match(evidence), 2) == 1 {
                     continue;
                 }
-            } else if !devices.iter().any(|d| d.strip_suffix('*').map_or(*d == name, |p| name.starts_with(p))) {
+            } else if !devices
+                .iter()
+                .any(|d| d.strip_suffix('*').map_or(*d == name, |p| name.starts_with(p)))
+            {
                 continue;
             }
             let (iif, oif) = (skb.iif, skb.oif);
@@ -257,7 +278,11 @@ impl Walker<'_, '_> {
             Verdict::Reject(how) => {
                 let mut ended = self.ended(ns, skb, Outcome::Rejected, Reason::RejectRule);
                 ended.reject = Some(how);
-                ended.answer = Some(if how == Reject::TcpReset { Answer::Reset } else { Answer::Error(how) });
+                ended.answer = Some(if how == Reject::TcpReset {
+                    Answer::Reset
+                } else {
+                    Answer::Error(how)
+                });
                 Err(ended)
             }
             Verdict::Queue => Err(self.ended(ns, skb, Outcome::Unknown, Reason::Userspace)),

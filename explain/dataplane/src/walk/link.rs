@@ -26,7 +26,8 @@ impl Walker<'_, '_> {
             LinkKind::Veth => match self.world.peer(ns, dev) {
                 Some(peer) => {
                     if peer.guessed {
-                        self.assumptions.insert(crate::trace::Assumption::VethPeerGuessed(link.name.as_str().into()));
+                        self.assumptions
+                            .insert(crate::trace::Assumption::VethPeerGuessed(link.name.as_str().into()));
                     }
                     Ok(self.cross(ns, dev, peer.ns, peer.dev, skb))
                 }
@@ -40,14 +41,22 @@ impl Walker<'_, '_> {
                 };
                 let mut skb = skb;
                 skb.eth = skb.eth.map(|e| Eth { vlan: Some(*id), ..e });
-                Ok(At::Transmit { ns, dev: lower.index, skb })
+                Ok(At::Transmit {
+                    ns,
+                    dev: lower.index,
+                    skb,
+                })
             }
             LinkKind::Macvlan { mode } => self.macvlan_transmit(ns, link, mode, skb),
             LinkKind::Dummy => Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice)),
             // A tun device that nobody holds open has no carrier and throws away what it is given.
             LinkKind::Tun if !link.flags.lower_up => Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown)),
             LinkKind::Tun => Err(self.ended(ns, skb, Outcome::Unknown, Reason::Userspace)),
-            LinkKind::Ipvlan { .. } | LinkKind::Tunnel(..) | LinkKind::Wireguard | LinkKind::Vrf { .. } | LinkKind::Other(_) => {
+            LinkKind::Ipvlan { .. }
+            | LinkKind::Tunnel(..)
+            | LinkKind::Wireguard
+            | LinkKind::Vrf { .. }
+            | LinkKind::Other(_) => {
                 self.step(What::Undecided, None);
                 Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled))
             }
@@ -62,7 +71,14 @@ impl Walker<'_, '_> {
         skb.oif = None;
         skb.physin = None;
         skb.physout = None;
-        At::Network { ns, skb, seen: Seen { prerouting: false, routed: true } }
+        At::Network {
+            ns,
+            skb,
+            seen: Seen {
+                prerouting: false,
+                routed: true,
+            },
+        }
     }
 
     /// The frame appears on another device. In another namespace it has forgotten its mark
@@ -109,12 +125,22 @@ impl Walker<'_, '_> {
         if let Some(master) = link.master.as_deref().and_then(|m| self.space(ns).links().named(m)) {
             match master.kind {
                 LinkKind::Bridge(_) => return self.bridge_receive(ns, master, link, skb),
-                LinkKind::Bond => return Ok(At::Receive { ns, dev: master.index, skb }),
+                LinkKind::Bond => {
+                    return Ok(At::Receive {
+                        ns,
+                        dev: master.index,
+                        skb,
+                    });
+                }
                 _ => {}
             }
         }
         skb.iif = Some(dev);
-        Ok(At::Network { ns, skb, seen: Seen::default() })
+        Ok(At::Network {
+            ns,
+            skb,
+            seen: Seen::default(),
+        })
     }
 
     fn vlan_upper(&self, ns: NsId, dev: IfIndex, tag: u16) -> Option<IfIndex> {
@@ -149,7 +175,13 @@ impl Walker<'_, '_> {
         {
             return Ok(self.cross(ns, link.index, to, dev, skb));
         }
-        self.step(What::Cross { to: lower_ns, dev: lower }, None);
+        self.step(
+            What::Cross {
+                to: lower_ns,
+                dev: lower,
+            },
+            None,
+        );
         match self.link(lower_ns, lower) {
             Some(l) if l.flags.up => self.onto_the_wire(lower_ns, l, skb),
             _ => Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown)),
@@ -171,14 +203,21 @@ impl Walker<'_, '_> {
     fn onto_the_wire(&mut self, ns: NsId, link: &Link, mut skb: Skb) -> Next {
         let dst = skb.eth.and_then(|e| e.dst);
         let receivers: Vec<(NsId, IfIndex)> = match dst {
-            Some(mac) if !mac.is_multicast() => {
-                self.world.underlay_by_mac(mac).iter().copied().filter(|&(n, d)| (n, d) != (ns, link.index)).collect()
-            }
+            Some(mac) if !mac.is_multicast() => self
+                .world
+                .underlay_by_mac(mac)
+                .iter()
+                .copied()
+                .filter(|&(n, d)| (n, d) != (ns, link.index))
+                .collect(),
             _ => Vec::new(),
         };
         // Virtual machines cloned with their MAC exist: the one that has the next hop's address gets it.
         let owner = skb.nexthop.and_then(|hop| {
-            receivers.iter().copied().find(|&(n, d)| self.space(n).links().owner(hop) == Some(d))
+            receivers
+                .iter()
+                .copied()
+                .find(|&(n, d)| self.space(n).links().owner(hop) == Some(d))
         });
         if let Some((to, dev)) = owner.or(receivers.first().copied()) {
             return Ok(self.cross(ns, link.index, to, dev, skb));
@@ -186,7 +225,8 @@ impl Walker<'_, '_> {
         let hop = skb.nexthop;
         self.leave(Some(link.index), &skb.packet);
         skb.oif = Some(link.index);
-        let home = self.client.outside && skb.packet.dst == self.client.sent.src && self.leg == super::walker::Leg::Reply;
+        let home =
+            self.client.outside && skb.packet.dst == self.client.sent.src && self.leg == super::walker::Leg::Reply;
         if home {
             return Err(self.ended(ns, skb, Outcome::Delivered, Reason::Client));
         }

@@ -78,14 +78,19 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { branches: 4096, stages: 512 }
+        Self {
+            branches: 4096,
+            stages: 512,
+        }
     }
 }
 
 /// Walks the packet, and its answer back, along every way it can go. Total: every input gets a trace.
 #[must_use]
 pub fn trace(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Trace {
-    let explored = explore(limits.branches.max(1), |oracle| exchange(world, start, detail, limits, oracle));
+    let explored = explore(limits.branches.max(1), |oracle| {
+        exchange(world, start, detail, limits, oracle)
+    });
     Trace {
         sent: start.packet(),
         start: start.ns,
@@ -132,9 +137,21 @@ impl Start {
         };
         match self.origin {
             Origin::Local { uid } => {
-                let source = if self.src.is_some() { Source::Bound } else { Source::Choose };
-                let sender = Some(Sender { uid: Some(uid.unwrap_or(0)), gid: None, socket: true });
-                At::Send { ns: self.ns, skb: Skb { sender, ..skb }, source }
+                let source = if self.src.is_some() {
+                    Source::Bound
+                } else {
+                    Source::Choose
+                };
+                let sender = Some(Sender {
+                    uid: Some(uid.unwrap_or(0)),
+                    gid: None,
+                    socket: true,
+                });
+                At::Send {
+                    ns: self.ns,
+                    skb: Skb { sender, ..skb },
+                    source,
+                }
             }
             Origin::Wire { dev } => {
                 // The sender's MAC is not known; the frame is addressed to the device, or to the bridge
@@ -143,7 +160,18 @@ impl Start {
                 let own = links.get(dev);
                 let master = own.and_then(|l| l.master.as_deref()).and_then(|m| links.named(m));
                 let dst = master.or(own).and_then(|l| l.mac);
-                At::Receive { ns: self.ns, dev, skb: Skb { eth: Some(Eth { src: None, dst, vlan: None }), ..skb } }
+                At::Receive {
+                    ns: self.ns,
+                    dev,
+                    skb: Skb {
+                        eth: Some(Eth {
+                            src: None,
+                            dst,
+                            vlan: None,
+                        }),
+                        ..skb
+                    },
+                }
             }
         }
     }
@@ -155,11 +183,19 @@ fn exchange(world: &World<'_>, start: &Start, detail: Detail, limits: Limits, or
     let client = Client {
         ns: start.ns,
         outside: matches!(start.origin, Origin::Wire { .. }),
-        sent: Key::of(&packet).unwrap_or(Key { src: packet.src, dst: packet.dst, sport: 0.into(), dport: 0.into() }),
+        sent: Key::of(&packet).unwrap_or(Key {
+            src: packet.src,
+            dst: packet.dst,
+            sport: 0.into(),
+            dport: 0.into(),
+        }),
         proto: packet.proto,
         known: start.src.is_some(),
     };
-    let sink = Sink { detail, steps: Vec::new() };
+    let sink = Sink {
+        detail,
+        steps: Vec::new(),
+    };
     let ct = Conntrack::with_captured(!start.any_sport);
     let mut walker = Walker::new(world, std::mem::take(oracle), ct, sink, client, limits.stages);
     if start.any_sport
@@ -208,7 +244,11 @@ fn followup(walker: &mut Walker<'_, '_>, world: &World<'_>, start: &Start) -> Op
         *flags = tcp_flag::ACK;
     }
     let at = match start.enter(world, packet) {
-        At::Send { ns, skb, .. } => At::Send { ns, skb, source: Source::Bound },
+        At::Send { ns, skb, .. } => At::Send {
+            ns,
+            skb,
+            source: Source::Bound,
+        },
         other => other,
     };
     let ended = walker.follow(at);
@@ -224,7 +264,10 @@ fn default_ttl(walker: &Walker<'_, '_>, ns: NsId, family: Family) -> u8 {
         Family::V4 => sysctl.get("net.ipv4.ip_default_ttl"),
         Family::V6 => sysctl.get("net.ipv6.conf.all.hop_limit"),
     };
-    value.and_then(|v| u8::try_from(v).ok()).filter(|&v| v > 0).unwrap_or(64)
+    value
+        .and_then(|v| u8::try_from(v).ok())
+        .filter(|&v| v > 0)
+        .unwrap_or(64)
 }
 
 impl Walker<'_, '_> {
@@ -242,6 +285,11 @@ impl Walker<'_, '_> {
         let ended = self.follow(At::Send { ns, skb, source });
         let hops = self.take_hops();
         let fits = ended.end.outcome == Outcome::Delivered && self.fits(&ended.skb);
-        Some(Reply { answer, end: ended.end, fits, hops })
+        Some(Reply {
+            answer,
+            end: ended.end,
+            fits,
+            hops,
+        })
     }
 }

@@ -28,7 +28,13 @@ pub(super) struct Responder {
 
 impl Walker<'_, '_> {
     /// The link-layer address of a next hop; `None` on devices that need none.
-    pub(super) fn resolve(&mut self, ns: NsId, link: &Link, hop: IpAddr, skb: &mut Skb) -> Result<Option<Mac>, Box<Ended>> {
+    pub(super) fn resolve(
+        &mut self,
+        ns: NsId,
+        link: &Link,
+        hop: IpAddr,
+        skb: &mut Skb,
+    ) -> Result<Option<Mac>, Box<Ended>> {
         if link.flags.noarp || link.flags.loopback || link.mac.is_none() {
             return Ok(None);
         }
@@ -45,15 +51,41 @@ impl Walker<'_, '_> {
             && let Some(mac) = e.lladdr
         {
             let evidence = table.evidence(e);
-            self.step(What::Neighbour { addr: hop, state, mac: Some(mac) }, Some(evidence));
+            self.step(
+                What::Neighbour {
+                    addr: hop,
+                    state,
+                    mac: Some(mac),
+                },
+                Some(evidence),
+            );
             return Ok(Some(mac));
         }
-        self.step(What::Neighbour { addr: hop, state, mac: None }, entry.map(|e| table.evidence(e)));
+        self.step(
+            What::Neighbour {
+                addr: hop,
+                state,
+                mac: None,
+            },
+            entry.map(|e| table.evidence(e)),
+        );
         let asked = self.who_answers(ns, link.index, hop, Some(skb.packet.src));
-        let weights: Vec<_> = asked.responders.iter().map(|_| ratio(1, asked.responders.len() as u64)).collect();
+        let weights: Vec<_> = asked
+            .responders
+            .iter()
+            .map(|_| ratio(1, asked.responders.len() as u64))
+            .collect();
         if !asked.responders.is_empty() {
             let first = asked.responders[self.oracle.chance(Chance::FirstAnswer, &weights, None)];
-            self.step(What::Answered { addr: hop, by: first.ns, dev: first.dev, proxy: first.proxy }, None);
+            self.step(
+                What::Answered {
+                    addr: hop,
+                    by: first.ns,
+                    dev: first.dev,
+                    proxy: first.proxy,
+                },
+                None,
+            );
             self.assumptions.insert(Assumption::NeighbourResolves(hop));
             return Ok(Some(first.mac));
         }
@@ -66,7 +98,11 @@ impl Walker<'_, '_> {
         // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
         let local = skb.sender.is_some_and(|s| s.socket);
         let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour);
-        let how = if skb.packet.dst.is_ipv4() { Reject::IcmpHostUnreachable } else { Reject::Icmp6AddrUnreachable };
+        let how = if skb.packet.dst.is_ipv4() {
+            Reject::IcmpHostUnreachable
+        } else {
+            Reject::Icmp6AddrUnreachable
+        };
         if local {
             ended.errno = Some(super::answer::told(how, skb.packet.proto == proto::TCP));
         } else {
@@ -76,7 +112,10 @@ impl Walker<'_, '_> {
     }
 
     fn is_broadcast_of(&self, ns: NsId, link: &Link, addr: IpAddr) -> bool {
-        self.space(ns).links().addresses_of(link.index).any(|a| a.broadcast == Some(addr))
+        self.space(ns)
+            .links()
+            .addresses_of(link.index)
+            .any(|a| a.broadcast == Some(addr))
     }
 
     /// Everybody on the segment behind a device who would answer for an address.
@@ -92,7 +131,12 @@ impl Walker<'_, '_> {
             if let Some(proxy) = self.answers(at, dev, addr, asker)
                 && let Some(mac) = self.link(at, dev).and_then(|l| l.mac)
             {
-                asked.responders.push(Responder { ns: at, dev, mac, proxy });
+                asked.responders.push(Responder {
+                    ns: at,
+                    dev,
+                    mac,
+                    proxy,
+                });
             }
         }
         asked.responders.sort_unstable();
@@ -105,7 +149,9 @@ impl Walker<'_, '_> {
         if !seen.insert((ns, dev)) {
             return;
         }
-        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else { return };
+        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
+            return;
+        };
         match &link.kind {
             LinkKind::Veth if let Some(peer) = self.world.peer(ns, dev) => self.hear(peer.ns, peer.dev, seen, asked),
             LinkKind::Veth | LinkKind::Device | LinkKind::Bond if !link.flags.loopback => {
@@ -144,7 +190,9 @@ impl Walker<'_, '_> {
 
     /// A broadcast frame arrives at a device.
     fn hear(&self, ns: NsId, dev: IfIndex, seen: &mut BTreeSet<(NsId, IfIndex)>, asked: &mut Asked) {
-        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else { return };
+        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
+            return;
+        };
         asked.heard.extend(self.world.uppers(ns, dev).iter().copied());
         let bridge = link.master.as_deref().and_then(|m| self.space(ns).links().named(m));
         match bridge {
@@ -188,9 +236,15 @@ impl Walker<'_, '_> {
         if link.flags.noarp {
             return None;
         }
-        let query = Query { src: asker, iif: Some(dev), ..Query::to(addr) };
+        let query = Query {
+            src: asker,
+            iif: Some(dev),
+            ..Query::to(addr)
+        };
         let lookup = space.fib().lookup(&query, &mut self.oracle);
-        let RouteAnswer::Route(hit) = lookup.answer else { return None };
+        let RouteAnswer::Route(hit) = lookup.answer else {
+            return None;
+        };
         if hit.kind == RouteKind::Local {
             let ignore = space.sysctl().conf4_max(&link.name, "arp_ignore").unwrap_or(0);
             let here = || space.links().addresses_of(dev).any(|a| a.local == addr);
@@ -203,7 +257,10 @@ impl Walker<'_, '_> {
                         && asker.is_none_or(|s| ipnet::IpNet::new(a.local, a.prefix_len).is_ok_and(|n| n.contains(&s)))
                 }),
                 // Not for addresses of scope host; 8: never.
-                3 => !space.links().addresses(Family::V4).any(|a| a.local == addr && a.scope == 254),
+                3 => !space
+                    .links()
+                    .addresses(Family::V4)
+                    .any(|a| a.local == addr && a.scope == 254),
                 _ => false,
             };
             return said.then_some(false);
@@ -221,7 +278,11 @@ impl Walker<'_, '_> {
         if link.flags.noarp {
             return None;
         }
-        if space.links().addresses_of(dev).any(|a| a.local == addr && !a.tentative && !a.dadfailed) {
+        if space
+            .links()
+            .addresses_of(dev)
+            .any(|a| a.local == addr && !a.tentative && !a.dadfailed)
+        {
             return Some(false);
         }
         let forwards = space.sysctl().conf6(&link.name, "forwarding").unwrap_or(0) != 0;

@@ -9,6 +9,7 @@ use super::route::Routed;
 use super::walker::{At, Ended, Next, Seen, Source, Walker};
 use crate::packet::Eth;
 use crate::skb::{PktType, Skb};
+use crate::stage::routing;
 use crate::trace::{Answer, ClientSees, Field, Hook, NsId, Outcome, Reason, Stage, What};
 
 impl Walker<'_, '_> {
@@ -20,6 +21,12 @@ impl Walker<'_, '_> {
         // "When the interface is in promisc. mode, drop all the crap that it receives."
         if skb.pkt_type == PktType::OtherHost {
             return Err(self.ended(ns, skb, Outcome::NeighbourFailed, Reason::WrongMac));
+        }
+        if !seen.prerouting
+            && !seen.routed
+            && let Some(reason) = routing::receive(self.space(ns), &skb)
+        {
+            return Err(self.ended(ns, skb, Outcome::Dropped, reason));
         }
         let before = skb.packet.dst;
         if !seen.prerouting {
@@ -75,7 +82,11 @@ impl Walker<'_, '_> {
         }
         let nexthop = skb.nexthop.unwrap_or(skb.packet.dst);
         let mac = self.resolve(ns, link, nexthop, &mut skb)?;
-        skb.eth = Some(Eth { src: link.mac, dst: mac, vlan: None });
+        skb.eth = Some(Eth {
+            src: link.mac,
+            dst: mac,
+            vlan: None,
+        });
         Ok(At::Transmit { ns, dev: oif, skb })
     }
 
@@ -95,15 +106,21 @@ impl Walker<'_, '_> {
         if let Some(oif) = skb.oif {
             self.mtu_step(ns, oif);
         }
-        skb = self.hook(ns, Hook::Output, skb).map_err(|ended| self.refused_here(ended))?;
-        skb = self.hook(ns, Hook::Postrouting, skb)?;
+        skb = self
+            .hook(ns, Hook::Output, skb)
+            .map_err(|ended| self.refused_here(ended))?;
+        skb = self
+            .hook(ns, Hook::Postrouting, skb)
+            .map_err(|ended| self.refused_here(ended))?;
         self.finish_output(ns, skb)
     }
 
-    /// A verdict in OUTPUT is an error of the sending call: UDP programs get `EPERM` for a drop, while TCP
-    /// keeps trying to connect until it times out.
+    /// A verdict in OUTPUT or POSTROUTING is an error of the sending call: UDP programs get `EPERM` for a
+    /// drop, and for a REJECT as well, whatever comes back; TCP keeps trying to connect until it times out.
     fn refused_here(&self, mut ended: Box<Ended>) -> Box<Ended> {
-        if ended.end.outcome == Outcome::Dropped && ended.end.packet.proto != crate::packet::proto::TCP {
+        if matches!(ended.end.outcome, Outcome::Dropped | Outcome::Rejected)
+            && ended.end.packet.proto != crate::packet::proto::TCP
+        {
             ended.errno = Some(ClientSees::Permission);
         }
         ended

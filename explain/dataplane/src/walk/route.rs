@@ -28,7 +28,10 @@ impl Walker<'_, '_> {
             InputTo::Local(_) | InputTo::Broadcast => Ok(Routed::Local),
             InputTo::Forward(egress) => {
                 self.refuse_encap(ns, skb, &egress)?;
-                Ok(Routed::Forward { oif: egress.oif, nexthop: egress.nexthop })
+                Ok(Routed::Forward {
+                    oif: egress.oif,
+                    nexthop: egress.nexthop,
+                })
             }
             InputTo::Multicast => {
                 self.step(What::Undecided, None);
@@ -52,16 +55,28 @@ impl Walker<'_, '_> {
             ..Query::to(skb.packet.dst)
         };
         let socket = skb.sender.is_some_and(|s| s.socket);
-        let flags = SenderFlags { any_src: source == Source::Any, socket };
+        let flags = SenderFlags {
+            any_src: source == Source::Any,
+            socket,
+        };
         let mut output = routing::output(self.space(ns), &query, flags, &mut self.oracle, &mut self.sink);
         // ip_route_connect asks again with the source it was given the first time: rules that select by
         // source see it only then.
-        if let Output::Routed(Egress { src: Some(src @ IpAddr::V4(_)), .. }, _) = &output
+        if let Output::Routed(
+            Egress {
+                src: Some(src @ IpAddr::V4(_)),
+                ..
+            },
+            _,
+        ) = &output
             && socket
             && source == Source::Choose
             && self.space(ns).fib().has_custom_rules(Family::V4) != Some(false)
         {
-            let query = Query { src: Some(*src), ..query };
+            let query = Query {
+                src: Some(*src),
+                ..query
+            };
             output = routing::output(self.space(ns), &query, flags, &mut self.oracle, &mut self.sink);
         }
         self.take_route(ns, skb, output)
@@ -69,8 +84,17 @@ impl Walker<'_, '_> {
 
     /// The next hop of a packet that a bridge would send out again itself, by an output lookup.
     pub(super) fn route_on_bridge(&mut self, ns: NsId, bridge: IfIndex, skb: &Skb) -> Option<IpAddr> {
-        let query = Query { tos: skb.packet.tos, ..Query::to(skb.packet.dst) };
-        match routing::output(self.space(ns), &query, SenderFlags::default(), &mut self.oracle, &mut self.sink) {
+        let query = Query {
+            tos: skb.packet.tos,
+            ..Query::to(skb.packet.dst)
+        };
+        match routing::output(
+            self.space(ns),
+            &query,
+            SenderFlags::default(),
+            &mut self.oracle,
+            &mut self.sink,
+        ) {
             Output::Routed(egress, _) if egress.oif == bridge => Some(egress.nexthop),
             _ => None,
         }
@@ -95,7 +119,11 @@ impl Walker<'_, '_> {
                     skb.packet.src = src;
                 }
                 skb.packet.dst = egress.dst;
-                skb.oif = Some(if egress.kind == RouteKind::Local { self.loopback_of(ns, egress.oif) } else { egress.oif });
+                skb.oif = Some(if egress.kind == RouteKind::Local {
+                    self.loopback_of(ns, egress.oif)
+                } else {
+                    egress.oif
+                });
                 skb.nexthop = Some(egress.nexthop);
                 Ok(())
             }

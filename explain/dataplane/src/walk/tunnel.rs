@@ -21,7 +21,7 @@ impl Walker<'_, '_> {
             return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         }
         let fdb = self.space(ns).fdb();
-        let mac = skb.eth.and_then(|e| e.dst).unwrap_or(Mac::default());
+        let mac = skb.eth.and_then(|e| e.dst).unwrap_or_default();
         if !fdb.known {
             return Err(self.not_captured(ns, skb, knet_snapshot::artifact::name::FDB));
         }
@@ -33,7 +33,13 @@ impl Walker<'_, '_> {
         let chosen = entries.iter().find(|e| e.dst.is_some());
         let evidence: Option<Evidence> = chosen.map(|e| fdb.evidence(e));
         let Some(remote) = chosen.and_then(|e| e.dst).or(info.remote) else {
-            self.step(What::Fdb { mac: Some(mac), to: crate::trace::FdbTo::Flood(Vec::new()) }, None);
+            self.step(
+                What::Fdb {
+                    mac: Some(mac),
+                    to: crate::trace::FdbTo::Flood(Vec::new()),
+                },
+                None,
+            );
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote));
         };
         let vni = chosen.and_then(|e| e.vni).or(info.vni);
@@ -43,7 +49,13 @@ impl Walker<'_, '_> {
             dst: remote,
             proto: proto::UDP,
             // The source port is a hash of the inner flow: any value of the range will do.
-            l4: L4::Ports { sport: Port { value: 49152, drawn: true }, dport: port.into() },
+            l4: L4::Ports {
+                sport: Port {
+                    value: 49152,
+                    drawn: true,
+                },
+                dport: port.into(),
+            },
             ttl: if info.ttl_inherit {
                 skb.packet.ttl
             } else if info.ttl == 0 {
@@ -57,9 +69,21 @@ impl Walker<'_, '_> {
             },
             len: skb.packet.len.saturating_add(VXLAN_HEADERS + ip_header(remote)),
             df: info.df.as_deref() == Some("set"),
-            inner: Some(Box::new(Encapsulated { eth: skb.eth, key: vni, packet: skb.packet.clone() })),
+            inner: Some(Box::new(Encapsulated {
+                eth: skb.eth,
+                key: vni,
+                packet: skb.packet.clone(),
+            })),
         };
-        self.step(What::Encap { dev: link.index, local: info.local, remote: Some(remote), key: vni }, evidence);
+        self.step(
+            What::Encap {
+                dev: link.index,
+                local: info.local,
+                remote: Some(remote),
+                key: vni,
+            },
+            evidence,
+        );
         self.leave(Some(link.index), &skb.packet);
         // skb_scrub_packet within one namespace keeps the mark; the outer packet is tracked anew.
         let outer_skb = Skb {
@@ -75,7 +99,15 @@ impl Walker<'_, '_> {
             pkt_type: PktType::Host,
             ..skb
         };
-        Ok(At::Send { ns, skb: outer_skb, source: if info.local.is_some() { Source::Bound } else { Source::Choose } })
+        Ok(At::Send {
+            ns,
+            skb: outer_skb,
+            source: if info.local.is_some() {
+                Source::Bound
+            } else {
+                Source::Choose
+            },
+        })
     }
 
     /// The device of this namespace that unwraps a UDP packet, if one does.
@@ -106,7 +138,11 @@ impl Walker<'_, '_> {
         self.step(What::Decap { dev: device.index }, None);
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
-        Some(At::Receive { ns, dev: device.index, skb: decapped })
+        Some(At::Receive {
+            ns,
+            dev: device.index,
+            skb: decapped,
+        })
     }
 }
 

@@ -163,7 +163,14 @@ impl<'w, 's> Walker<'w, 's> {
     /// Opens a hop: the packet is now in this namespace.
     pub fn enter(&mut self, ns: NsId, stage: Stage, iif: Option<IfIndex>, packet: &Packet) {
         self.leave(None, packet);
-        self.open = Some(Hop { ns, stage, iif, oif: None, packet: packet.clone(), steps: Vec::new() });
+        self.open = Some(Hop {
+            ns,
+            stage,
+            iif,
+            oif: None,
+            packet: packet.clone(),
+            steps: Vec::new(),
+        });
     }
 
     /// Names what the open hop turned out to do.
@@ -199,15 +206,34 @@ impl<'w, 's> Walker<'w, 's> {
     }
 
     pub fn step(&mut self, what: What, evidence: impl IntoIterator<Item = Evidence>) {
-        self.sink.step(|| Step { what, evidence: evidence.into_iter().collect() });
+        self.sink.step(|| Step {
+            what,
+            evidence: evidence.into_iter().collect(),
+        });
     }
 
     /// A packet's end without any answer. The rows of the last step decided.
     pub fn ended(&mut self, ns: NsId, skb: Skb, outcome: Outcome, reason: Reason) -> Box<Ended> {
         let evidence = self.sink.steps.last().map(|s| s.evidence.clone()).unwrap_or_default();
-        let place = Place { ns: Some(ns), oif: skb.oif };
-        let end = End { outcome, reason, place, packet: skb.packet.clone(), evidence };
-        Box::new(Ended { end, skb, answer: None, reject: None, errno: None })
+        let place = Place {
+            ns: Some(ns),
+            oif: skb.oif,
+        };
+        let end = End {
+            outcome,
+            reason,
+            place,
+            packet: skb.packet.clone(),
+            mark: skb.mark,
+            evidence,
+        };
+        Box::new(Ended {
+            end,
+            skb,
+            answer: None,
+            reject: None,
+            errno: None,
+        })
     }
 
     /// A packet's end that cannot be told, because a table was not captured.
@@ -219,7 +245,10 @@ impl<'w, 's> Walker<'w, 's> {
 
     /// Asks whether a sysctl that was not captured is on. Option 0 is off.
     pub fn sysctl_unknown(&mut self, ns: NsId, key: &str) -> bool {
-        let path = format!("{}:{key}", self.space(ns).facts.path(knet_snapshot::artifact::name::SYSCTL));
+        let path = format!(
+            "{}:{key}",
+            self.space(ns).facts.path(knet_snapshot::artifact::name::SYSCTL)
+        );
         self.oracle.unknown(path.clone(), Unknown::Sysctl(path.into()), 2) == 1
     }
 }

@@ -6,8 +6,8 @@ use super::model::{
 };
 use super::{findings, steps};
 use crate::explanation::{
-    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Field, Fork, Glossary,
-    Hop as TraceHop, NsId, Packet, Port, Source, Verdict, What,
+    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Fork, Glossary,
+    Hop as TraceHop, NsId, Packet, Port, Source, Verdict,
 };
 use crate::query::Query;
 use crate::render::{notes, words};
@@ -200,7 +200,7 @@ pub fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
         reason: words::reason(branch.end.reason).to_owned(),
         client_sees: sees(branch.client_sees),
         at: names.at(&branch.end),
-        packet: packet(&branch.end.packet, mark(branch, brief)),
+        packet: packet(&branch.end.packet, Some(branch.end.mark)),
         reject: branch.reject.map(|how| words::reject(how).to_owned()),
         snat: branch.snat,
         dnat: branch.dnat,
@@ -224,26 +224,6 @@ pub fn branch(names: Names<'_>, branch: &TraceBranch, brief: bool) -> Branch {
         }),
         hops: (!brief).then(|| hops(names, &branch.hops)),
     }
-}
-
-/// The mark of the packet where it ended: what was last written to it in that namespace. A mark does not
-/// cross from one namespace to another.
-fn mark(branch: &TraceBranch, brief: bool) -> Option<u32> {
-    if brief {
-        return None;
-    }
-    let last = branch.hops.last()?.ns;
-    let steps = branch
-        .hops
-        .iter()
-        .rev()
-        .take_while(|h| h.ns == last)
-        .flat_map(|h| h.steps.iter().rev());
-    let written = steps.filter_map(|s| match s.what {
-        What::Rewrite(Field::Mark { to, .. }) => Some(to),
-        _ => None,
-    });
-    Some(written.into_iter().next().unwrap_or(0))
 }
 
 fn hops(names: Names<'_>, hops: &[TraceHop]) -> Vec<Hop> {

@@ -1,0 +1,17 @@
+//! The kernel as the judge of everything netfilter: random rules are loaded into a namespace, captured with
+//! the reference commands, and every packet is put both to the kernel and to the model.
+
+pub mod environment;
+pub mod exchange;
+pub mod flow;
+pub mod ipsets;
+pub mod lab;
+pub mod ours;
+pub mod random;
+pub mod report;
+pub mod rules;
+pub mod run;
+pub mod shrink;
+pub mod sys;
+pub mod wire;
+pub mod xtables;

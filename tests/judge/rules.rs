@@ -1,0 +1,244 @@
+//! A ruleset as a value: it can be written down for the kernel's tools, and made smaller.
+
+use std::fmt::Write;
+
+use knet_snapshot::artifact::name;
+
+use super::lab;
+
+/// Which program loads a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Back {
+    Ipset,
+    Legacy,
+    Legacy6,
+    XtNft,
+    XtNft6,
+    Nft,
+}
+
+impl Back {
+    fn argv(self) -> &'static [&'static str] {
+        match self {
+            Self::Ipset => &["ipset", "restore"],
+            Self::Legacy => &["iptables-legacy-restore"],
+            Self::Legacy6 => &["ip6tables-legacy-restore"],
+            Self::XtNft => &["iptables-nft-restore"],
+            Self::XtNft6 => &["ip6tables-nft-restore"],
+            Self::Nft => &["nft", "-f", "-"],
+        }
+    }
+
+    /// Artifacts that change when a part is loaded.
+    pub fn artifacts(self) -> &'static [&'static str] {
+        match self {
+            Self::Ipset => &[name::IPSET],
+            Self::Legacy => &[name::IPTABLES_LEGACY],
+            Self::Legacy6 => &[name::IP6TABLES_LEGACY],
+            Self::XtNft => &[name::IPTABLES_NFT, name::NFT_JSON],
+            Self::XtNft6 => &[name::IP6TABLES_NFT, name::NFT_JSON],
+            Self::Nft => &[name::NFT_JSON, name::NFT_TEXT],
+        }
+    }
+}
+
+/// A rule: what it asks, each piece removable, and what it does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub matches: Vec<String>,
+    pub action: String,
+}
+
+/// A chain. `head` is the policy (`ACCEPT`, `-`) for iptables, and the hook line (or nothing) for nft.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chain {
+    pub name: String,
+    pub head: String,
+    pub rules: Vec<Rule>,
+}
+
+/// A table. `head` is `nat` for iptables and `ip knet` for nft.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub head: String,
+    /// Sets and maps of nft, each as its whole text.
+    pub objects: Vec<String>,
+    pub chains: Vec<Chain>,
+}
+
+/// What one program loads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    pub back: Back,
+    /// Lines for ipset.
+    pub lines: Vec<String>,
+    pub tables: Vec<Table>,
+}
+
+/// A whole ruleset.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ruleset {
+    pub parts: Vec<Part>,
+}
+
+impl Part {
+    /// The text for its program.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for line in &self.lines {
+            let _ = writeln!(out, "{line}");
+        }
+        for table in &self.tables {
+            match self.back {
+                Back::Nft => nft(table, &mut out),
+                _ => xt(table, &mut out),
+            }
+        }
+        out
+    }
+}
+
+fn xt(table: &Table, out: &mut String) {
+    let _ = writeln!(out, "*{}", table.head);
+    for chain in &table.chains {
+        let _ = writeln!(out, ":{} {} [0:0]", chain.name, chain.head);
+    }
+    for chain in &table.chains {
+        for rule in &chain.rules {
+            let _ = write!(out, "-A {}", chain.name);
+            for m in &rule.matches {
+                let _ = write!(out, " {m}");
+            }
+            let _ = writeln!(out, " {}", rule.action);
+        }
+    }
+    out.push_str("COMMIT\n");
+}
+
+fn nft(table: &Table, out: &mut String) {
+    let _ = writeln!(out, "table {} {{", table.head);
+    for object in &table.objects {
+        let _ = writeln!(out, "  {object}");
+    }
+    for chain in &table.chains {
+        let _ = writeln!(out, "  chain {} {{\n    {}", chain.name, chain.head);
+        for rule in &chain.rules {
+            let _ = writeln!(out, "    {} {}", rule.matches.join(" "), rule.action);
+        }
+        out.push_str("  }\n");
+    }
+    out.push_str("}\n");
+}
+
+impl Ruleset {
+    /// Artifacts that the ruleset touches.
+    pub fn artifacts(&self) -> Vec<&'static str> {
+        let mut all: Vec<_> = self
+            .parts
+            .iter()
+            .flat_map(|p| p.back.artifacts().iter().copied())
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Loads it into the node. What was there before must have been cleared.
+    pub fn load(&self) -> Result<(), String> {
+        for part in &self.parts {
+            let output = lab::run(part.back.argv(), &part.text());
+            if !output.status.success() {
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                return Err(format!("{:?}: {}", part.back, stderr.trim()));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many rules.
+    pub fn rules(&self) -> usize {
+        self.chains().map(|c| c.rules.len()).sum()
+    }
+
+    fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.parts.iter().flat_map(|p| &p.tables).flat_map(|t| &t.chains)
+    }
+
+    /// Ready for people: each part as it is loaded.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for part in &self.parts {
+            let _ = writeln!(out, "# {}\n{}", part.back.argv().join(" "), part.text());
+        }
+        out
+    }
+}
+
+/// What has to be emptied before the next ruleset.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    legacy: bool,
+    legacy6: bool,
+    tables: bool,
+    sets: bool,
+}
+
+impl Loaded {
+    /// After loading a ruleset.
+    pub fn note(&mut self, ruleset: &Ruleset) {
+        for part in &ruleset.parts {
+            match part.back {
+                Back::Legacy => self.legacy = true,
+                Back::Legacy6 => self.legacy6 = true,
+                Back::Ipset => self.sets = true,
+                Back::XtNft | Back::XtNft6 | Back::Nft => self.tables = true,
+            }
+        }
+    }
+
+    /// Empties everything that was loaded.
+    pub fn clear(&mut self) {
+        if self.tables {
+            lab::must(&["nft", "flush", "ruleset"], "");
+        }
+        for (loaded, tool) in [
+            (self.legacy, "iptables-legacy-restore"),
+            (self.legacy6, "ip6tables-legacy-restore"),
+        ] {
+            if loaded {
+                lab::must(&[tool], &empty_legacy());
+            }
+        }
+        if self.sets {
+            // nf_tables lets go of the sets of its rules a moment after they are gone.
+            for _ in 0..200 {
+                if lab::run(&["ipset", "destroy"], "").status.success() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        *self = Self::default();
+    }
+}
+
+/// Chains of the iptables tables.
+pub const HOOKS: [(&str, &[&str]); 5] = [
+    ("raw", &["PREROUTING", "OUTPUT"]),
+    ("mangle", &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"]),
+    ("nat", &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"]),
+    ("filter", &["INPUT", "FORWARD", "OUTPUT"]),
+    ("security", &["INPUT", "FORWARD", "OUTPUT"]),
+];
+
+fn empty_legacy() -> String {
+    let mut out = String::new();
+    for (table, hooks) in HOOKS {
+        let _ = writeln!(out, "*{table}");
+        for hook in hooks {
+            let _ = writeln!(out, ":{hook} ACCEPT [0:0]");
+        }
+        out.push_str("COMMIT\n");
+    }
+    out
+}

@@ -1,0 +1,219 @@
+//! From a ruleset that makes a difference to the smallest one that still does, with both traces.
+
+use std::fmt::Write;
+
+use knet_dataplane::trace::Detail;
+use knet_dataplane::walk::{Limits, trace};
+use knet_dataplane::world::World;
+use knet_snapshot::artifact::name;
+
+use super::exchange::{self, Step, Verdict};
+use super::flow::{Entry, Flow};
+use super::lab::{self, Lab, snapshot};
+use super::report;
+use super::rules::{Back, Loaded, Ruleset};
+use super::run::alone;
+
+/// Does the conversation still differ under these rules?
+fn differs(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> Option<Step> {
+    loaded.clear();
+    loaded.note(rules);
+    rules.load().ok()?;
+    let files = lab.files(&rules.artifacts());
+    alone(lab, &files, flow)
+}
+
+/// Everything that can be taken out of a ruleset in one go, largest pieces first.
+fn smaller(rules: &Ruleset) -> Vec<Ruleset> {
+    let mut out = Vec::new();
+    for p in 0..rules.parts.len() {
+        let mut less = rules.clone();
+        less.parts.remove(p);
+        out.push(less);
+        for t in 0..rules.parts[p].tables.len() {
+            let mut less = rules.clone();
+            less.parts[p].tables.remove(t);
+            out.push(less);
+        }
+        for l in (0..rules.parts[p].lines.len()).rev() {
+            let mut less = rules.clone();
+            less.parts[p].lines.remove(l);
+            out.push(less);
+        }
+    }
+    for p in 0..rules.parts.len() {
+        for t in 0..rules.parts[p].tables.len() {
+            let table = &rules.parts[p].tables[t];
+            for c in 0..table.chains.len() {
+                let chain = &table.chains[c];
+                if !chain.rules.is_empty() {
+                    let mut less = rules.clone();
+                    less.parts[p].tables[t].chains[c].rules.clear();
+                    out.push(less);
+                }
+                let mut less = rules.clone();
+                less.parts[p].tables[t].chains.remove(c);
+                out.push(less);
+                if chain.head == "DROP" {
+                    let mut less = rules.clone();
+                    less.parts[p].tables[t].chains[c].head = "ACCEPT".to_owned();
+                    out.push(less);
+                }
+                for r in 0..chain.rules.len() {
+                    let mut less = rules.clone();
+                    less.parts[p].tables[t].chains[c].rules.remove(r);
+                    out.push(less);
+                    for m in 0..chain.rules[r].matches.len() {
+                        let mut less = rules.clone();
+                        less.parts[p].tables[t].chains[c].rules[r].matches.remove(m);
+                        out.push(less);
+                    }
+                }
+            }
+            for o in 0..table.objects.len() {
+                let mut less = rules.clone();
+                less.parts[p].tables[t].objects.remove(o);
+                out.push(less);
+            }
+        }
+    }
+    out
+}
+
+/// Shrinks and tells. The ruleset is cleared afterwards.
+pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, seed: u64, number: u64) -> String {
+    let mut best = rules.clone();
+    let mut flow = flow.clone();
+    let mut tries = 0;
+    if let Some(step) = differs(lab, loaded, &best, &flow) {
+        flow.follow.truncate(step.stage);
+    }
+    // Passes over every piece, until a whole pass takes nothing out.
+    let mut taken = true;
+    while taken && tries < 500 {
+        taken = false;
+        let mut at = 0;
+        while let Some(less) = smaller(&best).into_iter().nth(at) {
+            tries += 1;
+            if tries >= 500 {
+                break;
+            }
+            if differs(lab, loaded, &less, &flow).is_some() {
+                best = less;
+                taken = true;
+            } else {
+                at += 1;
+            }
+        }
+    }
+    let mut out = format!(
+        "DIFFERENCE seed {seed} ruleset {number} ({} rules left of {})\n",
+        best.rules(),
+        rules.rules()
+    );
+    let _ = writeln!(out, "{}", best.text());
+    let Some(step) = differs(lab, loaded, &best, &flow) else {
+        let _ = writeln!(out, "  it does not differ any more");
+        return out;
+    };
+    let _ = writeln!(
+        out,
+        "  conversation: {:?} {} then {:?}",
+        flow.entry,
+        report::packet(&flow.packet),
+        flow.follow
+    );
+    let _ = writeln!(out, "  packet of stage {}: {:?}", step.stage, step.start);
+    let _ = write!(
+        out,
+        "    kernel (send: {:?}, request only: {}):\n{}",
+        step.sees,
+        step.request_only,
+        report::seen(&step.seen)
+    );
+    let _ = write!(out, "    ours:\n{}", report::predicted(&step.prediction));
+    let mut files = lab.files(&best.artifacts());
+    lab.forget();
+    let mut before: Flow = flow.clone();
+    if step.stage > 0 {
+        before.follow.truncate(step.stage - 1);
+        exchange::run(lab, &files, std::slice::from_ref(&before), |_, _| {});
+        let connections = lab.connections();
+        let _ = write!(
+            out,
+            "    connections:\n{}",
+            String::from_utf8_lossy((*connections).as_ref())
+        );
+        files.insert(name::CONNTRACK, connections);
+    }
+    let snapshot = snapshot(&files);
+    let world = World::new(&snapshot);
+    let ours = trace(&world, &step.start, Detail::Full, Limits::default());
+    let _ = write!(out, "  our steps:\n{}", report::trace(&ours));
+    let _ = write!(out, "  the kernel's:\n{}", kernel(lab, loaded, &best, &flow));
+    let _ = write!(out, "  ip rule / sysctl: see the epoch of ruleset {number}\n");
+    let _ = matches!(flow.entry, Entry::Wire(_));
+    loaded.clear();
+    out
+}
+
+/// What the kernel says it did: rule counters, and its own trace where nf_tables runs the rules.
+fn kernel(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> String {
+    let mut out = String::new();
+    loaded.clear();
+    loaded.note(rules);
+    if rules.load().is_err() {
+        return out;
+    }
+    let files = lab.files(&rules.artifacts());
+    lab.forget();
+    let traced = rules
+        .parts
+        .iter()
+        .any(|p| matches!(p.back, Back::XtNft | Back::XtNft6 | Back::Nft));
+    let monitor = traced.then(|| {
+        lab::must(
+            &["nft", "-f", "-"],
+            "table inet knet_trace {
+               chain pre { type filter hook prerouting priority -400; meta nftrace set 1; }
+               chain out { type filter hook output priority -400; meta nftrace set 1; }
+             }",
+        );
+        let child = std::process::Command::new("nft")
+            .args(["monitor", "trace"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("nft is there");
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        child
+    });
+    exchange::run(lab, &files, std::slice::from_ref(flow), |_, step| {
+        let _ = writeln!(out, "    stage {}: {:?}", step.stage, step.verdict == Verdict::Differs);
+    });
+    if let Some(mut child) = monitor {
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        let _ = child.kill();
+        let output = child.wait_with_output().expect("it was started");
+        for line in String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter(|l| !l.contains("knet_trace"))
+        {
+            let _ = writeln!(out, "    {line}");
+        }
+    }
+    for (back, tool) in [
+        (Back::Legacy, "iptables-legacy-save"),
+        (Back::Legacy6, "ip6tables-legacy-save"),
+    ] {
+        if rules.parts.iter().any(|p| p.back == back) {
+            let saved = lab::must(&[tool, "-c"], "");
+            for line in String::from_utf8_lossy(&saved).lines() {
+                let hit = line.starts_with('*') || (line.starts_with('[') && !line.starts_with("[0:"));
+                if hit || (line.starts_with(':') && !line.ends_with("[0:0]")) {
+                    let _ = writeln!(out, "    {line}");
+                }
+            }
+        }
+    }
+    out
+}

@@ -1,0 +1,65 @@
+//! The kernel is the judge of netfilter.
+//!
+//! `cargo test --test kernel_netfilter -- --nocapture` is the bounded run of CI. The long run is the same
+//! test with more work: `KNET_JUDGE_RULESETS=20000 KNET_JUDGE_SECONDS=7200 cargo test --release --test
+//! kernel_netfilter -- --nocapture`. `KNET_SEED=N KNET_JUDGE_FROM=R KNET_JUDGE_RULESETS=1` replays one ruleset.
+//! Needs root, network namespaces, iproute2, iptables (both back ends), nftables, ipset and conntrack.
+
+#[allow(dead_code, reason = "some of the laboratory serves one test only")]
+mod judge;
+
+use judge::lab::{self, Lab};
+use judge::run::{self, Features, Plan};
+
+fn number(key: &str, default: u64) -> u64 {
+    std::env::var(key).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn the_kernel_agrees() {
+    if let Some(reason) = lab::obstacle() {
+        println!("KNET-SKIP kernel_netfilter: {reason}");
+        return;
+    }
+    let backends = std::env::var("KNET_JUDGE_BACKENDS").unwrap_or_else(|_| "legacy,xtnft,both".to_owned());
+    let rulesets = number("KNET_JUDGE_RULESETS", 400);
+    let plan = Plan {
+        seed: number("KNET_SEED", 1),
+        from: number("KNET_JUDGE_FROM", 0),
+        rulesets,
+        flows: number("KNET_JUDGE_FLOWS", 36) as usize,
+        backends: backends.split(',').map(str::to_owned).collect(),
+        patience: number("KNET_JUDGE_PATIENCE", 20) as usize,
+        seconds: number("KNET_JUDGE_SECONDS", 120),
+    };
+    println!("kernel_netfilter: KNET_SEED={} {plan:?}", plan.seed);
+    // The thread stays in the node's namespace, and ends with it.
+    let tally = std::thread::spawn(move || {
+        let mut lab = Lab::new();
+        let features = Features::probe();
+        run::run(&mut lab, &features, &plan)
+    })
+    .join()
+    .expect("the judge ran to its end");
+    for (what, count) in &tally.outcomes {
+        println!("  outcome {what}: {count}");
+    }
+    for (what, count) in &tally.cannot_tell {
+        println!("  cannot tell, {what}: {count}");
+    }
+    for (what, (packets, rulesets)) in &tally.by_backend {
+        println!("  back end {what}: {packets} packets, {rulesets} rulesets");
+    }
+    println!(
+        "KNET-RAN kernel_netfilter {} packets {} rulesets {} differences",
+        tally.packets,
+        tally.rulesets,
+        tally.differences.len()
+    );
+    assert!(tally.differences.is_empty(), "{} differences", tally.differences.len());
+    assert!(
+        tally.unknown() * 50 < tally.packets,
+        "too often cannot tell: {:?}",
+        tally.cannot_tell
+    );
+}

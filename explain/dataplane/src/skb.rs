@@ -37,6 +37,28 @@ pub struct Skb {
     pub sender: Option<Sender>,
 }
 
+impl Skb {
+    /// A packet about which the kernel knows nothing yet.
+    #[must_use]
+    pub fn new(packet: Packet) -> Self {
+        Self {
+            packet,
+            eth: None,
+            mark: 0,
+            priority: 0,
+            iif: None,
+            oif: None,
+            nexthop: None,
+            physin: None,
+            physout: None,
+            pkt_type: PktType::Host,
+            zone: Zone::default(),
+            ct: Ct::None,
+            sender: None,
+        }
+    }
+}
+
 /// `PACKET_*`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PktType {

@@ -341,7 +341,15 @@ fn local(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
         sys::reset_on_close(&fd);
         drop(fd);
         lab.collect(0);
-        return Some(Step { stage: 0, start, prediction, seen, sees: errno, request_only, verdict });
+        return Some(Step {
+            stage: 0,
+            start,
+            prediction,
+            seen,
+            sees: errno,
+            request_only,
+            verdict,
+        });
     }
     // A connection is not followed: its ends are the node's own.
     if packet.proto == proto::UDP {

@@ -112,6 +112,11 @@ fn sees(observed: &Observed, branch: &Branch) -> bool {
         || (observed.sees == ClientSees::Unreachable
             && branch.client_sees == ClientSees::Timeout
             && branch.end.outcome == Outcome::NeighbourFailed)
+        // An ICMP error that comes back before connect() has let go of its socket is only noted there
+        // (`sk_err_soft`). On a real wire nothing is that fast.
+        || (observed.sees == ClientSees::Timeout
+            && branch.end.packet.proto == proto::TCP
+            && branch.reply.as_ref().is_some_and(|r| r.fits && matches!(r.end.packet.l4, L4::Icmp { .. })))
 }
 
 /// `ping` hears every error that comes home.

@@ -50,7 +50,8 @@ impl Lab {
         lab.must("ip", &["-batch", "-"], &links)?;
         for (i, space) in plan.spaces.iter().enumerate() {
             let name = lab.names[i].as_str();
-            lab.must("ip", &["-n", name, "-batch", "-"], &space.ip)?;
+            let lines: Vec<String> = space.ip.iter().map(|l| lab.fill(l)).collect();
+            lab.must("ip", &["-n", name, "-batch", "-"], &lines)?;
             if !space.bridge.is_empty() {
                 lab.must("bridge", &["-n", name, "-batch", "-"], &space.bridge)?;
             }

@@ -181,10 +181,16 @@ fn exchange(lab: &Lab, traffic: &Traffic, flows: &[Flow], ids: &AtomicU16, patie
                 (id, traffic.send(lab, flow, id, patience))
             })
             .collect();
-        all.extend(
-            sent.into_iter()
-                .map(|(id, thread)| (id, thread.join().expect("a client does not panic"))),
-        );
+        let mut batch: Vec<(u16, Observed)> = sent
+            .into_iter()
+            .map(|(id, thread)| (id, thread.join().expect("a client does not panic")))
+            .collect();
+        // The listeners may be a moment late.
+        std::thread::sleep(Duration::from_millis(60));
+        for (id, observed) in &mut batch {
+            observed.arrivals = traffic.arrivals(*id);
+        }
+        all.extend(batch);
     }
     all
 }

@@ -108,17 +108,17 @@ impl Traffic {
 
     /// Sends one flow from inside its namespace. `id` is its source port, or its echo id.
     pub fn send(&self, lab: &Lab, flow: &Flow, id: u16, patience: Duration) -> std::thread::JoinHandle<Observed> {
-        let (flow, log) = (flow.clone(), self.log.clone());
-        lab.spawn(flow.from, move || {
-            let mut observed = match flow.kind {
-                Kind::Tcp => tcp(&flow, id, patience),
-                Kind::Udp => udp(&flow, id, patience),
-                Kind::Ping => ping(&flow, id, patience),
-            };
-            let log = log.lock().expect("no panic while it is held");
-            observed.arrivals = log.get(&id).cloned().unwrap_or_default();
-            observed
+        let flow = flow.clone();
+        lab.spawn(flow.from, move || match flow.kind {
+            Kind::Tcp => tcp(&flow, id, patience),
+            Kind::Udp => udp(&flow, id, patience),
+            Kind::Ping => ping(&flow, id, patience),
         })
+    }
+
+    /// Where the packets with an id arrived so far.
+    pub fn arrivals(&self, id: u16) -> Vec<Arrival> {
+        self.log.lock().expect("no panic while it is held").get(&id).cloned().unwrap_or_default()
     }
 }
 

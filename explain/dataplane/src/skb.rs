@@ -40,6 +40,29 @@ pub struct Skb {
     pub ipvs: Option<NsId>,
 }
 
+impl Skb {
+    /// A packet about which the kernel knows nothing yet.
+    #[must_use]
+    pub fn new(packet: Packet) -> Self {
+        Self {
+            packet,
+            eth: None,
+            mark: 0,
+            priority: 0,
+            iif: None,
+            oif: None,
+            nexthop: None,
+            physin: None,
+            physout: None,
+            pkt_type: PktType::Host,
+            zone: Zone::default(),
+            ct: Ct::None,
+            sender: None,
+            ipvs: None,
+        }
+    }
+}
+
 /// `PACKET_*`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PktType {

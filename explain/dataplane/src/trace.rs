@@ -595,8 +595,19 @@ pub struct Branch {
     pub followup: Option<Followup>,
     /// What the client's program gets to see.
     pub client_sees: ClientSees,
+    /// The largest packet that gets to the request's end in one piece, whatever was sent.
+    pub mtu: Option<PathMtu>,
     /// What this branch takes for granted.
     pub assumptions: Vec<Assumption>,
+}
+
+/// The narrowest place on a packet's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathMtu {
+    /// Bytes of the packet as its sender counts them: what tunnels on the way add is taken off.
+    pub bytes: u32,
+    /// The device that allows no more.
+    pub at: (NsId, IfIndex),
 }
 
 /// Something the walk takes for granted because the snapshot cannot say. Closed, like reasons.
@@ -630,5 +641,19 @@ pub struct Trace {
     /// The ways it can go.
     pub branches: Vec<Branch>,
     /// More branches than the limit: the rest is not shown.
+    pub truncated: bool,
+    /// The same addresses and ports as part of a connection that was captured. `branches` is always about a
+    /// new connection; only where the source port was given can a captured one be recognised.
+    pub established: Option<Box<Established>>,
+}
+
+/// What becomes of a packet of a connection that captured conntrack tables hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Established {
+    /// The rows that were met, and where.
+    pub entries: Vec<(NsId, Evidence)>,
+    /// The ways the packet can go. A TCP packet is not the first one here: it carries data.
+    pub branches: Vec<Branch>,
+    /// More branches than the limit.
     pub truncated: bool,
 }

@@ -157,7 +157,9 @@ pub struct Peer {
 #[derive(Default)]
 struct Wires {
     peers: HashMap<(NsId, IfIndex), Peer>,
-    /// macvlan and ipvlan devices by their lower device.
+    /// Veths whose other end fits in more than one way.
+    doubtful: hashbrown::HashSet<(NsId, IfIndex)>,
+    /// vlan, macvlan and ipvlan devices by their lower device.
     uppers: BTreeMap<(NsId, IfIndex), Vec<(NsId, IfIndex)>>,
 }
 
@@ -258,10 +260,28 @@ impl<'s> World<'s> {
         self.wires(ns).peers.get(&(ns, dev)).copied()
     }
 
-    /// macvlan and ipvlan devices on top of a device, in any namespace of the node.
+    /// The other end of a veth is in the snapshot perhaps, but in more than one namespace.
+    #[must_use]
+    pub fn peer_doubtful(&self, ns: NsId, dev: IfIndex) -> bool {
+        self.wires(ns).doubtful.contains(&(ns, dev))
+    }
+
+    /// vlan, macvlan and ipvlan devices on top of a device, in any namespace of the node.
     #[must_use]
     pub fn uppers(&self, ns: NsId, dev: IfIndex) -> &[(NsId, IfIndex)] {
         self.wires(ns).uppers.get(&(ns, dev)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The device that a vlan, macvlan or ipvlan device is on top of. One in another namespace is taken to be
+    /// in the node's own.
+    #[must_use]
+    pub fn lower(&self, ns: NsId, link: &Link) -> Option<(NsId, IfIndex)> {
+        if link.netnsid.is_none() {
+            return linked(self.space(ns).links(), link).map(|l| (ns, l));
+        }
+        let host = self.host_of(ns);
+        let lower = link.link_index.and_then(|l| self.space(host).links().get(l))?;
+        Some((host, lower.index))
     }
 
     /// Devices that lead out of their node and have this link-layer address.
@@ -281,7 +301,7 @@ impl<'s> World<'s> {
     pub fn leads_out(&self, ns: NsId, link: &Link) -> bool {
         match link.kind {
             LinkKind::Device => !link.flags.loopback,
-            LinkKind::Veth => self.peer(ns, link.index).is_none(),
+            LinkKind::Veth => self.peer(ns, link.index).is_none() && !self.peer_doubtful(ns, link.index),
             LinkKind::Bond => true,
             _ => false,
         }
@@ -321,10 +341,10 @@ impl<'s> World<'s> {
             });
         };
         let named = |ns: NsId, at: (NsId, IfIndex), peer: IfIndex| {
-            self.space(ns)
-                .links()
+            let links = self.space(ns).links();
+            links
                 .get(peer)
-                .is_some_and(|l| l.kind == LinkKind::Veth && l.link_index == Some(at.1))
+                .is_some_and(|l| l.kind == LinkKind::Veth && linked(links, l) == Some(at.1))
         };
         for link in self.space(host).links().iter().filter(|l| l.kind == LinkKind::Veth) {
             let Some(peer) = link.link_index else { continue };
@@ -350,44 +370,67 @@ impl<'s> World<'s> {
                 .iter()
                 .filter(|l| l.kind == LinkKind::Veth && l.netnsid.is_none())
             {
-                if let Some(peer) = link.link_index.filter(|&p| named(ns, (ns, link.index), p)) {
+                let peer = linked(self.space(ns).links(), link);
+                if let Some(peer) = peer.filter(|&p| named(ns, (ns, link.index), p)) {
                     tie((ns, link.index), (ns, peer), false);
                 }
             }
         }
-        self.guess(node, &mut tie);
+        self.guess(node, &mut wires);
         for &ns in &node.spaces {
             for link in self.space(ns).links().iter() {
-                let on_top = matches!(link.kind, LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. });
-                let Some(lower) = link.link_index.filter(|_| on_top) else {
-                    continue;
-                };
-                let lower_ns = if link.netnsid.is_none() { ns } else { host };
-                wires
-                    .uppers
-                    .entry((lower_ns, lower))
-                    .or_default()
-                    .push((ns, link.index));
+                let on_top = matches!(
+                    link.kind,
+                    LinkKind::Vlan { .. } | LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. }
+                );
+                if let Some(lower) = self.lower(ns, link).filter(|_| on_top) {
+                    wires.uppers.entry(lower).or_default().push((ns, link.index));
+                }
             }
         }
         wires
     }
 
-    fn guess(&self, node: &Node<'s>, tie: &mut impl FnMut((NsId, IfIndex), (NsId, IfIndex), bool)) {
+    /// The other end has the two indexes the other way round, and is in another namespace. A pair that fits
+    /// in more than one way is left alone and kept as doubtful: to call it outside would be a guess too.
+    fn guess(&self, node: &Node<'s>, wires: &mut Wires) {
         let mut by_pair: BTreeMap<(IfIndex, IfIndex), Vec<NsId>> = BTreeMap::new();
         for &ns in &node.spaces {
             for link in self.space(ns).links().iter() {
-                if let (LinkKind::Veth, Some(peer), Some(_)) = (&link.kind, link.link_index, link.netnsid) {
+                if let (LinkKind::Veth, Some(peer), Some(_)) = (&link.kind, link.link_index, link.netnsid)
+                    && !wires.peers.contains_key(&(ns, link.index))
+                {
                     by_pair.entry((link.index, peer)).or_default().push(ns);
                 }
             }
         }
+        let fits = |(a, b): (IfIndex, IfIndex), own: NsId| -> Vec<NsId> {
+            by_pair
+                .get(&(b, a))
+                .into_iter()
+                .flatten()
+                .copied()
+                .filter(|&ns| ns != own)
+                .collect()
+        };
         for (&(a, b), holders) in &by_pair {
-            let others = by_pair.get(&(b, a)).map_or(&[][..], Vec::as_slice);
-            if let ([one], [other]) = (holders.as_slice(), others)
-                && one != other
-            {
-                tie((*one, a), (*other, b), true);
+            for &own in holders {
+                match fits((a, b), own).as_slice() {
+                    [] => {}
+                    &[other] if fits((b, a), other) == [own] => {
+                        wires.peers.insert(
+                            (own, a),
+                            Peer {
+                                ns: other,
+                                dev: b,
+                                guessed: true,
+                            },
+                        );
+                    }
+                    _ => {
+                        wires.doubtful.insert((own, a));
+                    }
+                }
             }
         }
     }
@@ -407,4 +450,10 @@ impl<'s> World<'s> {
             this
         })
     }
+}
+
+/// `IFLA_LINK` in the same namespace: `ip` prints a name where it can tell one.
+fn linked(links: &Links<'_>, link: &Link) -> Option<IfIndex> {
+    link.link_index
+        .or_else(|| Some(links.named(link.link_name.as_deref()?)?.index))
 }

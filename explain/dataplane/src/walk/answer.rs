@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use knet_snapshot::id::{Family, Zone};
 
 use super::walker::{Ended, Source, Walker};
-use crate::choice::Unknown;
+use crate::choice::{Oracle, Unknown};
 use crate::packet::{L4, Packet, proto, tcp_flag};
 use crate::skb::{Ct, CtState, Dir, PktType, Sender, Skb};
 use crate::stage::conntrack::answer_type;
+use crate::table::fib::{Answer as RouteAnswer, Query};
+use crate::table::source::ipv6_dev_get_saddr;
 use crate::trace::{Answer, ClientSees, End, Followup, NsId, Outcome, Reason, Reject, Reply};
 
 /// The answer as a packet, and how its source is chosen. `None` when the kernel stays silent.
@@ -31,7 +33,7 @@ pub(super) fn packet(
                 0
             };
             (
-                turned(asked, ttl, tos, tcp_flag::SYN | tcp_flag::ACK)?,
+                turned(asked, ttl, tos, (asked.tcp_flags() & tcp_flag::SYN) | tcp_flag::ACK)?,
                 Source::Bound,
                 true,
             )
@@ -42,11 +44,15 @@ pub(super) fn packet(
         Answer::Reset if delivered => (turned(asked, ttl, asked.tos, reset(asked))?, Source::Bound, false),
         // nf_send_reset answers in the name of the server, whoever has its address.
         Answer::Reset => (turned(asked, ttl, 0, reset(asked))?, Source::Any, false),
-        Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => (
-            error(asked, answer, ttl, delivered)?,
-            if delivered { Source::Bound } else { Source::Choose },
-            false,
-        ),
+        Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => {
+            let mut error = error(asked, answer, ttl, delivered)?;
+            let mut source = if delivered { Source::Bound } else { Source::Choose };
+            if let Some(src) = inbound_address(walker, ns, request).filter(|_| !delivered) {
+                error.src = src;
+                source = Source::Bound;
+            }
+            (error, source, false)
+        }
     };
     // nf_ct_attach (nf_send_reset, icmp_glue_bits): a reset or an error belongs to the connection it is
     // about, though that was never confirmed; so its addresses are translated back. A packet that reached
@@ -87,6 +93,18 @@ pub(super) fn packet(
         ipvs: None,
     };
     Some((skb, source))
+}
+
+/// `icmp6_send`: "select a more meaningful saddr from input if", unless the route back names a source.
+fn inbound_address(walker: &Walker<'_, '_>, ns: NsId, request: &Ended) -> Option<IpAddr> {
+    let back = request.skb.packet.src;
+    let dev = request.skb.iif.filter(|_| back.is_ipv6())?;
+    let space = walker.space(ns);
+    let lookup = space.fib().lookup(&Query::to(back), &mut Oracle::default());
+    if matches!(&lookup.answer, RouteAnswer::Route(hit) if hit.route.prefsrc.is_some()) {
+        return None;
+    }
+    ipv6_dev_get_saddr(space.links(), &space.sysctl(), Some(dev), back)
 }
 
 /// `fwmark_reflect` for what the kernel says by itself, `tcp_fwmark_accept` for accepted connections.
@@ -140,12 +158,15 @@ fn turned(asked: &Packet, ttl: u8, tos: u8, flags: u8) -> Option<Packet> {
         L4::Icmp { quoted: Some(_), .. } => return None,
         L4::Other => L4::Other,
     };
+    // `icmp_sk_init`: the kernel's own socket does not ask for DF.
+    let df = asked.dst.is_ipv6() || !matches!(l4, L4::Icmp { .. });
     Some(Packet {
         src: asked.dst,
         dst: asked.src,
         l4,
         ttl,
         tos,
+        df,
         inner: None,
         ..asked.clone()
     })
@@ -271,7 +292,8 @@ fn in_time(
     if !reply.fits {
         return lost(walker, &reply.end);
     }
-    let tcp = end.packet.proto == proto::TCP;
+    // `ping` is told of every error, as a connecting TCP socket is.
+    let tcp = matches!(end.packet.proto, proto::TCP | proto::ICMP | proto::ICMPV6);
     match reply.answer {
         Answer::Data => followup.map_or(ClientSees::Reply, |f| lost(walker, &f.end)),
         Answer::Reset => ClientSees::Refused,

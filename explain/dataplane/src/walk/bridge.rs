@@ -6,6 +6,7 @@ use knet_snapshot::id::{Family, IfIndex, Mac};
 use knet_snapshot::link::{BridgeInfo, Link, LinkKind};
 
 use super::route::Routed;
+use super::segment::Cast;
 use super::walker::{At, Ended, Next, Seen, Walker};
 use crate::packet::Eth;
 use crate::skb::{PktType, Skb};
@@ -24,8 +25,8 @@ impl Walker<'_, '_> {
         let LinkKind::Bridge(info) = &bridge.kind else {
             return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         };
-        if let Some(p) = self.space(ns).fdb().port(&port.name)
-            && !matches!(p.state.as_str(), "forwarding" | "learning")
+        if !self.port_takes(ns, port)
+            && let Some(p) = self.space(ns).fdb().port(&port.name)
         {
             let evidence = self.space(ns).fdb().port_evidence(p);
             self.step(
@@ -46,7 +47,7 @@ impl Walker<'_, '_> {
         };
         skb.iif = Some(bridge.index);
         let mut seen = Seen::default();
-        if self.bridge_calls_netfilter(ns, info, skb.packet.family()) {
+        if self.bridge_calls_netfilter(ns, info, &skb) {
             seen.prerouting = true;
             skb.physin = Some(port.index);
             // setup_pre_routing: a frame for somebody else is the host's while the hooks look at it.
@@ -84,8 +85,9 @@ impl Walker<'_, '_> {
             skb.oif = Some(bridge.index);
             skb.nexthop = Some(nexthop);
             let mac = self.resolve(ns, bridge, nexthop, &mut skb)?;
+            // The sender's own MAC stays (br_nf_pre_routing_finish_bridge).
             skb.eth = Some(Eth {
-                src: bridge.mac,
+                src: skb.eth.and_then(|e| e.src),
                 dst: mac,
                 vlan: None,
             });
@@ -131,16 +133,7 @@ impl Walker<'_, '_> {
     ) -> Next {
         let dst = skb.eth.and_then(|e| e.dst);
         match self.bridge_lookup(ns, bridge, dst, vlan, Some(port.index)) {
-            Target::Local => {
-                let mut skb = skb;
-                skb.pkt_type = if dst.is_some_and(Mac::is_multicast) {
-                    skb.pkt_type
-                } else {
-                    PktType::Host
-                };
-                skb.iif = Some(bridge.index);
-                Ok(At::Network { ns, skb, seen })
-            }
+            Target::Local => self.bridge_up(ns, bridge, info, skb, vlan, seen),
             Target::Port(out, evidence) => {
                 self.bridge_forward(ns, bridge, info, Some(port.index), out, skb, vlan, evidence)
             }
@@ -148,15 +141,62 @@ impl Walker<'_, '_> {
         }
     }
 
+    /// `br_pass_frame_up`: the frame is received by the bridge device itself, where a vlan or macvlan device
+    /// may be on top.
+    fn bridge_up(
+        &mut self,
+        ns: NsId,
+        bridge: &Link,
+        info: &BridgeInfo,
+        mut skb: Skb,
+        vlan: Option<u16>,
+        seen: Seen,
+    ) -> Next {
+        let dst = skb.eth.and_then(|e| e.dst);
+        if info.vlan_filtering == Some(true)
+            && let Some(id) = vlan
+            && self.space(ns).fdb().vlans_known
+        {
+            let Some(member) = self.space(ns).fdb().vlan(&bridge.name, id) else {
+                return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
+            };
+            skb.eth = skb.eth.map(|e| Eth {
+                vlan: (!member.untagged).then_some(id),
+                ..e
+            });
+        }
+        // Only the bridge's own MAC makes a frame the host's; one for another local entry stays as the port
+        // took it.
+        let own = dst.is_none() || dst == bridge.mac;
+        if own {
+            skb.pkt_type = PktType::Host;
+        }
+        if let Some(tag) = skb.eth.and_then(|e| e.vlan).filter(|tag| *tag != 0) {
+            let Some((to, upper)) = self.vlan_upper(ns, bridge.index, tag) else {
+                return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
+            };
+            skb.eth = skb.eth.map(|e| Eth { vlan: None, ..e });
+            return if to == ns {
+                Ok(At::Receive { ns, dev: upper, skb })
+            } else {
+                Ok(self.cross(ns, bridge.index, to, upper, skb))
+            };
+        }
+        if let Some((to, upper)) = self.macvlan_upper(ns, bridge.index, dst) {
+            return Ok(self.cross(ns, bridge.index, to, upper, skb));
+        }
+        skb.iif = Some(bridge.index);
+        Ok(At::Network { ns, skb, seen })
+    }
+
     /// `br_dev_xmit`: the node itself sends out of the bridge device.
     pub(super) fn bridge_transmit(&mut self, ns: NsId, bridge: &Link, skb: Skb) -> Next {
         let LinkKind::Bridge(info) = &bridge.kind else {
             return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         };
-        let vlan = if info.vlan_filtering == Some(true) {
-            self.space(ns).fdb().pvid(&bridge.name)
-        } else {
-            None
+        let vlan = match self.vlan_ingress(ns, info, bridge, skb.eth) {
+            Ok(vlan) => vlan,
+            Err(()) => return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter)),
         };
         match self.bridge_lookup(ns, bridge, skb.eth.and_then(|e| e.dst), vlan, None) {
             Target::Port(out, evidence) => self.bridge_forward(ns, bridge, info, None, out, skb, vlan, evidence),
@@ -197,7 +237,8 @@ impl Walker<'_, '_> {
             .or_else(|| space.fdb().lookup(&bridge.name, mac, None))
         {
             let evidence = space.fdb().evidence(entry);
-            if entry.permanent {
+            // What the host itself sends to the MAC of a port goes out of that port (br_dev_xmit).
+            if entry.permanent && (from.is_some() || entry.dev == bridge.name) {
                 self.step(
                     What::Fdb {
                         mac: Some(mac),
@@ -218,7 +259,7 @@ impl Walker<'_, '_> {
                 return Target::Port(port.index, Some(evidence));
             }
         }
-        let ports = self.flood_ports(ns, bridge, from);
+        let ports = self.flood_ports(ns, bridge, from, Cast::Unicast(mac));
         self.step(
             What::Fdb {
                 mac: Some(mac),
@@ -228,34 +269,49 @@ impl Walker<'_, '_> {
         );
         self.assumptions.insert(Assumption::BridgeLearns);
         let behind = ports.iter().copied().find(|&p| self.mac_behind(ns, p, mac));
-        behind.map_or(Target::Nowhere, |p| Target::Port(p, None))
+        // Nobody captured has it: somebody behind a port that leads out may.
+        let out = || {
+            ports
+                .iter()
+                .copied()
+                .find(|&p| self.link(ns, p).is_some_and(|l| self.world.leads_out(ns, l)))
+        };
+        behind.or_else(out).map_or(Target::Nowhere, |p| Target::Port(p, None))
     }
 
-    /// Ports that an unknown unicast or broadcast frame is copied to.
-    pub(super) fn flood_ports(&self, ns: NsId, bridge: &Link, from: Option<IfIndex>) -> Vec<IfIndex> {
+    /// `br_flood`: ports that an unknown unicast, a broadcast or a multicast frame is copied to.
+    pub(super) fn flood_ports(&self, ns: NsId, bridge: &Link, from: Option<IfIndex>, cast: Cast) -> Vec<IfIndex> {
         let space = self.space(ns);
-        let hairpin = |dev: &str| space.fdb().port(dev).and_then(|p| p.hairpin).unwrap_or(false);
+        let floods = |l: &Link| {
+            let settings = space.fdb().port(&l.name);
+            let off = settings.and_then(|p| match cast {
+                Cast::Unicast(_) => p.flood,
+                Cast::Broadcast => p.bcast_flood,
+                Cast::Multicast => p.mcast_flood,
+            });
+            off != Some(false)
+        };
         space
             .links()
             .iter()
             .filter(|l| l.master.as_deref() == Some(bridge.name.as_str()) && l.flags.up)
-            .filter(|l| Some(l.index) != from || hairpin(&l.name))
-            .filter(|l| {
-                space
-                    .fdb()
-                    .port(&l.name)
-                    .is_none_or(|p| p.flood != Some(false) && p.state == "forwarding")
-            })
+            .filter(|l| floods(l) && self.should_deliver(ns, from, l))
             .map(|l| l.index)
             .collect()
     }
 
-    /// The device at the other end of a port has this MAC.
-    fn mac_behind(&self, ns: NsId, port: IfIndex, mac: Mac) -> bool {
-        self.world
-            .peer(ns, port)
-            .and_then(|p| self.link(p.ns, p.dev))
-            .is_some_and(|l| l.mac == Some(mac))
+    /// `br_handle_frame`, and `br_handle_frame_finish`, which learns in state `learning` but goes no further.
+    pub(super) fn port_takes(&self, ns: NsId, port: &Link) -> bool {
+        self.space(ns)
+            .fdb()
+            .port(&port.name)
+            .is_none_or(|p| p.state == "forwarding")
+    }
+
+    /// `should_deliver`
+    pub(super) fn should_deliver(&self, ns: NsId, from: Option<IfIndex>, port: &Link) -> bool {
+        self.refuses(ns, from, port, self.space(ns).fdb().port(&port.name))
+            .is_none()
     }
 
     /// `should_deliver`, then the bridge's FORWARD and POSTROUTING with netfilter called for IP.
@@ -306,7 +362,7 @@ impl Walker<'_, '_> {
                 ..e
             });
         }
-        if from.is_some() && self.bridge_calls_netfilter(ns, info, skb.packet.family()) {
+        if from.is_some() && self.bridge_calls_netfilter(ns, info, &skb) {
             skb.iif = Some(bridge.index);
             skb.oif = Some(bridge.index);
             skb.physin = from;
@@ -314,6 +370,10 @@ impl Walker<'_, '_> {
             skb.pkt_type = PktType::Host;
             skb = self.hook(ns, Hook::Forward, skb)?;
             skb = self.hook(ns, Hook::Postrouting, skb)?;
+        }
+        // br_dev_queue_push_xmit
+        if from.is_some() && !self.takes_frame(ns, out, &skb) {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::TooBig));
         }
         Ok(At::Transmit { ns, dev: out, skb })
     }
@@ -364,8 +424,12 @@ impl Walker<'_, '_> {
 
     /// `net.bridge.bridge-nf-call-*` of the namespace, or the bridge's own switch. A captured sysctl table
     /// without the key means that `br_netfilter` is not loaded.
-    pub(super) fn bridge_calls_netfilter(&mut self, ns: NsId, info: &BridgeInfo, family: Family) -> bool {
-        let (key, own) = match family {
+    fn bridge_calls_netfilter(&mut self, ns: NsId, info: &BridgeInfo, skb: &Skb) -> bool {
+        let tagged = skb.eth.and_then(|e| e.vlan).is_some();
+        if tagged && self.space(ns).sysctl().get("net.bridge.bridge-nf-filter-vlan-tagged") != Some(1) {
+            return false;
+        }
+        let (key, own) = match skb.packet.family() {
             Family::V4 => ("net.bridge.bridge-nf-call-iptables", info.nf_call_iptables),
             Family::V6 => ("net.bridge.bridge-nf-call-ip6tables", info.nf_call_ip6tables),
         };

@@ -23,11 +23,19 @@ impl Walker<'_, '_> {
         match &link.kind {
             LinkKind::Device if link.flags.loopback => Ok(self.loopback(ns, dev, skb)),
             LinkKind::Device | LinkKind::Bond => self.onto_the_wire(ns, link, skb),
+            LinkKind::Veth if self.world.peer_doubtful(ns, dev) => {
+                self.step(What::NotCaptured("netns.json".into()), None);
+                Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured))
+            }
             LinkKind::Veth => match self.world.peer(ns, dev) {
                 Some(peer) => {
                     if peer.guessed {
                         self.assumptions
                             .insert(crate::trace::Assumption::VethPeerGuessed(link.name.as_str().into()));
+                    }
+                    // veth_xmit: the other end looks at the size.
+                    if !self.takes_frame(peer.ns, peer.dev, &skb) {
+                        return Err(self.ended(ns, skb, Outcome::Dropped, Reason::TooBig));
                     }
                     Ok(self.cross(ns, dev, peer.ns, peer.dev, skb))
                 }
@@ -36,14 +44,23 @@ impl Walker<'_, '_> {
             LinkKind::Bridge(_) => self.bridge_transmit(ns, link, skb),
             LinkKind::Vxlan(info) => self.vxlan_transmit(ns, link, info, skb),
             LinkKind::Vlan { id, .. } => {
-                let Some(lower) = link.link_index.and_then(|i| self.link(ns, i)) else {
+                let Some((lower_ns, lower)) = self.world.lower(ns, link) else {
                     return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured));
                 };
                 let mut skb = skb;
                 skb.eth = skb.eth.map(|e| Eth { vlan: Some(*id), ..e });
+                if lower_ns != ns {
+                    self.step(
+                        What::Cross {
+                            to: lower_ns,
+                            dev: lower,
+                        },
+                        None,
+                    );
+                }
                 Ok(At::Transmit {
-                    ns,
-                    dev: lower.index,
+                    ns: lower_ns,
+                    dev: lower,
                     skb,
                 })
             }
@@ -114,9 +131,12 @@ impl Walker<'_, '_> {
         skb.pkt_type = packet_type(link, skb.eth);
         skb = self.device_hook(ns, Hook::Ingress, dev, skb)?;
         if let Some(tag) = skb.eth.and_then(|e| e.vlan)
-            && let Some(upper) = self.vlan_upper(ns, dev, tag)
+            && let Some((upper_ns, upper)) = self.vlan_upper(ns, dev, tag)
         {
             skb.eth = skb.eth.map(|e| Eth { vlan: None, ..e });
+            if upper_ns != ns {
+                return Ok(self.cross(ns, dev, upper_ns, upper, skb));
+            }
             return Ok(At::Receive { ns, dev: upper, skb });
         }
         if let Some((to, upper)) = self.macvlan_upper(ns, dev, skb.eth.and_then(|e| e.dst)) {
@@ -135,6 +155,10 @@ impl Walker<'_, '_> {
                 _ => {}
             }
         }
+        // "Vlan id is non 0 and vlan_do_receive() couldn't find vlan device": for somebody else.
+        if skb.eth.and_then(|e| e.vlan).is_some_and(|tag| tag != 0) {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
+        }
         skb.iif = Some(dev);
         Ok(At::Network {
             ns,
@@ -143,35 +167,39 @@ impl Walker<'_, '_> {
         })
     }
 
-    fn vlan_upper(&self, ns: NsId, dev: IfIndex, tag: u16) -> Option<IfIndex> {
-        let lower = self.link(ns, dev)?;
-        self.space(ns)
-            .links()
-            .iter()
-            .find(|l| {
-                matches!(l.kind, LinkKind::Vlan { id, .. } if id == tag)
-                    && (l.link_index == Some(dev) || l.link_name.as_deref() == Some(lower.name.as_str()))
-            })
-            .map(|l| l.index)
+    /// The vlan device on top of a device that takes frames with this tag.
+    pub(super) fn vlan_upper(&self, ns: NsId, dev: IfIndex, tag: u16) -> Option<(NsId, IfIndex)> {
+        self.world.uppers(ns, dev).iter().copied().find(|&(n, d)| {
+            self.link(n, d)
+                .is_some_and(|l| matches!(l.kind, LinkKind::Vlan { id, .. } if id == tag))
+        })
     }
 
-    fn macvlan_upper(&self, ns: NsId, dev: IfIndex, dst: Option<Mac>) -> Option<(NsId, IfIndex)> {
+    /// `macvlan_handle_frame`: the macvlan on top of a device that has this MAC.
+    pub(super) fn macvlan_upper(&self, ns: NsId, dev: IfIndex, dst: Option<Mac>) -> Option<(NsId, IfIndex)> {
         let dst = dst?;
-        self.world.uppers(ns, dev).iter().copied().find(|&(upper_ns, upper)| {
-            self.link(upper_ns, upper)
-                .is_some_and(|l| matches!(l.kind, LinkKind::Macvlan { .. }) && l.mac == Some(dst) && l.flags.up)
+        self.world.uppers(ns, dev).iter().copied().find(|&(n, d)| {
+            self.link(n, d).is_some_and(|l| match &l.kind {
+                // The one device of this mode takes everything.
+                LinkKind::Macvlan { mode } => mode == "passthru" || (l.mac == Some(dst) && mode != "source"),
+                _ => false,
+            })
         })
     }
 
     /// `macvlan_queue_xmit`: in bridge mode siblings are reached directly, everything else leaves by the
     /// lower device. The lower device's own address is not reachable from above.
     fn macvlan_transmit(&mut self, ns: NsId, link: &Link, mode: &str, skb: Skb) -> Next {
-        let Some((lower_ns, lower)) = self.macvlan_lower(ns, link) else {
+        let Some((lower_ns, lower)) = self.world.lower(ns, link) else {
             return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured));
+        };
+        let Some(below) = self.link(lower_ns, lower).filter(|l| l.flags.up) else {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown));
         };
         let dst = skb.eth.and_then(|e| e.dst);
         if mode == "bridge"
             && let Some((to, dev)) = self.macvlan_upper(lower_ns, lower, dst)
+            && matches!(self.link(to, dev).map(|l| &l.kind), Some(LinkKind::Macvlan { mode }) if mode == "bridge")
         {
             return Ok(self.cross(ns, link.index, to, dev, skb));
         }
@@ -182,20 +210,11 @@ impl Walker<'_, '_> {
             },
             None,
         );
-        match self.link(lower_ns, lower) {
-            Some(l) if l.flags.up => self.onto_the_wire(lower_ns, l, skb),
-            _ => Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown)),
-        }
-    }
-
-    pub(super) fn macvlan_lower(&self, ns: NsId, link: &Link) -> Option<(NsId, IfIndex)> {
-        let lower = link.link_index?;
-        if link.netnsid.is_none() {
-            return Some((ns, lower));
-        }
-        // The lower device of a pod's macvlan is in the node's own namespace.
-        let host = self.world.host_of(ns);
-        self.link(host, lower).map(|l| (host, l.index))
+        Ok(At::Transmit {
+            ns: lower_ns,
+            dev: below.index,
+            skb,
+        })
     }
 
     /// The frame leaves the node: by its destination MAC, or by who would answer for the next hop, one of
@@ -203,13 +222,23 @@ impl Walker<'_, '_> {
     fn onto_the_wire(&mut self, ns: NsId, link: &Link, mut skb: Skb) -> Next {
         let dst = skb.eth.and_then(|e| e.dst);
         let receivers: Vec<(NsId, IfIndex)> = match dst {
-            Some(mac) if !mac.is_multicast() => self
-                .world
-                .underlay_by_mac(mac)
-                .iter()
-                .copied()
-                .filter(|&(n, d)| (n, d) != (ns, link.index))
-                .collect(),
+            Some(mac) if !mac.is_multicast() => {
+                let elsewhere = |at: &(NsId, IfIndex)| *at != (ns, link.index);
+                let direct: Vec<_> = self
+                    .world
+                    .underlay_by_mac(mac)
+                    .iter()
+                    .copied()
+                    .filter(elsewhere)
+                    .collect();
+                if direct.is_empty() {
+                    // The MAC of a macvlan, or of somebody behind a bridge.
+                    let all = self.world.underlay_devices().iter().copied().filter(elsewhere);
+                    all.filter(|&(n, d)| self.leads_to(n, d, mac)).collect()
+                } else {
+                    direct
+                }
+            }
             _ => Vec::new(),
         };
         // Virtual machines cloned with their MAC exist: the one that has the next hop's address gets it.

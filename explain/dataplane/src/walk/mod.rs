@@ -9,20 +9,23 @@ mod ipvs;
 mod link;
 mod neighbour;
 mod network;
+mod respond;
 mod route;
+mod segment;
 mod tunnel;
 mod walker;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use knet_snapshot::id::{Family, IfIndex, Zone};
+use knet_snapshot::id::{Family, IfIndex};
 
 use self::walker::{At, Client, Ended, Leg, Source, Walker};
 use crate::choice::{Oracle, explore};
 use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
-use crate::skb::{Ct, PktType, Sender, Skb};
+use crate::skb::{Sender, Skb};
 use crate::stage::conntrack::{Conntrack, Key};
-use crate::trace::{Assumption, Branch, Detail, Followup, NsId, Outcome, Reply, Sink, Trace};
+use crate::trace::{Assumption, Branch, Detail, Established, Evidence, Followup, NsId, Outcome, Reply, Sink, Trace};
 use crate::world::World;
 
 /// What to send, and from where.
@@ -87,17 +90,48 @@ impl Default for Limits {
 }
 
 /// Walks the packet, and its answer back, along every way it can go. Total: every input gets a trace.
+///
+/// `branches` is for a new connection. When the source port was given and a captured conntrack table on the
+/// way holds the tuple, `established` says what the kernel does with a packet of that connection: the
+/// translation it has is used, and no nat rule is asked.
 #[must_use]
 pub fn trace(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Trace {
-    let explored = explore(limits.branches.max(1), |oracle| {
-        exchange(world, start, detail, limits, oracle)
-    });
+    let most = limits.branches.max(1);
+    let explored = explore(most, |oracle| exchange(world, start, detail, limits, oracle, false).0);
     Trace {
         sent: start.packet(),
         start: start.ns,
         truncated: explored.truncated,
         branches: fold::branches(explored.leaves),
+        established: if start.any_sport {
+            None
+        } else {
+            established(world, start, detail, limits)
+        },
     }
+}
+
+/// The walk once more, with captured connections consulted; `None` when none was met.
+fn established(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Option<Box<Established>> {
+    let mut later = start.clone();
+    if let L4::Tcp { flags, .. } = &mut later.l4
+        && *flags == tcp_flag::SYN
+    {
+        *flags = tcp_flag::ACK;
+    }
+    let mut entries = BTreeSet::new();
+    let explored = explore(limits.branches.max(1), |oracle| {
+        let (branch, met) = exchange(world, &later, detail, limits, oracle, true);
+        entries.extend(met);
+        branch
+    });
+    (!entries.is_empty()).then(|| {
+        Box::new(Established {
+            entries: entries.into_iter().collect(),
+            branches: fold::branches(explored.leaves),
+            truncated: explored.truncated,
+        })
+    })
 }
 
 impl Start {
@@ -114,7 +148,8 @@ impl Start {
             ttl: self.ttl,
             tos: self.tos,
             len: self.len,
-            df: self.dst.is_ipv6() || self.proto == proto::TCP,
+            // IP_PMTUDISC_WANT, the default of every socket.
+            df: true,
             inner: None,
         }
     }
@@ -122,20 +157,8 @@ impl Start {
     /// The first stage of a packet of the client.
     fn enter(&self, world: &World<'_>, packet: Packet) -> At {
         let skb = Skb {
-            packet,
-            eth: None,
             mark: self.mark,
-            priority: 0,
-            iif: None,
-            oif: None,
-            nexthop: None,
-            physin: None,
-            physout: None,
-            pkt_type: PktType::Host,
-            zone: Zone::default(),
-            ct: Ct::None,
-            sender: None,
-            ipvs: None,
+            ..Skb::new(packet)
         };
         match self.origin {
             Origin::Local { uid } => {
@@ -180,7 +203,14 @@ impl Start {
 }
 
 /// One run: the request, the answer to it, and the client's next packet.
-fn exchange(world: &World<'_>, start: &Start, detail: Detail, limits: Limits, oracle: &mut Oracle) -> Branch {
+fn exchange(
+    world: &World<'_>,
+    start: &Start,
+    detail: Detail,
+    limits: Limits,
+    oracle: &mut Oracle,
+    captured: bool,
+) -> (Branch, Vec<(NsId, Evidence)>) {
     let packet = start.packet();
     let client = Client {
         ns: start.ns,
@@ -198,7 +228,7 @@ fn exchange(world: &World<'_>, start: &Start, detail: Detail, limits: Limits, or
         detail,
         steps: Vec::new(),
     };
-    let ct = Conntrack::with_captured(!start.any_sport);
+    let ct = Conntrack::with_captured(captured);
     let mut walker = Walker::new(world, std::mem::take(oracle), ct, sink, client, limits.stages);
     if start.any_sport
         && let Some(port) = packet.sport()
@@ -207,10 +237,14 @@ fn exchange(world: &World<'_>, start: &Start, detail: Detail, limits: Limits, or
     }
     let request = walker.follow(start.enter(world, packet));
     let hops = walker.take_hops();
+    let mtu = walker.mtu.take();
     let sent = walker.client.sent;
     let reply = walker.answer(&request);
+    let opens = start.packet().tcp_flags() & tcp_flag::SYN != 0;
     let followup = match &reply {
-        Some(reply) if reply.fits && client.proto == proto::TCP && reply.answer == crate::trace::Answer::Data => {
+        Some(reply)
+            if opens && reply.fits && client.proto == proto::TCP && reply.answer == crate::trace::Answer::Data =>
+        {
             followup(&mut walker, world, start)
         }
         _ => None,
@@ -230,10 +264,17 @@ fn exchange(world: &World<'_>, start: &Start, detail: Detail, limits: Limits, or
         reply,
         followup,
         client_sees,
+        mtu,
         assumptions: walker.assumptions.iter().cloned().collect(),
     };
+    let met = walker
+        .ct
+        .entries()
+        .iter()
+        .filter_map(|e| Some((e.ns, e.captured.clone()?)))
+        .collect();
     *oracle = walker.oracle;
-    branch
+    (branch, met)
 }
 
 /// A TCP client that has its SYN-ACK sends an ACK, and data with it. On a node that saw only one

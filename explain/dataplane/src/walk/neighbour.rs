@@ -1,19 +1,16 @@
-//! Neighbours: the table, and who would answer when it has no entry (`neigh_resolve_output`,
-//! `arp_process`, `ndisc_recv_ns`).
+//! Neighbours: the table, and who would answer when it has no entry (`neigh_resolve_output`).
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use knet_snapshot::id::{Family, IfIndex, Mac};
-use knet_snapshot::link::{Link, LinkKind};
+use knet_snapshot::link::Link;
 use knet_snapshot::neigh::NudState;
-use knet_snapshot::route::RouteKind;
 
+use super::segment::Cast;
 use super::walker::{Ended, Walker};
 use crate::choice::{Chance, ratio};
 use crate::packet::proto;
 use crate::skb::Skb;
-use crate::table::fib::{Answer as RouteAnswer, Query};
 use crate::table::neigh::is_valid;
 use crate::trace::{Answer, Assumption, NsId, Outcome, Reason, Reject, What};
 
@@ -26,8 +23,17 @@ pub(super) struct Responder {
     pub proxy: bool,
 }
 
+/// What a question on a segment finds.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub responders: Vec<Responder>,
+    /// The segment leads out of the snapshot: others may answer.
+    pub leads_out: bool,
+}
+
 impl Walker<'_, '_> {
-    /// The link-layer address of a next hop; `None` on devices that need none.
+    /// The link-layer address of a next hop; `None` on devices that need none, and when somebody outside
+    /// the snapshot may have it.
     pub(super) fn resolve(
         &mut self,
         ns: NsId,
@@ -35,7 +41,7 @@ impl Walker<'_, '_> {
         hop: IpAddr,
         skb: &mut Skb,
     ) -> Result<Option<Mac>, Box<Ended>> {
-        if link.flags.noarp || link.flags.loopback || link.mac.is_none() {
+        if link.flags.loopback || link.mac.is_none() {
             return Ok(None);
         }
         if hop.is_multicast() {
@@ -47,6 +53,21 @@ impl Walker<'_, '_> {
         let table = self.space(ns).neighbours();
         let entry = table.get(&link.name, hop);
         let state = entry.map(|e| e.state);
+        // A question that was answered here brought the asker's MAC with it (neigh_event_ns); only what an
+        // administrator set is not overwritten.
+        if state != Some(NudState::Permanent)
+            && let Some(&mac) = self.learned.get(&(ns, link.index, hop))
+        {
+            self.step(
+                What::Neighbour {
+                    addr: hop,
+                    state,
+                    mac: Some(mac),
+                },
+                None,
+            );
+            return Ok(Some(mac));
+        }
         if let Some(e) = entry.filter(|e| is_valid(e.state))
             && let Some(mac) = e.lladdr
         {
@@ -61,6 +82,18 @@ impl Walker<'_, '_> {
             );
             return Ok(Some(mac));
         }
+        // arp_constructor, ndisc_constructor: without ARP everybody is thought to have the device's own MAC.
+        if link.flags.noarp {
+            self.step(
+                What::Neighbour {
+                    addr: hop,
+                    state: Some(NudState::NoArp),
+                    mac: link.mac,
+                },
+                None,
+            );
+            return Ok(link.mac);
+        }
         self.step(
             What::Neighbour {
                 addr: hop,
@@ -69,7 +102,8 @@ impl Walker<'_, '_> {
             },
             entry.map(|e| table.evidence(e)),
         );
-        let asked = self.who_answers(ns, link.index, hop, Some(skb.packet.src));
+        let asks_as = self.asks_as(ns, link, hop, &skb.packet);
+        let asked = self.who_answers(ns, link.index, hop, asks_as);
         let weights: Vec<_> = asked
             .responders
             .iter()
@@ -87,12 +121,18 @@ impl Walker<'_, '_> {
                 None,
             );
             self.assumptions.insert(Assumption::NeighbourResolves(hop));
+            if let (Some(asks_as), Some(own)) = (asks_as, link.mac) {
+                // Everybody who answered has learned it.
+                for r in &asked.responders {
+                    self.learned.insert((r.ns, r.dev, asks_as), own);
+                }
+            }
             return Ok(Some(first.mac));
         }
         // On a segment that leads out, somebody who was not captured may answer; that the kernel asked
         // and got no answer is known only from the entry.
         let silent = matches!(state, Some(NudState::Failed | NudState::Incomplete));
-        if asked.leads_out && !silent {
+        if asked.leads_out && !silent && !self.owned_in_reach(ns, link.index, hop) {
             return Ok(None);
         }
         // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
@@ -118,22 +158,32 @@ impl Walker<'_, '_> {
             .any(|a| a.broadcast == Some(addr))
     }
 
-    /// Everybody on the segment behind a device who would answer for an address.
+    /// Everybody on the segment behind a device who would answer for an address, and whose answer would
+    /// come back.
     pub(super) fn who_answers(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Asked {
-        let mut asked = Asked::default();
-        let mut seen = BTreeSet::new();
-        self.broadcast(ns, dev, &mut seen, &mut asked);
-        let heard = std::mem::take(&mut asked.heard);
-        for (at, dev) in heard {
-            if (at, dev) == (ns, dev) && at == ns {
+        let cast = if addr.is_ipv4() {
+            Cast::Broadcast
+        } else {
+            Cast::Multicast
+        };
+        let reach = self.reach(ns, dev, cast);
+        let mut asked = Asked {
+            responders: Vec::new(),
+            leads_out: reach.leads_out,
+        };
+        let own = self.link(ns, dev).and_then(|l| l.mac);
+        for &(at, on) in reach.heard.iter().filter(|&&at| at != (ns, dev)) {
+            let Some(mac) = self.link(at, on).and_then(|l| l.mac) else {
                 continue;
-            }
-            if let Some(proxy) = self.answers(at, dev, addr, asker)
-                && let Some(mac) = self.link(at, dev).and_then(|l| l.mac)
-            {
+            };
+            let Some(proxy) = self.answers(at, on, addr, asker) else {
+                continue;
+            };
+            let back = own.map(|own| self.reach(at, on, Cast::Unicast(own)));
+            if back.is_none_or(|b| b.heard.contains(&(ns, dev))) {
                 asked.responders.push(Responder {
                     ns: at,
-                    dev,
+                    dev: on,
                     mac,
                     proxy,
                 });
@@ -144,161 +194,19 @@ impl Walker<'_, '_> {
         asked
     }
 
-    /// A broadcast frame leaves a device.
-    fn broadcast(&self, ns: NsId, dev: IfIndex, seen: &mut BTreeSet<(NsId, IfIndex)>, asked: &mut Asked) {
-        if !seen.insert((ns, dev)) {
-            return;
-        }
-        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
-            return;
+    /// Somebody captured on the segment has the address, although he would not answer.
+    fn owned_in_reach(&self, ns: NsId, dev: IfIndex, addr: IpAddr) -> bool {
+        let cast = if Family::of(addr) == Family::V4 {
+            Cast::Broadcast
+        } else {
+            Cast::Multicast
         };
-        match &link.kind {
-            LinkKind::Veth if let Some(peer) = self.world.peer(ns, dev) => self.hear(peer.ns, peer.dev, seen, asked),
-            LinkKind::Veth | LinkKind::Device | LinkKind::Bond if !link.flags.loopback => {
-                asked.leads_out = true;
-                for &(other, port) in self.world.underlay_devices() {
-                    if other != ns && self.share_a_subnet(ns, dev, other, port) {
-                        self.hear(other, port, seen, asked);
-                    }
-                }
-            }
-            LinkKind::Bridge(_) => {
-                for port in self.flood_ports(ns, link, None) {
-                    self.broadcast(ns, port, seen, asked);
-                }
-            }
-            LinkKind::Vlan { .. } => {
-                if let Some(lower) = link.link_index {
-                    self.broadcast(ns, lower, seen, asked);
-                }
-            }
-            LinkKind::Macvlan { mode } => {
-                if let Some((lower_ns, lower)) = self.macvlan_lower(ns, link) {
-                    if mode == "bridge" {
-                        for &(upper_ns, upper) in self.world.uppers(lower_ns, lower) {
-                            if (upper_ns, upper) != (ns, dev) {
-                                asked.heard.insert((upper_ns, upper));
-                            }
-                        }
-                    }
-                    self.broadcast(lower_ns, lower, seen, asked);
-                }
-            }
-            _ => {}
-        }
+        let reach = self.reach(ns, dev, cast);
+        reach
+            .heard
+            .iter()
+            .any(|&(n, d)| (n, d) != (ns, dev) && self.space(n).links().addresses_of(d).any(|a| a.local == addr))
     }
-
-    /// A broadcast frame arrives at a device.
-    fn hear(&self, ns: NsId, dev: IfIndex, seen: &mut BTreeSet<(NsId, IfIndex)>, asked: &mut Asked) {
-        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
-            return;
-        };
-        asked.heard.extend(self.world.uppers(ns, dev).iter().copied());
-        let bridge = link.master.as_deref().and_then(|m| self.space(ns).links().named(m));
-        match bridge {
-            Some(bridge) if matches!(bridge.kind, LinkKind::Bridge(_)) => {
-                asked.heard.insert((ns, bridge.index));
-                for port in self.flood_ports(ns, bridge, Some(dev)) {
-                    self.broadcast(ns, port, seen, asked);
-                }
-            }
-            _ => {
-                asked.heard.insert((ns, dev));
-            }
-        }
-    }
-
-    /// Two devices that lead out of their nodes are taken to be on one segment when they have a subnet in
-    /// common: the snapshot does not show the cables.
-    fn share_a_subnet(&self, a: NsId, a_dev: IfIndex, b: NsId, b_dev: IfIndex) -> bool {
-        let of = |ns: NsId, dev: IfIndex| {
-            self.space(ns)
-                .links()
-                .addresses_of(dev)
-                .filter(|x| !matches!(x.local, IpAddr::V6(v) if v.is_unicast_link_local()))
-                .filter_map(|x| ipnet::IpNet::new(x.local, x.prefix_len).ok())
-        };
-        of(a, a_dev).any(|x| of(b, b_dev).any(|y| x.contains(&y.addr()) || y.contains(&x.addr())))
-    }
-
-    /// `arp_process` and `ndisc_recv_ns`: would this namespace answer on this device? `Some(true)` = as a
-    /// proxy.
-    pub(super) fn answers(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<bool> {
-        match Family::of(addr) {
-            Family::V4 => self.answers_arp(ns, dev, addr, asker),
-            Family::V6 => self.answers_nd(ns, dev, addr),
-        }
-    }
-
-    fn answers_arp(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<bool> {
-        let space = self.space(ns);
-        let link = space.links().get(dev)?;
-        if link.flags.noarp {
-            return None;
-        }
-        let query = Query {
-            src: asker,
-            iif: Some(dev),
-            ..Query::to(addr)
-        };
-        let lookup = space.fib().lookup(&query, &mut self.oracle);
-        let RouteAnswer::Route(hit) = lookup.answer else {
-            return None;
-        };
-        if hit.kind == RouteKind::Local {
-            let ignore = space.sysctl().conf4_max(&link.name, "arp_ignore").unwrap_or(0);
-            let here = || space.links().addresses_of(dev).any(|a| a.local == addr);
-            let said = match ignore {
-                0 => true,
-                1 => here(),
-                // inet_confirm_addr with the asker: the address and the asker's on one subnet of the device.
-                2 => space.links().addresses_of(dev).any(|a| {
-                    a.local == addr
-                        && asker.is_none_or(|s| ipnet::IpNet::new(a.local, a.prefix_len).is_ok_and(|n| n.contains(&s)))
-                }),
-                // Not for addresses of scope host; 8: never.
-                3 => !space
-                    .links()
-                    .addresses(Family::V4)
-                    .any(|a| a.local == addr && a.scope == 254),
-                _ => false,
-            };
-            return said.then_some(false);
-        }
-        // arp_fwd_proxy: forwarding, proxy_arp, and the way to the address leads elsewhere.
-        let forwards = space.sysctl().conf4(&link.name, "forwarding").unwrap_or(0) != 0;
-        let proxy = space.sysctl().conf4_or(&link.name, "proxy_arp").unwrap_or(false)
-            || space.neighbours().proxy(&link.name, addr).is_some();
-        (forwards && hit.kind == RouteKind::Unicast && hit.oif != Some(dev) && proxy).then_some(true)
-    }
-
-    fn answers_nd(&self, ns: NsId, dev: IfIndex, addr: IpAddr) -> Option<bool> {
-        let space = self.space(ns);
-        let link = space.links().get(dev)?;
-        if link.flags.noarp {
-            return None;
-        }
-        if space
-            .links()
-            .addresses_of(dev)
-            .any(|a| a.local == addr && !a.tentative && !a.dadfailed)
-        {
-            return Some(false);
-        }
-        let forwards = space.sysctl().conf6(&link.name, "forwarding").unwrap_or(0) != 0;
-        let proxy = space.sysctl().conf6(&link.name, "proxy_ndp").unwrap_or(0) != 0
-            || space.sysctl().conf6("all", "proxy_ndp").unwrap_or(0) != 0;
-        (forwards && proxy && space.neighbours().proxy(&link.name, addr).is_some()).then_some(true)
-    }
-}
-
-/// What a question on a segment finds.
-#[derive(Debug, Default)]
-pub(super) struct Asked {
-    pub responders: Vec<Responder>,
-    /// The segment leads out of the snapshot: others may answer.
-    pub leads_out: bool,
-    heard: BTreeSet<(NsId, IfIndex)>,
 }
 
 /// `ip_eth_mc_map`, `ipv6_eth_mc_map`

@@ -11,7 +11,7 @@ use super::walker::{At, Ended, Next, Seen, Source, Walker};
 use crate::packet::Eth;
 use crate::skb::{PktType, Skb};
 use crate::stage::routing;
-use crate::trace::{Answer, ClientSees, Field, Hook, NsId, Outcome, Reason, Stage, What};
+use crate::trace::{Answer, ClientSees, Field, Hook, NsId, Outcome, PathMtu, Reason, Stage, What};
 
 impl Walker<'_, '_> {
     /// `ip_rcv` and `ip_rcv_finish`
@@ -106,8 +106,12 @@ impl Walker<'_, '_> {
         self.enter(ns, Stage::Output, None, &skb.packet);
         self.route_output(ns, &mut skb, source)?;
         self.learn_client(&skb);
-        if let Some(oif) = skb.oif {
-            self.mtu_step(ns, oif);
+        // What is too large is cut up here, and its fragments may be cut up further (__ip_make_skb).
+        let mtu = skb.oif.and_then(|oif| self.mtu_step(ns, oif));
+        let hint =
+            self.space(ns).sysctl().get("net.ipv4.ip_no_pmtu_disc").unwrap_or(0) != 0 && skb.packet.dst.is_ipv4();
+        if hint || mtu.is_some_and(|mtu| u32::from(skb.packet.len) > mtu) {
+            skb.packet.df = false;
         }
         let passed = self.run_hook(ns, Hook::Output, skb);
         skb = match passed.map_err(|ended| self.refused_here(ended))? {
@@ -123,7 +127,10 @@ impl Walker<'_, '_> {
     /// A verdict in OUTPUT or POSTROUTING is an error of the sending call: UDP programs get `EPERM` for a
     /// drop, and for a REJECT as well, whatever comes back; TCP keeps trying to connect until it times out.
     fn refused_here(&self, mut ended: Box<Ended>) -> Box<Ended> {
-        if matches!(ended.end.outcome, Outcome::Dropped | Outcome::Rejected)
+        // What a tunnel device sends has no program behind it.
+        let program = ended.end.packet.inner.is_none();
+        if program
+            && matches!(ended.end.outcome, Outcome::Dropped | Outcome::Rejected)
             && ended.end.packet.proto != crate::packet::proto::TCP
         {
             ended.errno = Some(ClientSees::Permission);
@@ -131,9 +138,33 @@ impl Walker<'_, '_> {
         ended
     }
 
+    /// `ip_dst_mtu_maybe_forward`: the route's, else the device's.
     fn mtu_step(&mut self, ns: NsId, oif: IfIndex) -> Option<u32> {
-        let mtu = self.link(ns, oif)?.mtu;
-        self.step(What::Mtu { dev: oif, mtu }, None);
+        let link = self.link(ns, oif)?;
+        let mtu = self.route_mtu.take().filter(|m| *m > 0).unwrap_or(link.mtu);
+        if !link.flags.loopback {
+            self.step(What::Mtu { dev: oif, mtu }, None);
+            self.narrow(ns, oif, mtu);
+        }
         Some(mtu)
+    }
+
+    /// `is_skb_forwardable`: a device that is handed a whole frame takes four bytes more than its MTU, and
+    /// throws away what is larger still without a word.
+    pub(super) fn takes_frame(&mut self, ns: NsId, dev: IfIndex, skb: &Skb) -> bool {
+        /// `VLAN_HLEN`
+        const SLACK: u32 = 4;
+        let Some(link) = self.link(ns, dev) else { return true };
+        let most = link.mtu.saturating_add(SLACK);
+        self.narrow(ns, dev, most);
+        // Without DF a larger packet has come here in fragments.
+        !skb.packet.df || u32::from(skb.packet.len) <= most
+    }
+
+    fn narrow(&mut self, ns: NsId, dev: IfIndex, bytes: u32) {
+        let bytes = bytes.saturating_sub(self.overhead);
+        if bytes > 0 && self.mtu.is_none_or(|m| bytes < m.bytes) {
+            self.mtu = Some(PathMtu { bytes, at: (ns, dev) });
+        }
     }
 }

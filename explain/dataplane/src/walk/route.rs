@@ -28,6 +28,7 @@ impl Walker<'_, '_> {
             InputTo::Local(_) | InputTo::Broadcast => Ok(Routed::Local),
             InputTo::Forward(egress) => {
                 self.refuse_encap(ns, skb, &egress)?;
+                self.route_mtu = egress.mtu;
                 Ok(Routed::Forward {
                     oif: egress.oif,
                     nexthop: egress.nexthop,
@@ -115,6 +116,7 @@ impl Walker<'_, '_> {
             Output::Routed(egress, assumed) => {
                 self.assumptions.extend(assumed);
                 self.refuse_encap(ns, skb, &egress)?;
+                self.route_mtu = egress.mtu;
                 if let Some(src) = egress.src {
                     skb.packet.src = src;
                 }
@@ -144,14 +146,14 @@ impl Walker<'_, '_> {
     fn refused(&mut self, ns: NsId, skb: &Skb, refusal: Refusal, local: bool) -> Box<Ended> {
         let mut ended = self.ended(ns, skb.clone(), refusal.outcome, refusal.reason);
         ended.end.evidence = refusal.evidence;
-        if local {
+        if local && skb.packet.inner.is_none() {
             ended.errno = Some(match refusal.errno {
                 Errno::NetUnreachable | Errno::HostUnreachable => ClientSees::Unreachable,
                 Errno::Access => ClientSees::Prohibited,
                 Errno::Invalid => ClientSees::Invalid,
                 Errno::NoDevice | Errno::AddressNotAvailable => ClientSees::Unreachable,
             });
-        } else if let Some(icmp) = refusal.icmp {
+        } else if let Some(icmp) = refusal.icmp.filter(|_| !local) {
             ended.reject = Some(icmp);
             if self.router_tells(ns, skb) {
                 ended.answer = Some(Answer::Error(icmp));

@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
-use knet_snapshot::id::Mac;
+use knet_snapshot::fdb::FdbEntry;
+use knet_snapshot::id::{Family, Mac};
 use knet_snapshot::link::{Link, LinkKind, VxlanInfo};
 
+use super::default_ttl;
 use super::walker::{At, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, Port, proto};
 use crate::skb::{Ct, PktType, Skb};
@@ -25,14 +27,27 @@ impl Walker<'_, '_> {
         if !fdb.known {
             return Err(self.not_captured(ns, skb, knet_snapshot::artifact::name::FDB));
         }
-        // vxlan_find_mac, then the all-zero default entry, then the device's own remote.
+        if info.proxy || link.netnsid.is_some() {
+            self.step(What::Undecided, None);
+            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
+        }
+        // vxlan_find_mac, then the all-zero default entry; the device's own remote is such an entry.
         let entries = match fdb.remotes(&link.name, mac) {
             [] => fdb.remotes(&link.name, Mac::default()),
             found => found,
         };
-        let chosen = entries.iter().find(|e| e.dst.is_some());
+        // A group of next hops, or a multicast group: who is behind it, no table says.
+        if entries
+            .iter()
+            .any(|e| e.nhid.is_some() || e.dst.is_some_and(|d| d.is_multicast()))
+        {
+            self.step(What::Undecided, entries.iter().map(|e| fdb.evidence(e)));
+            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
+        }
+        let chosen = self.remote_with(entries, info, mac);
         let evidence: Option<Evidence> = chosen.map(|e| fdb.evidence(e));
-        let Some(remote) = chosen.and_then(|e| e.dst).or(info.remote) else {
+        // "vxlan_addr_any(dst)": an entry without a remote throws the frame away.
+        let Some(remote) = chosen.and_then(|e| e.dst).filter(|d| !d.is_unspecified()) else {
             self.step(
                 What::Fdb {
                     mac: Some(mac),
@@ -56,19 +71,22 @@ impl Walker<'_, '_> {
                 },
                 dport: port.into(),
             },
-            ttl: if info.ttl_inherit {
-                skb.packet.ttl
-            } else if info.ttl == 0 {
-                64
-            } else {
-                info.ttl
+            ttl: match (info.ttl_inherit, info.ttl) {
+                (true, _) => skb.packet.ttl,
+                (false, 0) => default_ttl(self, ns, Family::of(remote)),
+                (false, ttl) => ttl,
             },
             tos: match info.tos {
                 Some(tos) => tos,
                 None => skb.packet.tos,
             },
             len: skb.packet.len.saturating_add(VXLAN_HEADERS + ip_header(remote)),
-            df: info.df.as_deref() == Some("set"),
+            df: remote.is_ipv6()
+                || match info.df.as_deref() {
+                    Some("set") => true,
+                    Some("inherit") => skb.packet.df,
+                    _ => false,
+                },
             inner: Some(Box::new(Encapsulated {
                 eth: skb.eth,
                 key: vni,
@@ -85,6 +103,7 @@ impl Walker<'_, '_> {
             evidence,
         );
         self.leave(Some(link.index), &skb.packet);
+        self.overhead += u32::from(outer.len.saturating_sub(skb.packet.len));
         // skb_scrub_packet within one namespace keeps the mark; the outer packet is tracked anew.
         let outer_skb = Skb {
             packet: outer,
@@ -114,15 +133,29 @@ impl Walker<'_, '_> {
     pub(super) fn vxlan_receive(&mut self, ns: NsId, skb: &Skb) -> Option<At> {
         let inner = skb.packet.inner.as_deref()?;
         let dport = skb.packet.dport()?.value;
+        // vxlan_vs_find_vni: by port, family and VNI. A device that is down has no socket.
         let device = self.space(ns).links().iter().find(|l| match &l.kind {
             LinkKind::Vxlan(v) => {
                 l.flags.up
                     && v.port == dport
                     && v.vni == inner.key
-                    && v.local.is_none_or(|a| a.is_ipv4() == skb.packet.dst.is_ipv4())
+                    && v.local.or(v.remote).is_none_or(|a| a.is_ipv4()) == skb.packet.dst.is_ipv4()
             }
             _ => false,
         })?;
+        // vxlan_set_mac: "Ignore packet loops"; vxlan_snoop: a learning device does not move static entries.
+        let from = inner.eth.and_then(|e| e.src);
+        let moved = |from: Mac| {
+            let learns = matches!(&device.kind, LinkKind::Vxlan(v) if v.learning == Some(true));
+            let entries = self.space(ns).fdb().remotes(&device.name, from);
+            learns
+                && entries
+                    .iter()
+                    .any(|e| e.permanent && e.dst.is_some_and(|d| d != skb.packet.src))
+        };
+        if from.is_some() && (from == device.mac || from.is_some_and(moved)) {
+            return None;
+        }
         let decapped = Skb {
             packet: inner.packet.clone(),
             eth: inner.eth,
@@ -135,6 +168,9 @@ impl Walker<'_, '_> {
             physout: None,
             ..skb.clone()
         };
+        self.overhead = self
+            .overhead
+            .saturating_sub(u32::from(skb.packet.len.saturating_sub(inner.packet.len)));
         self.step(What::Decap { dev: device.index }, None);
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
@@ -143,6 +179,33 @@ impl Walker<'_, '_> {
             dev: device.index,
             skb: decapped,
         })
+    }
+}
+
+impl Walker<'_, '_> {
+    /// The frame is copied to every remote of the entry; the one that has the MAC behind it takes it.
+    fn remote_with<'e>(&self, entries: &[&'e FdbEntry], info: &VxlanInfo, mac: Mac) -> Option<&'e FdbEntry> {
+        let takes = |e: &FdbEntry| {
+            let Some(remote) = e.dst else { return false };
+            let (vni, port) = (e.vni.or(info.vni), e.port.unwrap_or(info.port));
+            self.world
+                .spaces()
+                .iter()
+                .filter(|s| s.links().owner(remote).is_some())
+                .any(|s| {
+                    s.links().iter().any(|l| {
+                        matches!(&l.kind, LinkKind::Vxlan(v) if v.vni == vni && v.port == port)
+                            && (l.mac == Some(mac) || self.leads_to(s.id, l.index, mac))
+                    })
+                })
+        };
+        match entries {
+            [only] => Some(only),
+            several => {
+                let several = || several.iter().copied().filter(|e| e.dst.is_some());
+                several().find(|e| takes(e)).or_else(|| several().next())
+            }
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! One run of the walk: the packet in hand, and what was seen on the way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use knet_snapshot::id::IfIndex;
+use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::Link;
 
 use crate::choice::{Oracle, Unknown};
@@ -11,7 +12,7 @@ use crate::skb::Skb;
 use crate::stage::conntrack::{Conntrack, Key};
 use crate::stage::ipvs::Connections;
 use crate::trace::{
-    Answer, Assumption, ClientSees, End, Evidence, Hop, NsId, Outcome, Place, Reason, Reject, Sink, Stage, Step, What,
+    Answer, Assumption, ClientSees, End, Evidence, Hop, NsId, Outcome, PathMtu, Place, Reason, Reject, Sink, Stage, Step, What,
 };
 use crate::world::{Netns, World};
 
@@ -96,6 +97,14 @@ pub(super) struct Walker<'w, 's> {
     pub client: Client,
     pub leg: Leg,
     pub assumptions: BTreeSet<Assumption>,
+    /// Neighbours that were learned from questions asked during this run.
+    pub learned: BTreeMap<(NsId, IfIndex, IpAddr), Mac>,
+    /// The narrowest place so far.
+    pub mtu: Option<PathMtu>,
+    /// `mtu` of the route in use, when it names one.
+    pub route_mtu: Option<u32>,
+    /// What tunnels have added to the packet in hand.
+    pub overhead: u32,
     stages_left: usize,
     limit: usize,
     open: Option<Hop>,
@@ -113,6 +122,10 @@ impl<'w, 's> Walker<'w, 's> {
             client,
             leg: Leg::Request,
             assumptions: BTreeSet::new(),
+            learned: BTreeMap::new(),
+            mtu: None,
+            route_mtu: None,
+            overhead: 0,
             stages_left: limit,
             limit,
             open: None,
@@ -122,6 +135,7 @@ impl<'w, 's> Walker<'w, 's> {
     /// Follows a packet to its end. Total: the stage limit bounds it.
     pub fn follow(&mut self, mut at: At) -> Box<Ended> {
         self.stages_left = self.limit;
+        self.overhead = 0;
         let ended = loop {
             if self.stages_left == 0 {
                 let (ns, skb) = match at {

@@ -1,0 +1,185 @@
+//! Who answers for an address: `arp_process`, `ndisc_recv_ns`, and whom the kernel asks as.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use knet_snapshot::id::{Family, IfIndex};
+use knet_snapshot::link::{Address, Link};
+use knet_snapshot::route::RouteKind;
+
+use super::walker::Walker;
+use crate::packet::{L4, Packet, proto};
+use crate::skb::Skb;
+use crate::stage::routing::{self, InputTo, Output, SenderFlags};
+use crate::table::fib::{Answer as RouteAnswer, Query};
+use crate::table::source::{SCOPE_HOST, SCOPE_LINK, inet_select_addr};
+use crate::trace::{Detail, NsId, Sink};
+
+/// `NDISC_NEIGHBOUR_SOLICITATION`
+const SOLICITATION: u8 = 135;
+
+impl Walker<'_, '_> {
+    /// `arp_solicit`, `ndisc_solicit`: the address a question about `target` is asked from. A router does
+    /// not ask in the name of the packet it forwards.
+    pub(super) fn asks_as(&self, ns: NsId, link: &Link, target: IpAddr, packet: &Packet) -> Option<IpAddr> {
+        let space = self.space(ns);
+        let (links, sysctl) = (space.links(), space.sysctl());
+        let src = packet.src;
+        if target.is_ipv6() {
+            let own = links.addresses_of(link.index).any(|a| a.local == src);
+            let link_local = |a: &&Address| matches!(a.local, IpAddr::V6(v) if v.is_unicast_link_local());
+            return if own { Some(src) } else { links.addresses_of(link.index).find(link_local).map(|a| a.local) };
+        }
+        let local = src.is_ipv4() && (links.owner(src).is_some() || src.is_loopback());
+        let announced = match sysctl.conf4_max(&link.name, "arp_announce").unwrap_or(0) {
+            // Any local address.
+            0 => local,
+            // One the target can know: `inet_addr_onlink`.
+            1 => {
+                local
+                    && links.addresses_of(link.index).any(|a| {
+                        ipnet::IpNet::new(a.local, a.prefix_len).is_ok_and(|n| n.contains(&target) && n.contains(&src))
+                    })
+            }
+            _ => false,
+        };
+        if announced {
+            return Some(src);
+        }
+        inet_select_addr(links, &sysctl, Some(link.index), Some(target), SCOPE_LINK)
+    }
+
+    /// Would this namespace answer on this device? `Some(true)` = as a proxy.
+    pub(super) fn answers(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<bool> {
+        match Family::of(addr) {
+            Family::V4 => self.answers_arp(ns, dev, addr, asker),
+            Family::V6 => self.answers_nd(ns, dev, addr, asker),
+        }
+    }
+
+    fn answers_arp(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<bool> {
+        let space = self.space(ns);
+        let link = space.links().get(dev)?;
+        if link.flags.noarp {
+            return None;
+        }
+        match self.route_of_question(ns, dev, addr, asker)? {
+            None => {
+                let said = !self.arp_ignores(ns, link, addr, asker) && !self.arp_filters(ns, link, addr, asker);
+                said.then_some(false)
+            }
+            Some(oif) => {
+                let sysctl = space.sysctl();
+                let elsewhere = oif != dev;
+                // arp_fwd_proxy, arp_fwd_pvlan, pneigh_lookup
+                let proxy = (elsewhere && sysctl.conf4_or(&link.name, "proxy_arp").unwrap_or(false))
+                    || (!elsewhere && sysctl.conf4_or(&link.name, "proxy_arp_pvlan").unwrap_or(false))
+                    || (elsewhere && space.neighbours().proxy(&link.name, addr).is_some());
+                proxy.then_some(true)
+            }
+        }
+    }
+
+    /// `ip_route_input` of the question: it is dropped like a packet that could not have come in this way
+    /// (`rp_filter`, forwarding off). `Some(None)` = a local address.
+    fn route_of_question(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<Option<IfIndex>> {
+        let space = self.space(ns);
+        let Some(asker) = asker else {
+            // Asked from 0.0.0.0: only for its own addresses.
+            let query = Query { iif: Some(dev), ..Query::to(addr) };
+            let RouteAnswer::Route(hit) = space.fib().lookup(&query, &mut self.oracle).answer else { return None };
+            return (hit.kind == RouteKind::Local).then_some(None);
+        };
+        let skb = question(asker, addr, 0, L4::Other, dev);
+        let mut sink = Sink { detail: Detail::Outcome, steps: Vec::new() };
+        match routing::input(space, &skb, &mut self.oracle, &mut sink).to {
+            InputTo::Local(_) => Some(None),
+            InputTo::Forward(egress) => Some(Some(egress.oif)),
+            _ => None,
+        }
+    }
+
+    /// `arp_ignore`
+    fn arp_ignores(&self, ns: NsId, link: &Link, addr: IpAddr, asker: Option<IpAddr>) -> bool {
+        let space = self.space(ns);
+        let links = space.links();
+        let net = |a: &Address| ipnet::IpNet::new(a.local, a.prefix_len).ok();
+        let on_device = || links.addresses_of(link.index).any(|a| a.local == addr && a.scope <= SCOPE_HOST);
+        match space.sysctl().conf4_max(&link.name, "arp_ignore").unwrap_or(0) {
+            1 => !on_device(),
+            2 => {
+                let near = links.addresses_of(link.index).filter_map(net);
+                let near = near.filter(|n| n.contains(&addr)).any(|n| asker.is_none_or(|s| n.contains(&s)));
+                !(on_device() && near)
+            }
+            3 => !links.addresses(Family::V4).any(|a| a.local == addr && a.scope <= SCOPE_LINK),
+            8 => true,
+            // 4 to 7 are reserved, and do nothing.
+            _ => false,
+        }
+    }
+
+    /// `arp_filter`: only on the device by which the asker would be answered.
+    fn arp_filters(&mut self, ns: NsId, link: &Link, addr: IpAddr, asker: Option<IpAddr>) -> bool {
+        let space = self.space(ns);
+        let Some(asker) = asker.filter(|_| space.sysctl().conf4_or(&link.name, "arp_filter") == Some(true)) else {
+            return false;
+        };
+        let query = Query { src: Some(addr), ..Query::to(asker) };
+        let mut sink = Sink { detail: Detail::Outcome, steps: Vec::new() };
+        match routing::output(space, &query, SenderFlags::default(), &mut self.oracle, &mut sink) {
+            Output::Routed(egress, _) => egress.oif != link.index,
+            Output::Refused(..) | Output::Unknown(_) => true,
+        }
+    }
+
+    fn answers_nd(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<bool> {
+        let space = self.space(ns);
+        let link = space.links().get(dev)?;
+        if link.flags.noarp {
+            return None;
+        }
+        let own = space.links().addresses_of(dev).any(|a| a.local == addr && !a.tentative && !a.dadfailed);
+        if !own {
+            let on = |dev: &str, key: &str| space.sysctl().conf6(dev, key).unwrap_or(0) != 0;
+            let proxy = on(&link.name, "forwarding")
+                && (on(&link.name, "proxy_ndp") || on("all", "proxy_ndp"))
+                && space.neighbours().proxy(&link.name, addr).is_some();
+            if !proxy {
+                return None;
+            }
+        }
+        self.solicitation_passes(ns, dev, addr, asker).then_some(!own)
+    }
+
+    /// Unlike ARP a solicitation is an IPv6 packet: rules of PREROUTING and INPUT see it.
+    fn solicitation_passes(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> bool {
+        use crate::trace::Hook;
+        let IpAddr::V6(target) = addr else { return true };
+        let xt = self.space(ns).xt();
+        if xt.base_chains(Family::V6, Hook::Input).is_empty() && xt.base_chains(Family::V6, Hook::Prerouting).is_empty() {
+            return true;
+        }
+        let [.., a, b, c] = target.octets();
+        let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from(b) << 8 | u16::from(c));
+        let asker = asker.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        let l4 = L4::Icmp { ty: SOLICITATION, code: 0, id: 0.into(), quoted: None };
+        let mut skb = question(asker, IpAddr::V6(group), proto::ICMPV6, l4, dev);
+        skb.packet.ttl = 255;
+        // What is decided here is not a step of the packet's own way.
+        let steps = self.sink.steps.len();
+        let passed = self.hook(ns, Hook::Prerouting, skb).and_then(|skb| self.hook(ns, Hook::Input, skb)).is_ok();
+        self.sink.steps.truncate(steps);
+        passed
+    }
+}
+
+/// A question about an address, as its receiver sees it.
+fn question(asker: IpAddr, about: IpAddr, proto: u8, l4: L4, dev: IfIndex) -> Skb {
+    let asker = match (asker, about) {
+        (IpAddr::V6(_), IpAddr::V4(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        (IpAddr::V4(_), IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        (same, _) => same,
+    };
+    let packet = Packet { src: asker, dst: about, proto, l4, ttl: 64, tos: 0, len: 28, df: false, inner: None };
+    Skb { iif: Some(dev), ..Skb::new(packet) }
+}

@@ -1,0 +1,211 @@
+//! Segments: whom a frame reaches that leaves a device, without any of it being an IP packet yet.
+
+use std::collections::BTreeSet;
+
+use knet_snapshot::id::{IfIndex, Mac};
+use knet_snapshot::link::{Link, LinkKind, VxlanInfo};
+
+use super::walker::Walker;
+use crate::trace::NsId;
+
+/// What a frame is to the bridges it meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cast {
+    /// ARP and the like.
+    Broadcast,
+    /// Neighbour discovery and the like.
+    Multicast,
+    /// For one MAC.
+    Unicast(Mac),
+}
+
+/// Whom a frame reaches.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    /// Devices whose network layer is given the frame, whoever's MAC is on it.
+    pub heard: BTreeSet<(NsId, IfIndex)>,
+    /// It leaves the snapshot: others may hear it.
+    pub leads_out: bool,
+    seen: BTreeSet<(NsId, IfIndex, bool)>,
+}
+
+impl Walker<'_, '_> {
+    /// Whom a frame reaches that leaves a device.
+    pub(super) fn reach(&self, ns: NsId, dev: IfIndex, cast: Cast) -> Reach {
+        let mut reach = Reach::default();
+        self.emit(ns, dev, cast, &mut reach);
+        reach
+    }
+
+    /// A frame for this MAC that arrives at a device reaches somebody who has the MAC.
+    pub(super) fn leads_to(&self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
+        let mut reach = Reach::default();
+        self.arrive(ns, dev, Cast::Unicast(mac), &mut reach);
+        self.holds(&reach, mac)
+    }
+
+    /// A frame for this MAC that leaves a device reaches somebody who has the MAC.
+    pub(super) fn mac_behind(&self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
+        let reach = self.reach(ns, dev, Cast::Unicast(mac));
+        self.holds(&reach, mac)
+    }
+
+    fn holds(&self, reach: &Reach, mac: Mac) -> bool {
+        reach.heard.iter().any(|&(n, d)| self.link(n, d).is_some_and(|l| l.mac == Some(mac)))
+    }
+
+    fn emit(&self, ns: NsId, dev: IfIndex, cast: Cast, reach: &mut Reach) {
+        if !reach.seen.insert((ns, dev, true)) {
+            return;
+        }
+        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else { return };
+        match &link.kind {
+            LinkKind::Veth if let Some(peer) = self.world.peer(ns, dev) => self.arrive(peer.ns, peer.dev, cast, reach),
+            LinkKind::Veth | LinkKind::Device | LinkKind::Bond if !link.flags.loopback => {
+                reach.leads_out = true;
+                for &(other, port) in self.world.underlay_devices() {
+                    if (other, port) != (ns, dev) && self.share_a_subnet(ns, dev, other, port) {
+                        self.arrive(other, port, cast, reach);
+                    }
+                }
+            }
+            LinkKind::Bridge(_) => {
+                for port in self.bridge_copies(ns, link, None, cast) {
+                    self.emit(ns, port, cast, reach);
+                }
+            }
+            LinkKind::Vlan { .. } => {
+                if let Some((lower_ns, lower)) = self.world.lower(ns, link) {
+                    self.emit(lower_ns, lower, cast, reach);
+                }
+            }
+            LinkKind::Macvlan { mode } => {
+                let Some((lower_ns, lower)) = self.world.lower(ns, link) else { return };
+                if mode == "bridge" {
+                    for &(upper_ns, upper) in self.world.uppers(lower_ns, lower) {
+                        let sibling = self.link(upper_ns, upper).filter(|l| l.flags.up).map(|l| &l.kind);
+                        if (upper_ns, upper) != (ns, dev)
+                            && matches!(sibling, Some(LinkKind::Macvlan { mode }) if mode == "bridge")
+                        {
+                            reach.heard.insert((upper_ns, upper));
+                        }
+                    }
+                }
+                self.emit(lower_ns, lower, cast, reach);
+            }
+            LinkKind::Vxlan(info) if !info.external => {
+                for (to, tunnel) in self.tunnel_ends(ns, link, info, cast) {
+                    self.arrive(to, tunnel, cast, reach);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The devices that unwrap what a VXLAN device makes of a frame, by its forwarding table alone.
+    fn tunnel_ends(&self, ns: NsId, link: &Link, info: &VxlanInfo, cast: Cast) -> Vec<(NsId, IfIndex)> {
+        let fdb = self.space(ns).fdb();
+        let known = match cast {
+            Cast::Unicast(mac) => fdb.remotes(&link.name, mac),
+            Cast::Broadcast | Cast::Multicast => &[],
+        };
+        let entries = if known.is_empty() { fdb.remotes(&link.name, Mac::default()) } else { known };
+        let mut ends = Vec::new();
+        for entry in entries {
+            let Some(remote) = entry.dst else { continue };
+            let (vni, port) = (entry.vni.or(info.vni), entry.port.unwrap_or(info.port));
+            for space in self.world.spaces().iter().filter(|s| s.links().owner(remote).is_some()) {
+                let unwraps = |l: &&Link| matches!(&l.kind, LinkKind::Vxlan(v) if v.vni == vni && v.port == port);
+                ends.extend(space.links().iter().find(unwraps).map(|l| (space.id, l.index)));
+            }
+        }
+        ends
+    }
+
+    fn arrive(&self, ns: NsId, dev: IfIndex, cast: Cast, reach: &mut Reach) {
+        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else { return };
+        if !reach.seen.insert((ns, dev, false)) {
+            return;
+        }
+        for &(upper_ns, upper) in self.world.uppers(ns, dev) {
+            if let Some(up) = self.link(upper_ns, upper).filter(|l| l.flags.up)
+                && (!matches!(cast, Cast::Unicast(mac) if up.mac != Some(mac)))
+            {
+                reach.heard.insert((upper_ns, upper));
+            }
+        }
+        let master = link.master.as_deref().and_then(|m| self.space(ns).links().named(m));
+        match master {
+            Some(bridge) if matches!(bridge.kind, LinkKind::Bridge(_)) => {
+                if !bridge.flags.up || !self.port_takes(ns, link) {
+                    return;
+                }
+                let (up, ports) = self.bridge_to(ns, bridge, dev, cast);
+                if up {
+                    reach.heard.insert((ns, bridge.index));
+                    reach.heard.extend(self.world.uppers(ns, bridge.index).iter().copied());
+                }
+                for port in ports {
+                    self.emit(ns, port, cast, reach);
+                }
+            }
+            Some(bond) if bond.kind == LinkKind::Bond => {
+                reach.heard.insert((ns, bond.index));
+            }
+            _ => {
+                reach.heard.insert((ns, dev));
+            }
+        }
+    }
+
+    /// Up to the bridge itself, and out of which ports.
+    fn bridge_to(&self, ns: NsId, bridge: &Link, from: IfIndex, cast: Cast) -> (bool, Vec<IfIndex>) {
+        let Cast::Unicast(mac) = cast else { return (true, self.bridge_copies(ns, bridge, Some(from), cast)) };
+        if bridge.mac == Some(mac) {
+            return (true, Vec::new());
+        }
+        let found = self.space(ns).fdb().lookup(&bridge.name, mac, None);
+        if found.is_some_and(|e| e.permanent) {
+            return (true, Vec::new());
+        }
+        (false, self.bridge_copies(ns, bridge, Some(from), cast))
+    }
+
+    /// The ports a bridge sends a frame out of: the one its table names, or all that flood such frames.
+    fn bridge_copies(&self, ns: NsId, bridge: &Link, from: Option<IfIndex>, cast: Cast) -> Vec<IfIndex> {
+        let links = self.space(ns).links();
+        if let Cast::Unicast(mac) = cast
+            && let Some(port) =
+                self.space(ns).fdb().lookup(&bridge.name, mac, None).and_then(|e| links.named(&e.dev))
+        {
+            let known = port.index != bridge.index && self.should_deliver(ns, from, port);
+            return known.then_some(port.index).into_iter().collect();
+        }
+        self.flood_ports(ns, bridge, from, cast)
+    }
+
+    /// Two devices that lead out of their nodes are taken to be on one segment when they have a subnet in
+    /// common: the snapshot does not show the cables.
+    fn share_a_subnet(&self, a: NsId, a_dev: IfIndex, b: NsId, b_dev: IfIndex) -> bool {
+        let b = self.subnets(b, b_dev);
+        self.subnets(a, a_dev).iter().any(|x| b.iter().any(|y| x.contains(&y.addr()) || y.contains(&x.addr())))
+    }
+
+    /// The subnets of everybody who uses a device: itself, its bridge, and what is stacked on either.
+    fn subnets(&self, ns: NsId, dev: IfIndex) -> Vec<ipnet::IpNet> {
+        let mut devices = vec![(ns, dev)];
+        devices.extend(self.world.uppers(ns, dev));
+        let master = self.link(ns, dev).and_then(|l| l.master.as_deref());
+        if let Some(master) = master.and_then(|m| self.space(ns).links().named(m)) {
+            devices.push((ns, master.index));
+            devices.extend(self.world.uppers(ns, master.index));
+        }
+        let link_local = |a: std::net::IpAddr| matches!(a, std::net::IpAddr::V6(v) if v.is_unicast_link_local());
+        devices
+            .into_iter()
+            .flat_map(|(n, d)| self.space(n).links().addresses_of(d))
+            .filter(|x| !link_local(x.local))
+            .filter_map(|x| ipnet::IpNet::new(x.local, x.prefix_len).ok())
+            .collect()
+    }
+}

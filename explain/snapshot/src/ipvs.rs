@@ -126,7 +126,11 @@ pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Table<IpvsRow> {
             // The two lines of headings of /proc/net/ip_vs.
             "IP" | "Prot" => return Ok(()),
             "->" if line.contains("RemoteAddress:Port") => return Ok(()),
-            "->" => IpvsRow::Server(listed_server(at, line, current.ok_or("a real server without a service")?)?),
+            "->" => IpvsRow::Server(listed_server(
+                at,
+                line,
+                current.ok_or("a real server without a service")?,
+            )?),
             _ => {
                 current = None;
                 IpvsRow::Service(listed_service(at, line)?)
@@ -147,7 +151,10 @@ fn saved(at: Row, line: &str) -> Result<IpvsRow, &'static str> {
     let (mut key, mut real) = (None, None);
     let mut out = IpvsService {
         at,
-        key: ServiceKey::Mark { mark: 0, family: Family::V4 },
+        key: ServiceKey::Mark {
+            mark: 0,
+            family: Family::V4,
+        },
         scheduler: String::new(),
         scheduler_flags: Vec::new(),
         persistent: false,
@@ -164,7 +171,10 @@ fn saved(at: Row, line: &str) -> Result<IpvsRow, &'static str> {
             "--sctp-service" => key = Some(service_key(132, value()?)?),
             "-f" | "--fwmark-service" => {
                 let mark = lines::number(value()?).ok_or("a mark that is no number")?;
-                key = Some(ServiceKey::Mark { mark, family: Family::V4 });
+                key = Some(ServiceKey::Mark {
+                    mark,
+                    family: Family::V4,
+                });
             }
             "-6" | "--ipv6" => {
                 if let Some(ServiceKey::Mark { family, .. }) = &mut key {
@@ -198,7 +208,15 @@ fn saved(at: Row, line: &str) -> Result<IpvsRow, &'static str> {
         return Ok(IpvsRow::Service(IpvsService { key, ..out }));
     }
     let (addr, port) = real.ok_or("a real server without an address")?;
-    Ok(IpvsRow::Server(IpvsServer { at, service: key, addr, port, forward, weight, upper }))
+    Ok(IpvsRow::Server(IpvsServer {
+        at,
+        service: key,
+        addr,
+        port,
+        forward,
+        weight,
+        upper,
+    }))
 }
 
 fn service_key(proto: u8, text: &str) -> Result<ServiceKey, &'static str> {
@@ -230,7 +248,11 @@ fn listed_service(at: Row, line: &str) -> Result<IpvsService, &'static str> {
     let key = if proto == "FWM" {
         let mark = u32::from_str_radix(what, 16).map_err(|_| "a mark that is not hexadecimal")?;
         // /proc does not say of which family.
-        let family = if words.next_if_eq(&"IPv6").is_some() { Family::V6 } else { Family::V4 };
+        let family = if words.next_if_eq(&"IPv6").is_some() {
+            Family::V6
+        } else {
+            Family::V4
+        };
         ServiceKey::Mark { mark, family }
     } else {
         let proto = protocol::number(proto).ok_or("not a line of the IPVS table")?;
@@ -253,8 +275,17 @@ fn listed_service(at: Row, line: &str) -> Result<IpvsService, &'static str> {
             "persistent" => {
                 out.persistent = true;
                 words.next();
-                let bits = words.next().and_then(|m| u32::from_str_radix(m, 16).ok()).ok_or("not a netmask")?;
-                let v6 = matches!(key, ServiceKey::Address { addr: IpAddr::V6(_), .. });
+                let bits = words
+                    .next()
+                    .and_then(|m| u32::from_str_radix(m, 16).ok())
+                    .ok_or("not a netmask")?;
+                let v6 = matches!(
+                    key,
+                    ServiceKey::Address {
+                        addr: IpAddr::V6(_),
+                        ..
+                    }
+                );
                 // An IPv6 service keeps its prefix length in the same field.
                 out.netmask = Some(match u8::try_from(bits) {
                     Ok(len) if v6 => IpvsMask::V6(len),
@@ -278,8 +309,19 @@ fn listed_server(at: Row, line: &str, service: ServiceKey) -> Result<IpvsServer,
         Some("Tunnel") => Forward::Tunnel,
         _ => return Err("a forwarding method that is not known"),
     };
-    let weight = words.next().and_then(|w| w.parse().ok()).ok_or("a weight that is no number")?;
-    Ok(IpvsServer { at, service, addr, port, forward, weight, upper: 0 })
+    let weight = words
+        .next()
+        .and_then(|w| w.parse().ok())
+        .ok_or("a weight that is no number")?;
+    Ok(IpvsServer {
+        at,
+        service,
+        addr,
+        port,
+        forward,
+        weight,
+        upper: 0,
+    })
 }
 
 /// `0A600001:01BB` or `[fd00:...]:01BB`
@@ -294,7 +336,9 @@ fn hex_addr(text: &str) -> Result<IpAddr, &'static str> {
     if text.contains(':') {
         return text.parse::<Ipv6Addr>().map(IpAddr::V6).map_err(|_| "not an address");
     }
-    u32::from_str_radix(text, 16).map(|bits| Ipv4Addr::from_bits(bits).into()).map_err(|_| "not an address")
+    u32::from_str_radix(text, 16)
+        .map(|bits| Ipv4Addr::from_bits(bits).into())
+        .map_err(|_| "not an address")
 }
 
 /// Reads `/proc/net/ip_vs_conn`.
@@ -339,9 +383,18 @@ mod tests {
         );
         for table in [&saved, &listed] {
             assert!(table.problems.is_empty(), "{:?}", table.problems);
-            let [IpvsRow::Service(service), IpvsRow::Server(server)] = &table.rows[..] else { panic!("{table:?}") };
+            let [IpvsRow::Service(service), IpvsRow::Server(server)] = &table.rows[..] else {
+                panic!("{table:?}")
+            };
             let addr = "10.96.0.1".parse().unwrap();
-            assert_eq!(service.key, ServiceKey::Address { proto: 6, addr, port: 443 });
+            assert_eq!(
+                service.key,
+                ServiceKey::Address {
+                    proto: 6,
+                    addr,
+                    port: 443
+                }
+            );
             assert!(service.persistent);
             assert_eq!(server.service, service.key);
             assert_eq!((server.addr.to_string().as_str(), server.port), ("10.244.0.4", 8081));
@@ -352,7 +405,11 @@ mod tests {
     #[test]
     fn marks_ipv6_and_unknown_options() {
         let table = services("-A -f 100 -s wlc -6\n-A -u [fd00::a]:53 -s rr -o\n-A -t 10.0.0.1:http -s rr\n");
-        let keys: Vec<_> = table.rows.iter().map(|r| matches!(r, IpvsRow::Service(s) if s.scheduler.len() > 1)).collect();
+        let keys: Vec<_> = table
+            .rows
+            .iter()
+            .map(|r| matches!(r, IpvsRow::Service(s) if s.scheduler.len() > 1))
+            .collect();
         assert_eq!(keys, [true, true]);
         assert_eq!(table.problems.len(), 1);
     }

@@ -55,7 +55,10 @@ impl Connections {
     /// `ip_vs_conn_in_get`
     #[must_use]
     pub fn inward(&self, ns: NsId, proto: u8, from: (IpAddr, Port), to: (IpAddr, Port)) -> Option<&Conn> {
-        self.entries.iter().rev().find(|c| c.ns == ns && c.proto == proto && same(c.client, from) && same(c.virt, to))
+        self.entries
+            .iter()
+            .rev()
+            .find(|c| c.ns == ns && c.proto == proto && same(c.client, from) && same(c.virt, to))
     }
 
     /// `ip_vs_conn_out_get`, for a packet of the server, or an error that quotes one to it.
@@ -71,7 +74,10 @@ impl Connections {
                 (packet.proto, from, to)
             }
         };
-        self.entries.iter().rev().find(|c| c.ns == ns && c.proto == proto && same(c.server, from) && same(c.client, to))
+        self.entries
+            .iter()
+            .rev()
+            .find(|c| c.ns == ns && c.proto == proto && same(c.server, from) && same(c.client, to))
     }
 
     /// Remembers a connection.
@@ -89,9 +95,18 @@ pub fn schedule<'s>(table: &Ipvs<'s>, service: &Service<'s>, oracle: &mut Oracle
         let key = format!("ipvs overload {at} {} {}", server.addr, server.port);
         server.upper != 0 && oracle.unknown(key, Unknown::Outside(what), 2) == 0
     };
-    let open: Vec<&IpvsServer> = service.servers.iter().copied().filter(|s| s.weight > 0 && !overloaded(s)).collect();
+    let open: Vec<&IpvsServer> = service
+        .servers
+        .iter()
+        .copied()
+        .filter(|s| s.weight > 0 && !overloaded(s))
+        .collect();
     let any = |oracle: &mut Oracle, what: &'static str, options: &[Option<&'s IpvsServer>]| {
-        let i = oracle.unknown(format!("ipvs {at} {}", evidence.text), Unknown::Outside(what), options.len());
+        let i = oracle.unknown(
+            format!("ipvs {at} {}", evidence.text),
+            Unknown::Outside(what),
+            options.len(),
+        );
         options.get(i).copied().flatten()
     };
     let of = |servers: &[&'s IpvsServer]| servers.iter().copied().map(Some).collect::<Vec<_>>();
@@ -99,26 +114,35 @@ pub fn schedule<'s>(table: &Ipvs<'s>, service: &Service<'s>, oracle: &mut Oracle
         // Which one is next depends on when the packet comes: all are equally likely over many.
         "rr" | "wrr" => {
             let even = service.row.scheduler == "rr";
-            let weights: Vec<_> = open.iter().map(|s| ratio(if even { 1 } else { u64::from(s.weight) }, 1)).collect();
+            let weights: Vec<_> = open
+                .iter()
+                .map(|s| ratio(if even { 1 } else { u64::from(s.weight) }, 1))
+                .collect();
             let i = oracle.chance(Chance::Scheduler, &weights, Some(evidence));
             open.get(i).copied()
         }
-        "lc" | "wlc" | "sed" | "nq" | "twos" => {
-            any(oracle, "which real server has the fewest connections", &of(&open))
-        }
+        "lc" | "wlc" | "sed" | "nq" | "twos" => any(oracle, "which real server has the fewest connections", &of(&open)),
         "lblc" | "lblcr" => any(oracle, "which real server took this address before", &of(&open)),
         "ovf" => any(oracle, "which real server is full", &of(&open)),
         "fo" => {
             // `ip_vs_fo_schedule`: the highest weight; of equal ones the first in a list whose order is not printed.
             let best = open.iter().map(|s| s.weight).max();
             let first: Vec<_> = open.iter().copied().filter(|s| Some(s.weight) == best).collect();
-            any(oracle, "which of the real servers of highest weight is first", &of(&first))
+            any(
+                oracle,
+                "which of the real servers of highest weight is first",
+                &of(&first),
+            )
         }
         // The hash is known, but not the order in which the servers filled its table. A server that takes nothing
         // keeps its place in it, and then nobody takes the packet.
         "sh" | "dh" => {
             let mut options = of(&open);
-            let fallback = service.row.scheduler_flags.iter().any(|f| f == "sh-fallback" || f == "flag-1");
+            let fallback = service
+                .row
+                .scheduler_flags
+                .iter()
+                .any(|f| f == "sh-fallback" || f == "flag-1");
             if open.len() < service.servers.len() && !(fallback && service.row.scheduler == "sh") {
                 options.push(None);
             }
@@ -142,7 +166,11 @@ pub fn server_port(service: &Service<'_>, server: &IpvsServer, dport: Port) -> P
         ServiceKey::Address { port, .. } => port == dport.value,
         ServiceKey::Mark { .. } => !service.row.persistent,
     };
-    if asked && server.port != 0 { Port::from(server.port) } else { dport }
+    if asked && server.port != 0 {
+        Port::from(server.port)
+    } else {
+        dport
+    }
 }
 
 /// The word of a namespace that keeps questions about it apart.

@@ -67,7 +67,10 @@ impl<'s> Ipvs<'s> {
             for row in &table.rows {
                 if let IpvsRow::Service(row) = row {
                     this.by_key.entry(row.key).or_insert(this.services.len());
-                    this.services.push(Service { row, servers: Vec::new() });
+                    this.services.push(Service {
+                        row,
+                        servers: Vec::new(),
+                    });
                 }
             }
             for row in &table.rows {
@@ -81,7 +84,16 @@ impl<'s> Ipvs<'s> {
         for service in &mut this.services {
             service.servers.sort_by_key(|s| (s.addr, s.port));
         }
-        this.ftp = this.services.iter().any(|s| matches!(s.row.key, ServiceKey::Address { proto: proto::TCP, port: FTP, .. }));
+        this.ftp = this.services.iter().any(|s| {
+            matches!(
+                s.row.key,
+                ServiceKey::Address {
+                    proto: proto::TCP,
+                    port: FTP,
+                    ..
+                }
+            )
+        });
         if let Some(table) = facts.ipvs_connections().get() {
             this.connections_known = true;
             for row in &table.rows {
@@ -103,7 +115,12 @@ impl<'s> Ipvs<'s> {
     pub fn find(&self, mark: u32, proto: u8, addr: IpAddr, port: u16) -> Option<&Service<'s>> {
         let get = |key| self.by_key.get(&key).map(|&i| &self.services[i]);
         let at = |port| get(ServiceKey::Address { proto, addr, port });
-        let marked = || get(ServiceKey::Mark { mark, family: Family::of(addr) });
+        let marked = || {
+            get(ServiceKey::Mark {
+                mark,
+                family: Family::of(addr),
+            })
+        };
         let data = self.ftp && proto == proto::TCP && (port == FTP_DATA || port >= 1024);
         (if mark == 0 { None } else { marked() })
             .or_else(|| at(port))
@@ -114,13 +131,19 @@ impl<'s> Ipvs<'s> {
     /// A real server of any service with this address and port.
     #[must_use]
     pub fn has_server(&self, addr: IpAddr, port: u16) -> bool {
-        self.services.iter().flat_map(|s| &s.servers).any(|s| s.addr == addr && (s.port == port || s.port == 0))
+        self.services
+            .iter()
+            .flat_map(|s| &s.servers)
+            .any(|s| s.addr == addr && (s.port == port || s.port == 0))
     }
 
     /// A captured connection.
     #[must_use]
     pub fn connection(&self, proto: u8, client: Socket, virt: Socket) -> Option<&'s IpvsConnection> {
-        self.by_tuple.get(&(proto, client, virt)).copied().filter(|c| c.client.1 != 0)
+        self.by_tuple
+            .get(&(proto, client, virt))
+            .copied()
+            .filter(|c| c.client.1 != 0)
     }
 
     /// A captured connection that a packet of the real server belongs to.
@@ -133,7 +156,13 @@ impl<'s> Ipvs<'s> {
 
     /// The captured persistence template of a client (`ip_vs_sched_persist`).
     #[must_use]
-    pub fn template(&self, service: &IpvsService, client: IpAddr, proto: u8, virt: Socket) -> Option<&'s IpvsConnection> {
+    pub fn template(
+        &self,
+        service: &IpvsService,
+        client: IpAddr,
+        proto: u8,
+        virt: Socket,
+    ) -> Option<&'s IpvsConnection> {
         let net = masked(client, service.netmask);
         let (proto, virt) = match service.key {
             ServiceKey::Mark { mark, family } => {
@@ -164,10 +193,18 @@ impl<'s> Ipvs<'s> {
     fn line(&self, file: &'static str, artifact: Arc<str>, at: Row) -> Evidence {
         let facts = self.facts.bytes(file);
         let start = usize::try_from(at.start).unwrap_or(usize::MAX);
-        let bytes = facts.get().and_then(|b| b.get(start..start.saturating_add(at.len as usize))).unwrap_or_default();
+        let bytes = facts
+            .get()
+            .and_then(|b| b.get(start..start.saturating_add(at.len as usize)))
+            .unwrap_or_default();
         let text = String::from_utf8_lossy(bytes);
         let words: Vec<&str> = text.split_whitespace().collect();
-        Evidence { artifact, at, handle: None, text: words.join(" ").into() }
+        Evidence {
+            artifact,
+            at,
+            handle: None,
+            text: words.join(" ").into(),
+        }
     }
 }
 

@@ -35,7 +35,11 @@ impl<'w, 's> Walker<'w, 's> {
     pub(super) fn ipvs_here(&self, ns: NsId) -> bool {
         let table = self.ipvs_table(ns);
         // Where nobody looked at IPVS, the device that kube-proxy makes for it tells.
-        if table.known { !table.is_empty() } else { self.space(ns).links().named("kube-ipvs0").is_some() }
+        if table.known {
+            !table.is_empty()
+        } else {
+            self.space(ns).links().named("kube-ipvs0").is_some()
+        }
     }
 
     /// A sysctl of IPVS; the kernel's default when it was not captured.
@@ -62,8 +66,14 @@ impl<'w, 's> Walker<'w, 's> {
         if skb.ipvs == Some(ns) {
             return Ok(skb);
         }
-        let found = self.ipvs.outward(ns, &skb.packet).cloned().or_else(|| self.captured_back(ns, &skb.packet));
-        let Some(conn) = found.filter(|c| c.forward == Forward::Masq) else { return Ok(skb) };
+        let found = self
+            .ipvs
+            .outward(ns, &skb.packet)
+            .cloned()
+            .or_else(|| self.captured_back(ns, &skb.packet));
+        let Some(conn) = found.filter(|c| c.forward == Forward::Masq) else {
+            return Ok(skb);
+        };
         let from = (skb.packet.src, skb.packet.sport());
         skb.packet.src = conn.virt.0;
         if let L4::Icmp { quoted: Some(q), .. } = &mut skb.packet.l4 {
@@ -91,7 +101,9 @@ impl<'w, 's> Walker<'w, 's> {
         if skb.ipvs == Some(ns) || wrong_type || !supported || self.vs(ns, "backup_only", 0) != 0 {
             return Ok(Passed::On(skb));
         }
-        let Some((client, virt)) = stage::ends(&skb.packet) else { return Ok(Passed::On(skb)) };
+        let Some((client, virt)) = stage::ends(&skb.packet) else {
+            return Ok(Passed::On(skb));
+        };
         if let Some(conn) = self.ipvs.inward(ns, skb.packet.proto, client, virt).cloned() {
             return self.hand_over(ns, hook, skb, &conn);
         }
@@ -196,14 +208,18 @@ impl<'w, 's> Walker<'w, 's> {
         service: &Service<'s>,
         row: &IpvsConnection,
     ) -> Option<&'s knet_snapshot::ipvs::IpvsServer> {
-        let fits = |s: &&&'s knet_snapshot::ipvs::IpvsServer| s.addr == row.server.0 && (s.port == row.server.1 || row.server.1 == 0);
+        let fits = |s: &&&'s knet_snapshot::ipvs::IpvsServer| {
+            s.addr == row.server.0 && (s.port == row.server.1 || row.server.1 == 0)
+        };
         let server = service.servers.iter().find(fits).copied()?;
         (server.weight > 0 || self.vs(ns, "expire_quiescent_template", 0) == 0).then_some(server)
     }
 
     /// A captured connection, when the exact tuple is known and the connection still counts.
     fn captured(&mut self, ns: NsId, skb: &Skb) -> Result<Option<Conn>, Box<Ended>> {
-        let Some((client, virt)) = stage::ends(&skb.packet) else { return Ok(None) };
+        let Some((client, virt)) = stage::ends(&skb.packet) else {
+            return Ok(None);
+        };
         if !self.ct.asks_captured() || client.1.drawn || virt.1.drawn {
             return Ok(None);
         }
@@ -212,7 +228,11 @@ impl<'w, 's> Walker<'w, 's> {
         let row = table.connection(p.proto, (client.0, client.1.value), (virt.0, virt.1.value));
         let Some(row) = row else { return Ok(None) };
         let service = table.find(skb.mark, p.proto, virt.0, virt.1.value);
-        let server = service.and_then(|s| s.servers.iter().find(|s| (s.addr, s.port) == row.server || (s.addr == row.server.0 && s.port == 0)));
+        let server = service.and_then(|s| {
+            s.servers
+                .iter()
+                .find(|s| (s.addr, s.port) == row.server || (s.addr == row.server.0 && s.port == 0))
+        });
         let new = p.proto == proto::TCP && p.tcp_flags() & tcp_flag::SYN != 0;
         let expire = self.vs(ns, "expire_nodest_conn", 0) != 0;
         // A connection that belongs to a template is not taken for over.
@@ -220,7 +240,14 @@ impl<'w, 's> Walker<'w, 's> {
         let again = match server {
             None if !expire => {
                 let evidence = table.connection_evidence(row);
-                self.step(What::Ipvs { server: None, forward: None, by: IpvsBy::Connection }, [evidence]);
+                self.step(
+                    What::Ipvs {
+                        server: None,
+                        forward: None,
+                        by: IpvsBy::Connection,
+                    },
+                    [evidence],
+                );
                 return Err(self.ended(ns, skb.clone(), Outcome::Dropped, Reason::NoRealServer));
             }
             None => true,
@@ -234,7 +261,14 @@ impl<'w, 's> Walker<'w, 's> {
         let old = self.vs_conntrack(ns) && self.ct.entry(skb.ct).is_some_and(|e| e.confirmed);
         if old {
             let evidence = table.connection_evidence(row);
-            self.step(What::Ipvs { server: None, forward: None, by: IpvsBy::Connection }, [evidence]);
+            self.step(
+                What::Ipvs {
+                    server: None,
+                    forward: None,
+                    by: IpvsBy::Connection,
+                },
+                [evidence],
+            );
             return Err(self.ended(ns, skb.clone(), Outcome::Dropped, Reason::NoRealServer));
         }
         Ok(None)
@@ -245,7 +279,9 @@ impl<'w, 's> Walker<'w, 's> {
         if !self.ct.asks_captured() || from.1.drawn || to.1.drawn {
             return None;
         }
-        let row = self.ipvs_table(ns).connection_back(packet.proto, (from.0, from.1.value), (to.0, to.1.value))?;
+        let row = self
+            .ipvs_table(ns)
+            .connection_back(packet.proto, (from.0, from.1.value), (to.0, to.1.value))?;
         let service = self.ipvs_table(ns).find(0, row.proto, row.virt.0, row.virt.1);
         let server = service.and_then(|s| s.servers.iter().find(|s| s.addr == row.server.0));
         let forward = server.map_or(Forward::Masq, |s| s.forward);
@@ -273,8 +309,19 @@ impl<'w, 's> Walker<'w, 's> {
         let table = self.ipvs_table(ns);
         let rows = std::iter::once(service.row.at).chain(service.servers.iter().map(|s| s.at));
         let evidence: Vec<Evidence> = rows.map(|at| table.evidence(at)).collect();
-        self.step(What::Ipvs { server: None, forward: None, by: IpvsBy::Scheduler }, evidence);
-        let how = if skb.packet.dst.is_ipv4() { Reject::IcmpPortUnreachable } else { Reject::Icmp6PortUnreachable };
+        self.step(
+            What::Ipvs {
+                server: None,
+                forward: None,
+                by: IpvsBy::Scheduler,
+            },
+            evidence,
+        );
+        let how = if skb.packet.dst.is_ipv4() {
+            Reject::IcmpPortUnreachable
+        } else {
+            Reject::Icmp6PortUnreachable
+        };
         let mut ended = self.ended(ns, skb, Outcome::Rejected, Reason::NoRealServer);
         ended.reject = Some(how);
         ended.answer = Some(Answer::Error(how));
@@ -284,7 +331,14 @@ impl<'w, 's> Walker<'w, 's> {
     /// `ip_vs_nat_xmit`, `ip_vs_dr_xmit`
     fn hand_over(&mut self, ns: NsId, hook: Hook, mut skb: Skb, conn: &Conn) -> Handled {
         let (forward, server) = (Some(conn.forward), Some((conn.server.0, conn.server.1)));
-        self.step(What::Ipvs { server, forward, by: conn.by }, conn.evidence.clone());
+        self.step(
+            What::Ipvs {
+                server,
+                forward,
+                by: conn.by,
+            },
+            conn.evidence.clone(),
+        );
         let decided = routing::output(
             self.space(ns),
             &Query::to(conn.server.0),
@@ -301,7 +355,11 @@ impl<'w, 's> Walker<'w, 's> {
                 self.assumptions.extend(assumed);
                 // `dst_link_failure`
                 let v4 = skb.packet.dst.is_ipv4();
-                let how = if v4 { Reject::IcmpHostUnreachable } else { Reject::Icmp6AddrUnreachable };
+                let how = if v4 {
+                    Reject::IcmpHostUnreachable
+                } else {
+                    Reject::Icmp6AddrUnreachable
+                };
                 let mut ended = self.ended(ns, skb, refusal.outcome, refusal.reason);
                 ended.end.evidence = refusal.evidence;
                 ended.answer = Some(Answer::Error(how));
@@ -322,7 +380,14 @@ impl<'w, 's> Walker<'w, 's> {
             skb.packet.dst = conn.server.0;
             skb.packet.set_dport(conn.server.1);
             let to = (skb.packet.dst, skb.packet.dport());
-            self.step(What::Nat { source: false, from, to }, None);
+            self.step(
+                What::Nat {
+                    source: false,
+                    from,
+                    to,
+                },
+                None,
+            );
             if conn.tracked && !conn.one_packet {
                 self.ct.alter_reply(skb.ct, conn.server);
             }
@@ -369,7 +434,9 @@ impl<'w, 's> Walker<'w, 's> {
         let from = skb.packet.ttl;
         skb.packet.ttl -= 1;
         self.step(What::Rewrite(Field::Ttl { from, to: from - 1 }), None);
-        let mtu = self.link(ns, egress.oif).map(|l| egress.mtu.map_or(l.mtu, |m| m.min(l.mtu)));
+        let mtu = self
+            .link(ns, egress.oif)
+            .map(|l| egress.mtu.map_or(l.mtu, |m| m.min(l.mtu)));
         if let Some(mtu) = mtu {
             self.step(What::Mtu { dev: egress.oif, mtu }, None);
             if skb.packet.df && u32::from(skb.packet.len) > mtu && self.vs(ns, "pmtu_disc", 1) != 0 {

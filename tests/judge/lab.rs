@@ -213,6 +213,13 @@ impl Lab {
                         (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
                     };
                     sys::set(&udp, level, option, 1).expect("an option");
+                    // It answers from any address it was asked at.
+                    let (level, option) = if addr.is_ipv4() {
+                        (libc::IPPROTO_IP, libc::IP_FREEBIND)
+                    } else {
+                        (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND)
+                    };
+                    sys::set(&udp, level, option, 1).expect("an option");
                     sys::bind(&udp, addr, port).expect("the port is free");
                     self.udp.push(udp);
                 }

@@ -72,6 +72,16 @@ pub fn set(fd: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> 
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), len) }).map(drop)
 }
 
+/// Closing the socket resets its connection.
+pub fn reset_on_close(fd: &OwnedFd) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let len = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the value is a local of the length given.
+    unsafe {
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), len);
+    }
+}
+
 /// `SO_ERROR`
 pub fn take_error(fd: &OwnedFd) -> i32 {
     let mut value = 0i32;

@@ -85,6 +85,9 @@ pub struct Sender {
     pub gid: Option<u32>,
     /// There is a full socket behind the packet (a SYN-ACK, RST or ICMP error has none).
     pub socket: bool,
+    /// Sent by one of the kernel's own sockets (ICMP, and IPv4 resets to closed ports): it is there, but no
+    /// program has it open.
+    pub control: bool,
 }
 
 /// `skb->_nfct`: how conntrack of this namespace sees the packet.

@@ -171,6 +171,7 @@ impl Start {
                     uid: Some(uid.unwrap_or(0)),
                     gid: None,
                     socket: true,
+                    control: false,
                 });
                 At::Send {
                     ns: self.ns,

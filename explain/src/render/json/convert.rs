@@ -6,8 +6,8 @@ use super::model::{
 };
 use super::{findings, steps};
 use crate::explanation::{
-    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Fork, Glossary,
-    Hop as TraceHop, NsId, Packet, Port, Source, Verdict,
+    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Field, Fork, Glossary,
+    Hop as TraceHop, NsId, Packet, Port, Source, Verdict, What,
 };
 use crate::query::Query;
 use crate::render::{notes, words};

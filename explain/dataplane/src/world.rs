@@ -229,7 +229,9 @@ impl<'s> World<'s> {
     #[must_use]
     pub fn no_legacy_tables(&self, ns: NsId, family: Family) -> bool {
         let info = self.nodes[self.space(ns).node].facts.info.get();
-        let Some(modules) = info.and_then(|i| i.modules.as_ref()) else { return false };
+        let Some(modules) = info.and_then(|i| i.modules.as_ref()) else {
+            return false;
+        };
         let makes_tables = match family {
             Family::V4 => "iptable_",
             Family::V6 => "ip6table_",

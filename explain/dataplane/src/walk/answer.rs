@@ -191,7 +191,8 @@ fn error_source(walker: &Walker<'_, '_>, ns: NsId, skb: &Skb) -> Option<IpAddr> 
             if matches!(back, RouteAnswer::Route(hit) if hit.route.prefsrc.is_some()) {
                 return None;
             }
-            skb.iif.and_then(|dev| ipv6_dev_get_saddr(links, &sysctl, Some(dev), asked.src))
+            skb.iif
+                .and_then(|dev| ipv6_dev_get_saddr(links, &sysctl, Some(dev), asked.src))
         }
     }
 }

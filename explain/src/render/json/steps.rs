@@ -111,7 +111,11 @@ pub enum Decision {
     /// A sysctl decided. `value` is null when it was not captured.
     Sysctl { key: String, value: Option<i64> },
     /// IPVS chose a real server; `server` is null when there is none.
-    Ipvs { server: Option<String>, forward: Option<String>, by: String },
+    Ipvs {
+        server: Option<String>,
+        forward: Option<String>,
+        by: String,
+    },
     /// A socket takes the packet.
     Socket { program: Option<String> },
     /// MTU of the device it leaves by.

@@ -225,7 +225,11 @@ impl Steps<'_> {
                     ];
                     self.with("IPVS", spans, &step.evidence, true);
                 }
-                None => self.deciding("IPVS", vec!["no real server takes it".to_owned().into()], &step.evidence),
+                None => self.deciding(
+                    "IPVS",
+                    vec!["no real server takes it".to_owned().into()],
+                    &step.evidence,
+                ),
             },
             What::Socket { program } => {
                 let program = program.as_deref().unwrap_or("a program that is not named");

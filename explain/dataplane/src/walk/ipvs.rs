@@ -480,3 +480,6 @@ impl crate::stage::conntrack::Conntrack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

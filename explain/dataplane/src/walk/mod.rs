@@ -273,6 +273,7 @@ fn exchange(
         .entries()
         .iter()
         .filter_map(|e| Some((e.ns, e.captured.clone()?)))
+        .chain(walker.ipvs.captured())
         .collect();
     *oracle = walker.oracle;
     (branch, met)

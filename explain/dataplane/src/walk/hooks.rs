@@ -122,12 +122,20 @@ impl Walker<'_, '_> {
         items.sort_by_key(|(place, _)| *place);
         nat_chains.sort_by_key(|(place, _)| *place);
         let nat_chains: Vec<Base<'_, '_>> = nat_chains.into_iter().map(|(_, base)| base).collect();
+        // `nf_hook_state.out` is set when the hook begins: chains behind a reroute in OUTPUT still see the
+        // first device.
+        let first = skb.oif;
         for (_, item) in items {
+            let routed = std::mem::replace(&mut skb.oif, first);
             match item {
-                Item::Track => self.track(ns, &mut skb),
+                Item::Track => {
+                    self.track(ns, &mut skb);
+                    skb.oif = routed;
+                }
                 Item::Nat => {
                     let before = skb.packet.dst;
                     skb = self.nat(ns, hook, skb, &nat_chains)?;
+                    skb.oif = routed;
                     if hook == Hook::Output && skb.packet.dst != before {
                         self.reroute(ns, &mut skb).map_err(connect_goes_on)?;
                     }
@@ -135,6 +143,7 @@ impl Walker<'_, '_> {
                 Item::Chain(chain) => {
                     let before = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
                     skb = self.run(ns, hook, skb, chain)?;
+                    skb.oif = routed;
                     let after = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
                     if hook == Hook::Output && chain.reroutes() && before != after {
                         self.reroute(ns, &mut skb).map_err(connect_goes_on)?;

@@ -118,7 +118,12 @@ impl Traffic {
 
     /// Where the packets with an id arrived so far.
     pub fn arrivals(&self, id: u16) -> Vec<Arrival> {
-        self.log.lock().expect("no panic while it is held").get(&id).cloned().unwrap_or_default()
+        self.log
+            .lock()
+            .expect("no panic while it is held")
+            .get(&id)
+            .cloned()
+            .unwrap_or_default()
     }
 }
 

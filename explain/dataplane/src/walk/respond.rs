@@ -27,7 +27,11 @@ impl Walker<'_, '_> {
         if target.is_ipv6() {
             let own = links.addresses_of(link.index).any(|a| a.local == src);
             let link_local = |a: &&Address| matches!(a.local, IpAddr::V6(v) if v.is_unicast_link_local());
-            return if own { Some(src) } else { links.addresses_of(link.index).find(link_local).map(|a| a.local) };
+            return if own {
+                Some(src)
+            } else {
+                links.addresses_of(link.index).find(link_local).map(|a| a.local)
+            };
         }
         let local = src.is_ipv4() && (links.owner(src).is_some() || src.is_loopback());
         let announced = match sysctl.conf4_max(&link.name, "arp_announce").unwrap_or(0) {
@@ -81,16 +85,30 @@ impl Walker<'_, '_> {
 
     /// `ip_route_input` of the question: it is dropped like a packet that could not have come in this way
     /// (`rp_filter`, forwarding off). `Some(None)` = a local address.
-    fn route_of_question(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<Option<IfIndex>> {
+    fn route_of_question(
+        &mut self,
+        ns: NsId,
+        dev: IfIndex,
+        addr: IpAddr,
+        asker: Option<IpAddr>,
+    ) -> Option<Option<IfIndex>> {
         let space = self.space(ns);
         let Some(asker) = asker else {
             // Asked from 0.0.0.0: only for its own addresses.
-            let query = Query { iif: Some(dev), ..Query::to(addr) };
-            let RouteAnswer::Route(hit) = space.fib().lookup(&query, &mut self.oracle).answer else { return None };
+            let query = Query {
+                iif: Some(dev),
+                ..Query::to(addr)
+            };
+            let RouteAnswer::Route(hit) = space.fib().lookup(&query, &mut self.oracle).answer else {
+                return None;
+            };
             return (hit.kind == RouteKind::Local).then_some(None);
         };
         let skb = question(asker, addr, 0, L4::Other, dev);
-        let mut sink = Sink { detail: Detail::Outcome, steps: Vec::new() };
+        let mut sink = Sink {
+            detail: Detail::Outcome,
+            steps: Vec::new(),
+        };
         match routing::input(space, &skb, &mut self.oracle, &mut sink).to {
             InputTo::Local(_) => Some(None),
             InputTo::Forward(egress) => Some(Some(egress.oif)),
@@ -103,15 +121,23 @@ impl Walker<'_, '_> {
         let space = self.space(ns);
         let links = space.links();
         let net = |a: &Address| ipnet::IpNet::new(a.local, a.prefix_len).ok();
-        let on_device = || links.addresses_of(link.index).any(|a| a.local == addr && a.scope <= SCOPE_HOST);
+        let on_device = || {
+            links
+                .addresses_of(link.index)
+                .any(|a| a.local == addr && a.scope <= SCOPE_HOST)
+        };
         match space.sysctl().conf4_max(&link.name, "arp_ignore").unwrap_or(0) {
             1 => !on_device(),
             2 => {
                 let near = links.addresses_of(link.index).filter_map(net);
-                let near = near.filter(|n| n.contains(&addr)).any(|n| asker.is_none_or(|s| n.contains(&s)));
+                let near = near
+                    .filter(|n| n.contains(&addr))
+                    .any(|n| asker.is_none_or(|s| n.contains(&s)));
                 !(on_device() && near)
             }
-            3 => !links.addresses(Family::V4).any(|a| a.local == addr && a.scope <= SCOPE_LINK),
+            3 => !links
+                .addresses(Family::V4)
+                .any(|a| a.local == addr && a.scope <= SCOPE_LINK),
             8 => true,
             // 4 to 7 are reserved, and do nothing.
             _ => false,
@@ -124,8 +150,14 @@ impl Walker<'_, '_> {
         let Some(asker) = asker.filter(|_| space.sysctl().conf4_or(&link.name, "arp_filter") == Some(true)) else {
             return false;
         };
-        let query = Query { src: Some(addr), ..Query::to(asker) };
-        let mut sink = Sink { detail: Detail::Outcome, steps: Vec::new() };
+        let query = Query {
+            src: Some(addr),
+            ..Query::to(asker)
+        };
+        let mut sink = Sink {
+            detail: Detail::Outcome,
+            steps: Vec::new(),
+        };
         match routing::output(space, &query, SenderFlags::default(), &mut self.oracle, &mut sink) {
             Output::Routed(egress, _) => egress.oif != link.index,
             Output::Refused(..) | Output::Unknown(_) => true,
@@ -138,7 +170,10 @@ impl Walker<'_, '_> {
         if link.flags.noarp {
             return None;
         }
-        let own = space.links().addresses_of(dev).any(|a| a.local == addr && !a.tentative && !a.dadfailed);
+        let own = space
+            .links()
+            .addresses_of(dev)
+            .any(|a| a.local == addr && !a.tentative && !a.dadfailed);
         if !own {
             let on = |dev: &str, key: &str| space.sysctl().conf6(dev, key).unwrap_or(0) != 0;
             let proxy = on(&link.name, "forwarding")
@@ -156,18 +191,36 @@ impl Walker<'_, '_> {
         use crate::trace::Hook;
         let IpAddr::V6(target) = addr else { return true };
         let xt = self.space(ns).xt();
-        if xt.base_chains(Family::V6, Hook::Input).is_empty() && xt.base_chains(Family::V6, Hook::Prerouting).is_empty() {
+        if xt.base_chains(Family::V6, Hook::Input).is_empty() && xt.base_chains(Family::V6, Hook::Prerouting).is_empty()
+        {
             return true;
         }
         let [.., a, b, c] = target.octets();
-        let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from(b) << 8 | u16::from(c));
+        let group = Ipv6Addr::new(
+            0xff02,
+            0,
+            0,
+            0,
+            0,
+            1,
+            0xff00 | u16::from(a),
+            u16::from(b) << 8 | u16::from(c),
+        );
         let asker = asker.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        let l4 = L4::Icmp { ty: SOLICITATION, code: 0, id: 0.into(), quoted: None };
+        let l4 = L4::Icmp {
+            ty: SOLICITATION,
+            code: 0,
+            id: 0.into(),
+            quoted: None,
+        };
         let mut skb = question(asker, IpAddr::V6(group), proto::ICMPV6, l4, dev);
         skb.packet.ttl = 255;
         // What is decided here is not a step of the packet's own way.
         let steps = self.sink.steps.len();
-        let passed = self.hook(ns, Hook::Prerouting, skb).and_then(|skb| self.hook(ns, Hook::Input, skb)).is_ok();
+        let passed = self
+            .hook(ns, Hook::Prerouting, skb)
+            .and_then(|skb| self.hook(ns, Hook::Input, skb))
+            .is_ok();
         self.sink.steps.truncate(steps);
         passed
     }
@@ -180,6 +233,19 @@ fn question(asker: IpAddr, about: IpAddr, proto: u8, l4: L4, dev: IfIndex) -> Sk
         (IpAddr::V4(_), IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         (same, _) => same,
     };
-    let packet = Packet { src: asker, dst: about, proto, l4, ttl: 64, tos: 0, len: 28, df: false, inner: None };
-    Skb { iif: Some(dev), ..Skb::new(packet) }
+    let packet = Packet {
+        src: asker,
+        dst: about,
+        proto,
+        l4,
+        ttl: 64,
+        tos: 0,
+        len: 28,
+        df: false,
+        inner: None,
+    };
+    Skb {
+        iif: Some(dev),
+        ..Skb::new(packet)
+    }
 }

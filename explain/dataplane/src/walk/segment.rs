@@ -51,14 +51,19 @@ impl Walker<'_, '_> {
     }
 
     fn holds(&self, reach: &Reach, mac: Mac) -> bool {
-        reach.heard.iter().any(|&(n, d)| self.link(n, d).is_some_and(|l| l.mac == Some(mac)))
+        reach
+            .heard
+            .iter()
+            .any(|&(n, d)| self.link(n, d).is_some_and(|l| l.mac == Some(mac)))
     }
 
     fn emit(&self, ns: NsId, dev: IfIndex, cast: Cast, reach: &mut Reach) {
         if !reach.seen.insert((ns, dev, true)) {
             return;
         }
-        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else { return };
+        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
+            return;
+        };
         match &link.kind {
             LinkKind::Veth if let Some(peer) = self.world.peer(ns, dev) => self.arrive(peer.ns, peer.dev, cast, reach),
             LinkKind::Veth | LinkKind::Device | LinkKind::Bond if !link.flags.loopback => {
@@ -80,7 +85,9 @@ impl Walker<'_, '_> {
                 }
             }
             LinkKind::Macvlan { mode } => {
-                let Some((lower_ns, lower)) = self.world.lower(ns, link) else { return };
+                let Some((lower_ns, lower)) = self.world.lower(ns, link) else {
+                    return;
+                };
                 if mode == "bridge" {
                     for &(upper_ns, upper) in self.world.uppers(lower_ns, lower) {
                         let sibling = self.link(upper_ns, upper).filter(|l| l.flags.up).map(|l| &l.kind);
@@ -109,7 +116,11 @@ impl Walker<'_, '_> {
             Cast::Unicast(mac) => fdb.remotes(&link.name, mac),
             Cast::Broadcast | Cast::Multicast => &[],
         };
-        let entries = if known.is_empty() { fdb.remotes(&link.name, Mac::default()) } else { known };
+        let entries = if known.is_empty() {
+            fdb.remotes(&link.name, Mac::default())
+        } else {
+            known
+        };
         let mut ends = Vec::new();
         for entry in entries {
             let Some(remote) = entry.dst else { continue };
@@ -123,7 +134,9 @@ impl Walker<'_, '_> {
     }
 
     fn arrive(&self, ns: NsId, dev: IfIndex, cast: Cast, reach: &mut Reach) {
-        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else { return };
+        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
+            return;
+        };
         if !reach.seen.insert((ns, dev, false)) {
             return;
         }
@@ -160,7 +173,9 @@ impl Walker<'_, '_> {
 
     /// Up to the bridge itself, and out of which ports.
     fn bridge_to(&self, ns: NsId, bridge: &Link, from: IfIndex, cast: Cast) -> (bool, Vec<IfIndex>) {
-        let Cast::Unicast(mac) = cast else { return (true, self.bridge_copies(ns, bridge, Some(from), cast)) };
+        let Cast::Unicast(mac) = cast else {
+            return (true, self.bridge_copies(ns, bridge, Some(from), cast));
+        };
         if bridge.mac == Some(mac) {
             return (true, Vec::new());
         }
@@ -175,8 +190,11 @@ impl Walker<'_, '_> {
     fn bridge_copies(&self, ns: NsId, bridge: &Link, from: Option<IfIndex>, cast: Cast) -> Vec<IfIndex> {
         let links = self.space(ns).links();
         if let Cast::Unicast(mac) = cast
-            && let Some(port) =
-                self.space(ns).fdb().lookup(&bridge.name, mac, None).and_then(|e| links.named(&e.dev))
+            && let Some(port) = self
+                .space(ns)
+                .fdb()
+                .lookup(&bridge.name, mac, None)
+                .and_then(|e| links.named(&e.dev))
         {
             let known = port.index != bridge.index && self.should_deliver(ns, from, port);
             return known.then_some(port.index).into_iter().collect();
@@ -188,7 +206,9 @@ impl Walker<'_, '_> {
     /// common: the snapshot does not show the cables.
     fn share_a_subnet(&self, a: NsId, a_dev: IfIndex, b: NsId, b_dev: IfIndex) -> bool {
         let b = self.subnets(b, b_dev);
-        self.subnets(a, a_dev).iter().any(|x| b.iter().any(|y| x.contains(&y.addr()) || y.contains(&x.addr())))
+        self.subnets(a, a_dev)
+            .iter()
+            .any(|x| b.iter().any(|y| x.contains(&y.addr()) || y.contains(&x.addr())))
     }
 
     /// The subnets of everybody who uses a device: itself, its bridge, and what is stacked on either.

@@ -11,7 +11,8 @@ use crate::packet::Packet;
 use crate::skb::Skb;
 use crate::stage::conntrack::{Conntrack, Key};
 use crate::trace::{
-    Answer, Assumption, ClientSees, End, Evidence, Hop, NsId, Outcome, PathMtu, Place, Reason, Reject, Sink, Stage, Step, What,
+    Answer, Assumption, ClientSees, End, Evidence, Hop, NsId, Outcome, PathMtu, Place, Reason, Reject, Sink, Stage,
+    Step, What,
 };
 use crate::world::{Netns, World};
 

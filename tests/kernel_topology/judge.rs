@@ -139,7 +139,7 @@ fn ping_sees(observed: &Observed, branch: &Branch) -> bool {
         (None, None) => sees(observed, branch),
         // "Destination host unreachable" after three seconds, as above.
         (None, Some(_)) => branch.end.outcome == Outcome::NeighbourFailed,
-        (Some(_), None) => false,
+        (Some(_), None) => branch.end.outcome == Outcome::NeighbourFailed && observed.sees == ClientSees::Timeout,
     }
 }
 

@@ -10,6 +10,7 @@ mod lab;
 #[path = "../support/netns.rs"]
 #[allow(dead_code, reason = "shared with tests that run in a namespace of their own")]
 mod netns;
+mod others;
 mod plan;
 mod traffic;
 
@@ -105,6 +106,7 @@ fn kernel_topology() {
 
 fn plans_of(rng: &mut Rng, round: usize) -> Vec<Plan> {
     let mut plans = cluster::plans(rng);
+    plans.extend(others::plans(rng));
     for plan in &mut plans {
         plan.name = format!("{}-{round}", plan.name);
     }

@@ -1,12 +1,17 @@
 //! Topologies of other kinds: routed pods with proxy ARP, macvlan, bridges over VXLAN, narrow links, a
 //! machine with several devices on one segment.
 
+use crate::lab::bare;
 use crate::netns::Rng;
 use crate::plan::{Plan, mac, nobody};
 
 pub fn plans(rng: &mut Rng) -> Vec<Plan> {
-    let mut plans = vec![routed(rng, 0), macvlan(rng, "bridge"), overlay(rng), narrow(rng), two_devices(rng), loops(rng)];
-    plans.push(routed(rng, 1 + rng.below(2)));
+    let faults = 1 + rng.below(2);
+    let mut plans = vec![routed(rng, 0), routed(rng, faults)];
+    for make in [overlay, narrow, two_devices, loops] {
+        plans.push(make(rng));
+    }
+    plans.push(macvlan(rng, "bridge"));
     let mode = rng.pick(&["private", "vepa", "bridge"]);
     plans.push(macvlan(rng, mode));
     for plan in &mut plans {
@@ -53,7 +58,10 @@ fn routed(rng: &mut Rng, faults: u64) -> Plan {
             plan.ip(pod, "route add default via 169.254.1.1 dev eth0");
             plan.ip(host, &format!("addr add fe80::1/64 dev {cali} nodad"));
             plan.ip(pod, "route add ::/0 via fe80::1 dev eth0");
-            plan.ip(host, &format!("route add 10.244.{n}.{}/32 dev {cali} scope link", 10 + p));
+            plan.ip(
+                host,
+                &format!("route add 10.244.{n}.{}/32 dev {cali} scope link", 10 + p),
+            );
             plan.ip(host, &format!("route add fd44:{n}::{}/128 dev {cali}", 10 + p));
             plan.sysctl(host, &format!("net/ipv4/conf/{cali}/proxy_arp"), "1");
             plan.sysctl(host, &format!("net/ipv4/neigh/{cali}/proxy_delay"), "0");
@@ -65,7 +73,8 @@ fn routed(rng: &mut Rng, faults: u64) -> Plan {
         plan.ip(host, &format!("route add fd44:{m}::/64 via fd50::{}", 10 + m));
         plan.ip(host, &format!("route add blackhole 10.244.{n}.0/24"));
     }
-    plan.targets.extend(["10.244.0.99", "10.244.1.99", "169.254.1.1"].map(|a| a.parse().expect("an address")));
+    plan.targets
+        .extend(["10.244.0.99", "10.244.1.99", "169.254.1.1"].map(bare));
     for _ in 0..faults {
         let (pod, host, n, p) = rng.pick(&pods);
         let which = rng.below(9);
@@ -75,11 +84,20 @@ fn routed(rng: &mut Rng, faults: u64) -> Plan {
             2 => plan.sysctl(host, &format!("net/ipv4/conf/cali{p}/forwarding"), "0"),
             3 => plan.last(host, &format!("route del 10.244.{n}.{}/32", 10 + p)),
             4 => plan.sysctl(host, "net/ipv4/conf/all/rp_filter", "1"),
-            5 => plan.last(pod, &format!("neigh replace 169.254.1.1 lladdr {} dev eth0 nud permanent", nobody(rng))),
+            5 => plan.last(
+                pod,
+                &format!(
+                    "neigh replace 169.254.1.1 lladdr {} dev eth0 nud permanent",
+                    nobody(rng)
+                ),
+            ),
             6 => plan.spaces[host].ip6tables += "*filter\n:INPUT DROP [0:0]\n-A INPUT -p tcp -j ACCEPT\nCOMMIT\n",
             7 => {
                 plan.sysctl(host, "net/ipv4/conf/all/rp_filter", "1");
-                plan.last(host, &format!("route replace 10.244.{n}.{}/32 via 192.168.50.{}", 10 + p, 11 - n));
+                plan.last(
+                    host,
+                    &format!("route replace 10.244.{n}.{}/32 via 192.168.50.{}", 10 + p, 11 - n),
+                );
             }
             _ => plan.spaces[pod].ip6tables += "*filter\n:INPUT DROP [0:0]\n-A INPUT -p udp -j ACCEPT\nCOMMIT\n",
         }
@@ -96,15 +114,28 @@ fn macvlan(rng: &mut Rng, mode: &str) -> Plan {
         let host = node(&mut plan, n, wire);
         for p in 0..2 {
             let pod = plan.space(&format!("p{n}{p}"), Some(&format!("node-{n}")), false);
-            plan.ip(host, &format!("link add mv{p} link eth0 address {} type macvlan mode {mode}", mac(0x1000 + (n * 16 + p) as u64)));
+            plan.ip(
+                host,
+                &format!(
+                    "link add mv{p} link eth0 address {} type macvlan mode {mode}",
+                    mac(0x1000 + (n * 16 + p) as u64)
+                ),
+            );
             // The device moves into the pod and gets its name there.
-            plan.ip(host, &format!("link set mv{p} netns @{} name eth0", plan.spaces[pod].short));
+            plan.ip(
+                host,
+                &format!("link set mv{p} netns @{} name eth0", plan.spaces[pod].short),
+            );
             plan.last(pod, "link set eth0 up");
             plan.last(pod, &format!("addr add 192.168.50.{}/24 dev eth0", 100 + n * 16 + p));
             plan.last(pod, &format!("addr add fd50::1{n}{p}/64 dev eth0 nodad"));
             plan.last(pod, "route add default via 192.168.50.10");
-            plan.spaces[pod].addresses.push(format!("192.168.50.{}", 100 + n * 16 + p).parse().expect("an address"));
-            plan.spaces[pod].addresses.push(format!("fd50::1{n}{p}").parse().expect("an address"));
+            plan.spaces[pod]
+                .addresses
+                .push(format!("192.168.50.{}", 100 + n * 16 + p).parse().expect("an address"));
+            plan.spaces[pod]
+                .addresses
+                .push(format!("fd50::1{n}{p}").parse().expect("an address"));
         }
         if rng.one_in(3) {
             plan.sysctl(host, "net/ipv4/conf/eth0/rp_filter", "1");
@@ -120,19 +151,34 @@ fn overlay(rng: &mut Rng) -> Plan {
     let wire = wire(&mut plan);
     for n in 0..3 {
         let host = node(&mut plan, n, wire);
-        plan.ip(host, &format!("link add br1 address {} type bridge", mac(0x200 + n as u64)));
+        plan.ip(
+            host,
+            &format!("link add br1 address {} type bridge", mac(0x200 + n as u64)),
+        );
         plan.ip(host, "link set br1 up");
         plan.addr(host, "br1", &format!("10.99.0.{}/24", 1 + n));
         let learning = if rng.one_in(2) { "nolearning" } else { "learning" };
-        plan.ip(host, &format!("link add vx1 type vxlan id 7 local 192.168.50.{} dstport 4789 {learning}", 10 + n));
+        plan.ip(
+            host,
+            &format!(
+                "link add vx1 type vxlan id 7 local 192.168.50.{} dstport 4789 {learning}",
+                10 + n
+            ),
+        );
         plan.ip(host, "link set vx1 mtu 1450 master br1 up");
         for m in (0..3).filter(|&m| m != n) {
-            plan.bridge(host, &format!("fdb append 00:00:00:00:00:00 dev vx1 dst 192.168.50.{}", 10 + m));
+            plan.bridge(
+                host,
+                &format!("fdb append 00:00:00:00:00:00 dev vx1 dst 192.168.50.{}", 10 + m),
+            );
         }
         let pod = plan.space(&format!("p{n}0"), Some(&format!("node-{n}")), false);
         plan.veth(pod, "eth0", host, "veth0");
         plan.ip(host, "link set veth0 mtu 1450 master br1");
-        plan.ip(pod, &format!("link set eth0 mtu 1450 address {}", mac(0x1000 + n as u64)));
+        plan.ip(
+            pod,
+            &format!("link set eth0 mtu 1450 address {}", mac(0x1000 + n as u64)),
+        );
         plan.addr(pod, "eth0", &format!("10.99.0.{}/24", 10 + n));
     }
     plan.targets.push("10.99.0.77".parse().expect("an address"));
@@ -187,7 +233,12 @@ fn two_devices(rng: &mut Rng) -> Plan {
     plan.ip(pod, "rule add from 10.244.1.10 table 100");
     plan.ip(pod, "route add default via 10.244.1.1 table 100");
     plan.ip(b, "route add 10.0.0.0/8 via 192.168.50.10");
-    for (key, values) in [("arp_ignore", &["0", "1", "2"][..]), ("arp_filter", &["0", "1"]), ("arp_announce", &["0", "1", "2"]), ("rp_filter", &["0", "1", "2"])] {
+    for (key, values) in [
+        ("arp_ignore", &["0", "1", "2"][..]),
+        ("arp_filter", &["0", "1"]),
+        ("arp_announce", &["0", "1", "2"]),
+        ("rp_filter", &["0", "1", "2"]),
+    ] {
         let value = rng.pick(values);
         plan.sysctl(a, &format!("net/ipv4/conf/all/{key}"), value);
         plan.fault(format!("{key}={value}"));
@@ -209,6 +260,7 @@ fn loops(rng: &mut Rng) -> Plan {
         }
     }
     plan.flows = 24;
-    plan.targets.extend(["10.1.1.1", "10.5.1.1", "fd10::1", "fd10:5::1"].map(|a| a.parse().expect("an address")));
+    plan.targets
+        .extend(["10.1.1.1", "10.5.1.1", "fd10::1", "fd10:5::1"].map(bare));
     plan
 }

@@ -152,7 +152,13 @@ fn turned(asked: &Packet, ttl: u8, tos: u8, flags: u8) -> Option<Packet> {
     };
     // `icmp_sk_init`: the kernel's own socket does not ask for DF.
     let df = asked.dst.is_ipv6() || !matches!(l4, L4::Icmp { .. });
+    // An echo is as long as its question; what a program says is taken to be short.
+    let len = match l4 {
+        L4::Icmp { .. } => asked.len,
+        _ => asked.len.min(60),
+    };
     Some(Packet {
+        len,
         src: asked.dst,
         dst: asked.src,
         l4,

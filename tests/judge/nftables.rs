@@ -38,7 +38,11 @@ pub fn random(rng: &mut Rng) -> Part {
     if rng.percent(10) {
         tables.push(netdev(rng));
     }
-    Part { back: Back::Nft, lines: Vec::new(), tables }
+    Part {
+        back: Back::Nft,
+        lines: Vec::new(),
+        tables,
+    }
 }
 
 fn v6_of(rng: &mut Rng, family: &str) -> bool {
@@ -52,7 +56,13 @@ fn v6_of(rng: &mut Rng, family: &str) -> bool {
 fn address(rng: &mut Rng, v6: bool) -> String {
     match rng.below(5) {
         0 | 1 => flow::own(rng, v6).to_string(),
-        2 => if v6 { format!("fd96::{}", rng.word(&["1", "10"])) } else { format!("10.96.0.{}", rng.word(&["1", "10"])) },
+        2 => {
+            if v6 {
+                format!("fd96::{}", rng.word(&["1", "10"]))
+            } else {
+                format!("10.96.0.{}", rng.word(&["1", "10"]))
+            }
+        }
         _ => {
             let device = rng.below(ROUTED);
             flow::behind(rng, v6, device).to_string()
@@ -64,9 +74,21 @@ fn prefix(rng: &mut Rng, v6: bool) -> String {
     let i = rng.below(ROUTED);
     let third = rng.below(6);
     let options = if v6 {
-        [format!("fd10:{i}::/32"), format!("fd10:{i}:{third}::/48"), format!("fd00:{i}::/64"), "fd00::/8".to_owned(), "fd96::/32".to_owned()]
+        [
+            format!("fd10:{i}::/32"),
+            format!("fd10:{i}:{third}::/48"),
+            format!("fd00:{i}::/64"),
+            "fd00::/8".to_owned(),
+            "fd96::/32".to_owned(),
+        ]
     } else {
-        [format!("10.1{i}.0.0/16"), format!("10.1{i}.{third}.0/24"), format!("10.{i}.0.0/24"), "10.0.0.0/8".to_owned(), "10.96.0.0/16".to_owned()]
+        [
+            format!("10.1{i}.0.0/16"),
+            format!("10.1{i}.{third}.0/24"),
+            format!("10.{i}.0.0/24"),
+            "10.0.0.0/8".to_owned(),
+            "10.96.0.0/16".to_owned(),
+        ]
     };
     rng.pick(&options).clone()
 }
@@ -96,7 +118,16 @@ fn mark(rng: &mut Rng) -> &'static str {
 
 /// Ports that are not next to one another as disjoint intervals.
 fn ports(rng: &mut Rng) -> Vec<String> {
-    let all = ["1-52".to_owned(), "53".to_owned(), "80-90".to_owned(), "443".to_owned(), "1900".to_owned(), "6443".to_owned(), "8000-9000".to_owned(), "30000-32767".to_owned()];
+    let all = [
+        "1-52".to_owned(),
+        "53".to_owned(),
+        "80-90".to_owned(),
+        "443".to_owned(),
+        "1900".to_owned(),
+        "6443".to_owned(),
+        "8000-9000".to_owned(),
+        "30000-32767".to_owned(),
+    ];
     rng.some(&all, 1)
 }
 
@@ -113,7 +144,11 @@ fn prefixes(rng: &mut Rng, v6: bool) -> Vec<String> {
             all.push(format!("10.{i}.0.2-10.{i}.0.5"));
         }
     }
-    all.push(if v6 { "fd96::/32".to_owned() } else { "10.96.0.0/16".to_owned() });
+    all.push(if v6 {
+        "fd96::/32".to_owned()
+    } else {
+        "10.96.0.0/16".to_owned()
+    });
     rng.some(&all, 2)
 }
 
@@ -137,67 +172,168 @@ fn objects(rng: &mut Rng, family: &str, chains: &[String]) -> (Vec<String>, Vec<
         let (ty, suffix) = if v6 { ("ipv6_addr", "6") } else { ("ipv4_addr", "4") };
         let mut add = |kind: &'static str, name: &str, text: String| {
             texts.push(text);
-            named.push(Named { name: name.to_owned(), kind });
+            named.push(Named {
+                name: name.to_owned(),
+                kind,
+            });
         };
         let _ = n;
         if rng.percent(50) {
             let elements = list(&several(rng, 6, |r| address(r, v6)));
-            let timeout = if rng.percent(20) { "flags timeout; timeout 1h; " } else { "" };
-            add(if v6 { "addr6" } else { "addr4" }, &format!("a{suffix}"), format!("set a{suffix} {{ type {ty}; {timeout}elements = {{ {elements} }} }}"));
+            let timeout = if rng.percent(20) {
+                "flags timeout; timeout 1h; "
+            } else {
+                ""
+            };
+            add(
+                if v6 { "addr6" } else { "addr4" },
+                &format!("a{suffix}"),
+                format!("set a{suffix} {{ type {ty}; {timeout}elements = {{ {elements} }} }}"),
+            );
         }
         if rng.percent(50) {
             let elements = list(&prefixes(rng, v6));
-            add(if v6 { "addr6" } else { "addr4" }, &format!("n{suffix}"), format!("set n{suffix} {{ type {ty}; flags interval; elements = {{ {elements} }} }}"));
+            add(
+                if v6 { "addr6" } else { "addr4" },
+                &format!("n{suffix}"),
+                format!("set n{suffix} {{ type {ty}; flags interval; elements = {{ {elements} }} }}"),
+            );
         }
         if rng.percent(50) {
-            let elements = list(&several(rng, 6, |r| format!("{} . {} . {}", address(r, v6), r.word(&["tcp", "udp"]), port(r))));
-            add(if v6 { "app6" } else { "app4" }, &format!("c{suffix}"), format!("set c{suffix} {{ type {ty} . inet_proto . inet_service; elements = {{ {elements} }} }}"));
+            let elements = list(&several(rng, 6, |r| {
+                format!("{} . {} . {}", address(r, v6), r.word(&["tcp", "udp"]), port(r))
+            }));
+            add(
+                if v6 { "app6" } else { "app4" },
+                &format!("c{suffix}"),
+                format!("set c{suffix} {{ type {ty} . inet_proto . inet_service; elements = {{ {elements} }} }}"),
+            );
         }
         if rng.percent(40) {
             let (own_port, nets) = (ports(rng), prefixes(rng, v6));
-            let elements: Vec<String> = nets.iter().take(3).map(|net| format!("{net} . {}", rng.pick(&own_port))).collect();
-            add(if v6 { "np6" } else { "np4" }, &format!("i{suffix}"), format!("set i{suffix} {{ type {ty} . inet_service; flags interval; elements = {{ {} }} }}", list(&elements)));
+            let elements: Vec<String> = nets
+                .iter()
+                .take(3)
+                .map(|net| format!("{net} . {}", rng.pick(&own_port)))
+                .collect();
+            add(
+                if v6 { "np6" } else { "np4" },
+                &format!("i{suffix}"),
+                format!(
+                    "set i{suffix} {{ type {ty} . inet_service; flags interval; elements = {{ {} }} }}",
+                    list(&elements)
+                ),
+            );
         }
         if rng.percent(40) {
-            let elements = several(rng, 5, |r| address(r, v6)).into_iter().map(|a| format!("{a} : {}", verdict(rng))).collect::<Vec<_>>();
-            add(if v6 { "vaddr6" } else { "vaddr4" }, &format!("va{suffix}"), format!("map va{suffix} {{ type {ty} : verdict; elements = {{ {} }} }}", list(&elements)));
-        }
-        if rng.percent(40) {
-            let elements = several(rng, 6, |r| format!("{} . {} . {}", address(r, v6), r.word(&["tcp", "udp"]), port(r)))
+            let elements = several(rng, 5, |r| address(r, v6))
                 .into_iter()
                 .map(|a| format!("{a} : {}", verdict(rng)))
                 .collect::<Vec<_>>();
-            add(if v6 { "vapp6" } else { "vapp4" }, &format!("vc{suffix}"), format!("map vc{suffix} {{ type {ty} . inet_proto . inet_service : verdict; elements = {{ {} }} }}", list(&elements)));
+            add(
+                if v6 { "vaddr6" } else { "vaddr4" },
+                &format!("va{suffix}"),
+                format!(
+                    "map va{suffix} {{ type {ty} : verdict; elements = {{ {} }} }}",
+                    list(&elements)
+                ),
+            );
         }
         if rng.percent(40) {
-            let elements = several(rng, 5, |r| address(r, v6)).into_iter().map(|a| {
-                let device = rng.below(ROUTED);
-                format!("{a} : {} . {}", flow::behind(rng, v6, device), port(rng))
-            }).collect::<Vec<_>>();
-            add(if v6 { "to6" } else { "to4" }, &format!("d{suffix}"), format!("map d{suffix} {{ type {ty} : {ty} . inet_service; elements = {{ {} }} }}", list(&elements)));
+            let elements = several(rng, 6, |r| {
+                format!("{} . {} . {}", address(r, v6), r.word(&["tcp", "udp"]), port(r))
+            })
+            .into_iter()
+            .map(|a| format!("{a} : {}", verdict(rng)))
+            .collect::<Vec<_>>();
+            add(
+                if v6 { "vapp6" } else { "vapp4" },
+                &format!("vc{suffix}"),
+                format!(
+                    "map vc{suffix} {{ type {ty} . inet_proto . inet_service : verdict; elements = {{ {} }} }}",
+                    list(&elements)
+                ),
+            );
+        }
+        if rng.percent(40) {
+            let elements = several(rng, 5, |r| address(r, v6))
+                .into_iter()
+                .map(|a| {
+                    let device = rng.below(ROUTED);
+                    format!("{a} : {} . {}", flow::behind(rng, v6, device), port(rng))
+                })
+                .collect::<Vec<_>>();
+            add(
+                if v6 { "to6" } else { "to4" },
+                &format!("d{suffix}"),
+                format!(
+                    "map d{suffix} {{ type {ty} : {ty} . inet_service; elements = {{ {} }} }}",
+                    list(&elements)
+                ),
+            );
         }
         if rng.percent(25) {
-            add(if v6 { "dyn6" } else { "dyn4" }, &format!("dyn{suffix}"), format!("set dyn{suffix} {{ type {ty}; flags dynamic,timeout; timeout 1h; size 65535; }}"));
+            add(
+                if v6 { "dyn6" } else { "dyn4" },
+                &format!("dyn{suffix}"),
+                format!("set dyn{suffix} {{ type {ty}; flags dynamic,timeout; timeout 1h; size 65535; }}"),
+            );
         }
     }
     let mut add = |kind: &'static str, name: &str, text: String| {
         texts.push(text);
-        named.push(Named { name: name.to_owned(), kind });
+        named.push(Named {
+            name: name.to_owned(),
+            kind,
+        });
     };
     if rng.percent(40) {
-        add("ports", "p", format!("set p {{ type inet_service; flags interval; elements = {{ {} }} }}", list(&ports(rng))));
+        add(
+            "ports",
+            "p",
+            format!(
+                "set p {{ type inet_service; flags interval; elements = {{ {} }} }}",
+                list(&ports(rng))
+            ),
+        );
     }
     if rng.percent(30) {
         let names: Vec<String> = rng.some(&["eth0", "eth1", "eth2", "eth3", "br0"].map(|n| format!("\"{n}\"")), 1);
-        add("ifs", "ifs", format!("set ifs {{ type ifname; elements = {{ {} }} }}", list(&names)));
+        add(
+            "ifs",
+            "ifs",
+            format!("set ifs {{ type ifname; elements = {{ {} }} }}", list(&names)),
+        );
     }
     if rng.percent(30) {
-        let elements: Vec<String> = rng.some(&PORTS.map(|p| p.to_string()), 1).into_iter().map(|p| format!("{p} : {}", verdict(rng))).collect();
-        add("vports", "vp", format!("map vp {{ type inet_service : verdict; elements = {{ {} }} }}", list(&elements)));
+        let elements: Vec<String> = rng
+            .some(&PORTS.map(|p| p.to_string()), 1)
+            .into_iter()
+            .map(|p| format!("{p} : {}", verdict(rng)))
+            .collect();
+        add(
+            "vports",
+            "vp",
+            format!(
+                "map vp {{ type inet_service : verdict; elements = {{ {} }} }}",
+                list(&elements)
+            ),
+        );
     }
     if rng.percent(30) {
-        let elements: Vec<String> = rng.some(&PORTS.map(|p| p.to_string()), 1).into_iter().map(|p| format!("{p} : {}", mark(rng))).collect();
-        add("pmark", "pm", format!("map pm {{ type inet_service : mark; elements = {{ {} }} }}", list(&elements)));
+        let elements: Vec<String> = rng
+            .some(&PORTS.map(|p| p.to_string()), 1)
+            .into_iter()
+            .map(|p| format!("{p} : {}", mark(rng)))
+            .collect();
+        add(
+            "pmark",
+            "pm",
+            format!(
+                "map pm {{ type inet_service : mark; elements = {{ {} }} }}",
+                list(&elements)
+            ),
+        );
     }
     (texts, named)
 }
@@ -213,17 +349,34 @@ fn table(rng: &mut Rng, family: &str, n: usize) -> Table {
             let priority = *rng.pick(&[-310, -300, -250, -150, 0, 0, 10, 50, 110]);
             let drop = rng.percent(8);
             bases += 1;
-            at.push(At { family, kind: "filter", hook, priority });
+            at.push(At {
+                family,
+                kind: "filter",
+                hook,
+                priority,
+            });
             chains.push(Chain {
                 name: format!("f_{hook}"),
-                head: format!("type filter hook {hook} priority {priority}; policy {};", if drop { "drop" } else { "accept" }),
+                head: format!(
+                    "type filter hook {hook} priority {priority}; policy {};",
+                    if drop { "drop" } else { "accept" }
+                ),
                 rules: Vec::new(),
             });
         }
         if hook != "forward" && rng.percent(40) {
-            let priority = if matches!(hook, "prerouting" | "output") { *rng.pick(&[-100, -90, -150]) } else { *rng.pick(&[100, 110, 90]) };
+            let priority = if matches!(hook, "prerouting" | "output") {
+                *rng.pick(&[-100, -90, -150])
+            } else {
+                *rng.pick(&[100, 110, 90])
+            };
             bases += 1;
-            at.push(At { family, kind: "nat", hook, priority });
+            at.push(At {
+                family,
+                kind: "nat",
+                hook,
+                priority,
+            });
             chains.push(Chain {
                 name: format!("n_{hook}"),
                 head: format!("type nat hook {hook} priority {priority}; policy accept;"),
@@ -233,7 +386,12 @@ fn table(rng: &mut Rng, family: &str, n: usize) -> Table {
     }
     if rng.percent(25) {
         bases += 1;
-        at.push(At { family, kind: "route", hook: "output", priority: -150 });
+        at.push(At {
+            family,
+            kind: "route",
+            hook: "output",
+            priority: -150,
+        });
         chains.push(Chain {
             name: "r_output".to_owned(),
             head: "type route hook output priority -150; policy accept;".to_owned(),
@@ -246,23 +404,47 @@ fn table(rng: &mut Rng, family: &str, n: usize) -> Table {
         for level in 0..rng.below(3) {
             let name = format!("u{base}_{level}");
             at.push(at[base]);
-            chains.push(Chain { name, head: String::new(), rules: Vec::new() });
+            chains.push(Chain {
+                name,
+                head: String::new(),
+                rules: Vec::new(),
+            });
         }
     }
     let any: Vec<String> = (0..rng.below(3)).map(|i| format!("x{i}")).collect();
     for name in &any {
         // Called from everywhere, through maps too: only what is legal everywhere.
-        at.push(At { family, kind: "any", hook: "any", priority: 0 });
-        chains.push(Chain { name: name.clone(), head: String::new(), rules: Vec::new() });
+        at.push(At {
+            family,
+            kind: "any",
+            hook: "any",
+            priority: 0,
+        });
+        chains.push(Chain {
+            name: name.clone(),
+            head: String::new(),
+            rules: Vec::new(),
+        });
     }
     let (objects, named) = objects(rng, family, &any);
     let names: Vec<String> = chains.iter().map(|c| c.name.clone()).collect();
     for (c, chain) in chains.iter_mut().enumerate() {
-        let base = if c < bases { Some(c) } else { chain.name.strip_prefix('u').and_then(|n| n.split('_').next()).and_then(|n| n.parse().ok()) };
+        let base = if c < bases {
+            Some(c)
+        } else {
+            chain
+                .name
+                .strip_prefix('u')
+                .and_then(|n| n.split('_').next())
+                .and_then(|n| n.parse().ok())
+        };
         let mut deeper: Vec<&String> = match base {
             Some(base) => {
                 let prefix = format!("u{base}_");
-                names.iter().filter(|n| n.starts_with(&prefix) && (c < bases || **n > chain.name)).collect()
+                names
+                    .iter()
+                    .filter(|n| n.starts_with(&prefix) && (c < bases || **n > chain.name))
+                    .collect()
             }
             None => Vec::new(),
         };
@@ -274,7 +456,11 @@ fn table(rng: &mut Rng, family: &str, n: usize) -> Table {
             chain.rules.push(rule(rng, at[c], &deeper, &named, may_map));
         }
     }
-    Table { head: format!("{family} knet"), objects, chains }
+    Table {
+        head: format!("{family} knet"),
+        objects,
+        chains,
+    }
 }
 
 /// A chain at a device's ingress.
@@ -300,7 +486,15 @@ fn netdev(rng: &mut Rng) -> Table {
         rules.push(Rule { matches, action });
     }
     let head = format!("type filter hook ingress device \"{dev}\" priority 0; policy accept;");
-    Table { head: "netdev knet".to_owned(), objects: Vec::new(), chains: vec![Chain { name: "ingress".to_owned(), head, rules }] }
+    Table {
+        head: "netdev knet".to_owned(),
+        objects: Vec::new(),
+        chains: vec![Chain {
+            name: "ingress".to_owned(),
+            head,
+            rules,
+        }],
+    }
 }
 
 fn rule(rng: &mut Rng, at: At<'_>, deeper: &[&String], named: &[Named], may_map: bool) -> Rule {
@@ -308,7 +502,15 @@ fn rule(rng: &mut Rng, at: At<'_>, deeper: &[&String], named: &[Named], may_map:
     let mut l4: Option<&str> = None;
     let mut matches: Vec<String> = Vec::new();
     let how_many = rng.below(100);
-    let count = if how_many < 10 { 0 } else if how_many < 60 { 1 } else if how_many < 90 { 2 } else { 3 };
+    let count = if how_many < 10 {
+        0
+    } else if how_many < 60 {
+        1
+    } else if how_many < 90 {
+        2
+    } else {
+        3
+    };
     let mut with_address = false;
     for _ in 0..count {
         if let Some((text, proto, addressed)) = one_match(rng, at, v6, named, l4) {
@@ -327,7 +529,11 @@ fn rule(rng: &mut Rng, at: At<'_>, deeper: &[&String], named: &[Named], may_map:
 
 fn find(rng: &mut Rng, named: &[Named], kind: &str) -> Option<String> {
     let fitting: Vec<&Named> = named.iter().filter(|n| n.kind == kind).collect();
-    if fitting.is_empty() { None } else { Some(rng.pick(&fitting).name.clone()) }
+    if fitting.is_empty() {
+        None
+    } else {
+        Some(rng.pick(&fitting).name.clone())
+    }
 }
 
 /// A match, the transport protocol it demands, and whether it demands the address family.
@@ -350,7 +556,10 @@ fn one_match(
     match rng.below(34) {
         0 | 1 => addressed(format!("{ip} {side} {not}{}", prefix(rng, v6))),
         2 => addressed(format!("{ip} {side} {not}{}", address(rng, v6))),
-        3 => addressed(format!("{ip} {side} {not}{{ {} }}", list(&several(rng, 5, |r| address(r, v6))))),
+        3 => addressed(format!(
+            "{ip} {side} {not}{{ {} }}",
+            list(&several(rng, 5, |r| address(r, v6)))
+        )),
         4 => addressed(format!("{ip} {side} {not}{{ {} }}", list(&prefixes(rng, v6)))),
         5 | 6 => {
             let name = find(rng, named, &format!("addr{s}"))?;
@@ -358,7 +567,11 @@ fn one_match(
         }
         7 => {
             let i = rng.below(ROUTED);
-            let range = if v6 { format!("fd10:{i}::-fd10:{i}:3::") } else { format!("10.1{i}.0.2-10.1{i}.3.1") };
+            let range = if v6 {
+                format!("fd10:{i}::-fd10:{i}:3::")
+            } else {
+                format!("10.1{i}.0.2-10.1{i}.3.1")
+            };
             addressed(format!("{ip} {side} {not}{range}"))
         }
         8 => {
@@ -384,16 +597,51 @@ fn one_match(
             };
             Some((format!("{proto} {which} {not}{value}"), Some(proto), false))
         }
-        13 => some(format!("meta l4proto {not}{}", rng.word(&["tcp", "udp", "{ tcp, udp }", if v6 { "ipv6-icmp" } else { "icmp" }, "sctp"]))),
+        13 => some(format!(
+            "meta l4proto {not}{}",
+            rng.word(&[
+                "tcp",
+                "udp",
+                "{ tcp, udp }",
+                if v6 { "ipv6-icmp" } else { "icmp" },
+                "sctp"
+            ])
+        )),
         14 => match l4 {
             None | Some("tcp") => {
-                let flags = rng.word(&["syn", "& (syn | ack) == syn", "& (fin | syn | rst | ack) == syn", "!= ack", "ack / syn,ack", "{ syn, ack }", "& rst != 0"]);
+                let flags = rng.word(&[
+                    "syn",
+                    "& (syn | ack) == syn",
+                    "& (fin | syn | rst | ack) == syn",
+                    "!= ack",
+                    "ack / syn,ack",
+                    "{ syn, ack }",
+                    "& rst != 0",
+                ]);
                 Some((format!("tcp flags {flags}"), Some("tcp"), false))
             }
             _ => None,
         },
         15 => match l4 {
-            None => some(if v6 { format!("icmpv6 type {not}{}", rng.word(&["echo-request", "echo-reply", "{ echo-request, destination-unreachable }"])) } else { format!("icmp type {not}{}", rng.word(&["echo-request", "echo-reply", "{ echo-request, destination-unreachable, time-exceeded }"])) }),
+            None => some(if v6 {
+                format!(
+                    "icmpv6 type {not}{}",
+                    rng.word(&[
+                        "echo-request",
+                        "echo-reply",
+                        "{ echo-request, destination-unreachable }"
+                    ])
+                )
+            } else {
+                format!(
+                    "icmp type {not}{}",
+                    rng.word(&[
+                        "echo-request",
+                        "echo-reply",
+                        "{ echo-request, destination-unreachable, time-exceeded }"
+                    ])
+                )
+            }),
             _ => None,
         },
         16 if input => some(match rng.below(6) {
@@ -415,17 +663,28 @@ fn one_match(
         }),
         18 | 19 => some(match rng.below(3) {
             0 => format!("meta mark {not}{}", mark(rng)),
-            1 => format!("meta mark and {} {}{}", mark(rng), if rng.percent(50) { "!= " } else { "== " }, rng.word(&["0x0", "0x1", "0x2"])),
+            1 => format!(
+                "meta mark and {} {}{}",
+                mark(rng),
+                if rng.percent(50) { "!= " } else { "== " },
+                rng.word(&["0x0", "0x1", "0x2"])
+            ),
             _ => format!("meta mark {not}{{ 0x1, 0x2, 0x4000 }}"),
         }),
         20 | 21 if tracked => some(match rng.below(4) {
             0 => "ct state established,related".to_owned(),
             1 => format!("ct state {not}{{ new, untracked }}"),
-            2 => format!("ct state {not}{}", rng.word(&["new", "invalid", "established", "untracked", "related"])),
+            2 => format!(
+                "ct state {not}{}",
+                rng.word(&["new", "invalid", "established", "untracked", "related"])
+            ),
             _ => "ct state invalid,untracked".to_owned(),
         }),
         22 if tracked => some(match rng.below(6) {
-            0 => format!("ct status {}", rng.word(&["dnat", "snat", "seen-reply", "confirmed", "assured"])),
+            0 => format!(
+                "ct status {}",
+                rng.word(&["dnat", "snat", "seen-reply", "confirmed", "assured"])
+            ),
             1 => format!("ct direction {}", rng.word(&["original", "reply"])),
             2 => format!("ct mark {not}{}", mark(rng)),
             3 => format!("ct mark and 0x3 == {}", rng.word(&["0x0", "0x1"])),
@@ -438,7 +697,10 @@ fn one_match(
             _ => format!("ct original {ip} daddr {not}{}", address(rng, v6)),
         }),
         24 if matches!(at.hook, "prerouting" | "input" | "forward" | "output") => some(match rng.below(5) {
-            0 => format!("fib daddr type {not}{}", rng.word(&["local", "unicast", "{ local, broadcast }"])),
+            0 => format!(
+                "fib daddr type {not}{}",
+                rng.word(&["local", "unicast", "{ local, broadcast }"])
+            ),
             1 if at.hook == "prerouting" => format!("fib saddr . iif oif {}", rng.word(&["missing", "exists"])),
             2 if at.hook == "prerouting" => format!("fib saddr . mark . iif oif {}", rng.word(&["missing", "exists"])),
             3 if at.hook == "prerouting" => format!("fib daddr . iif type {not}local"),
@@ -446,21 +708,46 @@ fn one_match(
             _ if at.hook == "prerouting" => "fib saddr oifname \"eth1\"".to_owned(),
             _ => format!("fib saddr type {not}local"),
         }),
-        25 => some(if v6 { format!("ip6 hoplimit {}", rng.word(&["< 5", "64", "> 62", "!= 63"])) } else { format!("ip ttl {}", rng.word(&["< 5", "64", "> 62", "!= 63"])) }),
-        26 => some(format!("{ip} dscp {not}{}", rng.word(&["cs0", "af11", "0x08", "{ cs0, cs1 }", "ef"]))),
+        25 => some(if v6 {
+            format!("ip6 hoplimit {}", rng.word(&["< 5", "64", "> 62", "!= 63"]))
+        } else {
+            format!("ip ttl {}", rng.word(&["< 5", "64", "> 62", "!= 63"]))
+        }),
+        26 => some(format!(
+            "{ip} dscp {not}{}",
+            rng.word(&["cs0", "af11", "0x08", "{ cs0, cs1 }", "ef"])
+        )),
         27 => some(format!("meta length {}", rng.word(&["< 60", "> 100", "86", "40-90"]))),
-        28 if at.hook == "output" || at.hook == "postrouting" => {
-            some(format!("meta {}", rng.word(&["skuid 0", "skuid 1000", "skuid { 1000, 1001 }", "skuid != 0", "skgid 100"])))
-        }
-        29 => some(format!("meta pkttype {not}{}", rng.word(&["host", "unicast", "broadcast"]))),
+        28 if at.hook == "output" || at.hook == "postrouting" => some(format!(
+            "meta {}",
+            rng.word(&[
+                "skuid 0",
+                "skuid 1000",
+                "skuid { 1000, 1001 }",
+                "skuid != 0",
+                "skgid 100"
+            ])
+        )),
+        29 => some(format!(
+            "meta pkttype {not}{}",
+            rng.word(&["host", "unicast", "broadcast"])
+        )),
         30 if at.family == "inet" => some(format!("meta nfproto {}", rng.word(&["ipv4", "ipv6"]))),
         31 if rng.percent(40) => some(match rng.below(2) {
             0 => "numgen random mod 2 0".to_owned(),
             _ => "numgen inc mod 2 0".to_owned(),
         }),
         32 => match l4 {
-            None | Some("udp") if rng.percent(40) => Some((format!("udp length {}", rng.word(&["> 20", "< 100"])), Some("udp"), false)),
-            None => some(format!("meta l4proto . th dport {{ tcp . {}, udp . {} }}", port(rng), port(rng))),
+            None | Some("udp") if rng.percent(40) => Some((
+                format!("udp length {}", rng.word(&["> 20", "< 100"])),
+                Some("udp"),
+                false,
+            )),
+            None => some(format!(
+                "meta l4proto . th dport {{ tcp . {}, udp . {} }}",
+                port(rng),
+                port(rng)
+            )),
             _ => None,
         },
         33 if !v6 => some(format!("ip length {}", rng.word(&["> 60", "< 100", "86"]))),
@@ -487,10 +774,20 @@ fn action(
     if may_map && rng.percent(12) {
         let choice = match rng.below(6) {
             0 => find(rng, named, &format!("vaddr{s}")).map(|n| format!("{ip} daddr vmap @{n}")),
-            1 | 2 => find(rng, named, &format!("vapp{s}")).map(|n| format!("{ip} daddr . meta l4proto . th dport vmap @{n}")),
-            3 => find(rng, named, "vports").filter(|_| l4.is_none_or(|l| l == "tcp")).map(|n| format!("tcp dport vmap @{n}")),
-            4 if at.priority > -200 && at.hook != "any" => Some("ct state vmap { invalid : drop, established : accept, related : accept }".to_owned()),
-            _ => Some(format!("meta l4proto vmap {{ tcp : {}, udp : {} }}", rng.word(&["accept", "continue", "return"]), rng.word(&["accept", "drop", "continue"]))),
+            1 | 2 => {
+                find(rng, named, &format!("vapp{s}")).map(|n| format!("{ip} daddr . meta l4proto . th dport vmap @{n}"))
+            }
+            3 => find(rng, named, "vports")
+                .filter(|_| l4.is_none_or(|l| l == "tcp"))
+                .map(|n| format!("tcp dport vmap @{n}")),
+            4 if at.priority > -200 && at.hook != "any" => {
+                Some("ct state vmap { invalid : drop, established : accept, related : accept }".to_owned())
+            }
+            _ => Some(format!(
+                "meta l4proto vmap {{ tcp : {}, udp : {} }}",
+                rng.word(&["accept", "continue", "return"]),
+                rng.word(&["accept", "drop", "continue"])
+            )),
         };
         if let Some(choice) = choice {
             return choice;
@@ -523,13 +820,25 @@ fn action(
             _ => format!("ct mark set {}", mark(rng)),
         },
         14 if at.kind != "nat" => {
-            if v6 { format!("ip6 dscp set {}", rng.word(&["af11", "cs1", "cs0"])) } else { format!("ip dscp set {}", rng.word(&["af11", "cs1", "cs0"])) }
+            if v6 {
+                format!("ip6 dscp set {}", rng.word(&["af11", "cs1", "cs0"]))
+            } else {
+                format!("ip dscp set {}", rng.word(&["af11", "cs1", "cs0"]))
+            }
         }
         15 if at.kind != "nat" => {
-            if v6 { format!("ip6 hoplimit set {}", rng.word(&["33", "1"])) } else { format!("ip ttl set {}", rng.word(&["33", "1"])) }
+            if v6 {
+                format!("ip6 hoplimit set {}", rng.word(&["33", "1"]))
+            } else {
+                format!("ip ttl set {}", rng.word(&["33", "1"]))
+            }
         }
         16 if matches!(at.hook, "prerouting" | "output") && at.priority < -200 => {
-            if rng.percent(70) { "notrack".to_owned() } else { format!("ct zone set {}", rng.range(1, 3)) }
+            if rng.percent(70) {
+                "notrack".to_owned()
+            } else {
+                format!("ct zone set {}", rng.range(1, 3))
+            }
         }
         17 => match find(rng, named, &format!("dyn{s}")) {
             Some(name) => format!("{} @{name} {{ {ip} saddr }}", rng.word(&["add", "update"])),
@@ -546,26 +855,69 @@ fn reject(rng: &mut Rng, at: At<'_>, v6: bool, l4: Option<&str>) -> String {
     }
     match (at.family, rng.below(3)) {
         (_, 0) => "reject".to_owned(),
-        ("inet", _) => format!("reject with icmpx type {}", rng.word(&["port-unreachable", "admin-prohibited", "no-route", "host-unreachable"])),
-        _ if v6 => format!("reject with icmpv6 type {}", rng.word(&["no-route", "admin-prohibited", "addr-unreachable", "port-unreachable", "policy-fail", "reject-route"])),
-        _ => format!("reject with icmp type {}", rng.word(&["net-unreachable", "host-unreachable", "prot-unreachable", "port-unreachable", "net-prohibited", "host-prohibited", "admin-prohibited"])),
+        ("inet", _) => format!(
+            "reject with icmpx type {}",
+            rng.word(&["port-unreachable", "admin-prohibited", "no-route", "host-unreachable"])
+        ),
+        _ if v6 => format!(
+            "reject with icmpv6 type {}",
+            rng.word(&[
+                "no-route",
+                "admin-prohibited",
+                "addr-unreachable",
+                "port-unreachable",
+                "policy-fail",
+                "reject-route"
+            ])
+        ),
+        _ => format!(
+            "reject with icmp type {}",
+            rng.word(&[
+                "net-unreachable",
+                "host-unreachable",
+                "prot-unreachable",
+                "port-unreachable",
+                "net-prohibited",
+                "host-prohibited",
+                "admin-prohibited"
+            ])
+        ),
     }
 }
 
 fn nat(rng: &mut Rng, at: At<'_>, named: &[Named], v6: bool, l4: Option<&str>, matches: &mut Vec<String>) -> String {
     let ip = if v6 { "ip6" } else { "ip" };
     let s = if v6 { "6" } else { "4" };
-    let inet = if at.family == "inet" { format!("{ip} ") } else { String::new() };
+    let inet = if at.family == "inet" {
+        format!("{ip} ")
+    } else {
+        String::new()
+    };
     let device = rng.below(ROUTED);
-    let to = if rng.percent(25) { flow::own(rng, v6) } else { flow::behind(rng, v6, device) }.to_string();
+    let to = if rng.percent(25) {
+        flow::own(rng, v6)
+    } else {
+        flow::behind(rng, v6, device)
+    }
+    .to_string();
     let bracket = |a: &str| if v6 { format!("[{a}]") } else { a.to_owned() };
     let i = rng.below(ROUTED);
-    let range = |from: usize, to: usize| if v6 { format!("fd00:{i}::{from}-fd00:{i}::{to}") } else { format!("10.{i}.0.{from}-10.{i}.0.{to}") };
+    let range = |from: usize, to: usize| {
+        if v6 {
+            format!("fd00:{i}::{from}-fd00:{i}::{to}")
+        } else {
+            format!("10.{i}.0.{from}-10.{i}.0.{to}")
+        }
+    };
     if matches!(at.hook, "prerouting" | "output") {
         return match rng.below(8) {
             0 | 1 => format!("dnat {inet}to {to}"),
             2 if l4.is_some() => format!("dnat {inet}to {}:{}", bracket(&to), port(rng)),
-            3 => format!("dnat {inet}to {}{}", range(2, 4), rng.word(&["", " random", " persistent"])),
+            3 => format!(
+                "dnat {inet}to {}{}",
+                range(2, 4),
+                rng.word(&["", " random", " persistent"])
+            ),
             4 | 5 => match find(rng, named, &format!("to{s}")) {
                 Some(name) => {
                     if l4.is_none() {
@@ -580,7 +932,11 @@ fn nat(rng: &mut Rng, at: At<'_>, named: &[Named], v6: bool, l4: Option<&str>, m
                 format!("dnat {ip} to numgen random mod 2 map {{ 0 : {a} . 8080, 1 : {b} . 80 }}")
             }
             _ => {
-                if l4.is_some() { format!("redirect to :{}", rng.word(&["8080", "80", "443"])) } else { "redirect".to_owned() }
+                if l4.is_some() {
+                    format!("redirect to :{}", rng.word(&["8080", "80", "443"]))
+                } else {
+                    "redirect".to_owned()
+                }
             }
         };
     }
@@ -593,9 +949,20 @@ fn nat(rng: &mut Rng, at: At<'_>, named: &[Named], v6: bool, l4: Option<&str>, m
         },
         2 => format!("snat {inet}to {}", range(7, 9)),
         3 if l4.is_some() => {
-            let to = if v6 { format!("[fd00:{i}::7]:1024-65535") } else { format!("10.{i}.0.7:1024-65535") };
+            let to = if v6 {
+                format!("[fd00:{i}::7]:1024-65535")
+            } else {
+                format!("10.{i}.0.7:1024-65535")
+            };
             format!("snat {inet}to {to}")
         }
-        _ => format!("snat {inet}to {}", if v6 { format!("fd00:{i}::{}", rng.range(7, 9)) } else { format!("10.{i}.0.{}", rng.range(7, 9)) }),
+        _ => format!(
+            "snat {inet}to {}",
+            if v6 {
+                format!("fd00:{i}::{}", rng.range(7, 9))
+            } else {
+                format!("10.{i}.0.{}", rng.range(7, 9))
+            }
+        ),
     }
 }

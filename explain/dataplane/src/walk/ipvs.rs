@@ -255,7 +255,7 @@ impl<'w, 's> Walker<'w, 's> {
         };
         if !again {
             let forward = server.map_or(Forward::Masq, |s| s.forward);
-            return Ok(Some(self.from_row(ns, row, forward)));
+            return Ok(Some(self.conn_of_row(ns, row, forward)));
         }
         // `ip_vs_conn_uses_old_conntrack`: the packet is thrown away once more, so that conntrack forgets too.
         let old = self.vs_conntrack(ns) && self.ct.entry(skb.ct).is_some_and(|e| e.confirmed);
@@ -285,10 +285,10 @@ impl<'w, 's> Walker<'w, 's> {
         let service = self.ipvs_table(ns).find(0, row.proto, row.virt.0, row.virt.1);
         let server = service.and_then(|s| s.servers.iter().find(|s| s.addr == row.server.0));
         let forward = server.map_or(Forward::Masq, |s| s.forward);
-        Some(self.from_row(ns, row, forward))
+        Some(self.conn_of_row(ns, row, forward))
     }
 
-    fn from_row(&mut self, ns: NsId, row: &IpvsConnection, forward: Forward) -> Conn {
+    fn conn_of_row(&mut self, ns: NsId, row: &IpvsConnection, forward: Forward) -> Conn {
         let port = |(addr, port): (IpAddr, u16)| (addr, Port::from(port));
         Conn {
             ns,

@@ -31,7 +31,6 @@ fn sent(ipvs: Option<&str>, connections: &str) -> Trace {
         ("link.json", LINKS),
         ("addr.json", ADDRS),
         ("route.json", ROUTES),
-        ("rule.json", "[]"),
         ("neigh.json", "[]"),
         ("sockets.txt", ""),
         ("nft.json", r#"{"nftables":[]}"#),

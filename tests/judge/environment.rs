@@ -244,7 +244,7 @@ fn rules(rng: &mut Rng, v6: bool, out: &mut Vec<String>) {
         let pref = 1000 + n * 100;
         let not = if rng.percent(10) { "not " } else { "" };
         let mut selector = match rng.below(9) {
-            0 | 1 | 2 => {
+            0..=2 => {
                 let mark = rng.word(&[
                     "0x1",
                     "0x2",

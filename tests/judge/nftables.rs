@@ -448,7 +448,7 @@ fn table(rng: &mut Rng, family: &str, n: usize) -> Table {
             }
             None => Vec::new(),
         };
-        let may_map = chain.name.chars().next() != Some('x');
+        let may_map = !chain.name.starts_with('x');
         if may_map {
             deeper.extend(any.iter());
         }

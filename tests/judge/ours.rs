@@ -184,8 +184,7 @@ fn evidence(branch: &Branch) -> String {
         .hops
         .iter()
         .flat_map(|h| &h.steps)
-        .filter(|s| !s.evidence.is_empty())
-        .last();
+        .rfind(|s| !s.evidence.is_empty());
     last.and_then(|s| s.evidence.first())
         .map(|e| words(&e.text))
         .unwrap_or_default()

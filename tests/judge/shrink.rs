@@ -151,7 +151,7 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
     let ours = trace(&world, &step.start, Detail::Full, Limits::default());
     let _ = write!(out, "  our steps:\n{}", report::trace(&ours));
     let _ = write!(out, "  the kernel's:\n{}", kernel(lab, loaded, &best, &flow));
-    let _ = write!(out, "  ip rule / sysctl: see the epoch of ruleset {number}\n");
+    let _ = writeln!(out, "  ip rule / sysctl: see the epoch of ruleset {number}");
     let _ = matches!(flow.entry, Entry::Wire(_));
     loaded.clear();
     out

@@ -54,7 +54,7 @@ pub fn predict(world: &World<'_>, start: &Start, lab: &Lab) -> Prediction {
             stages: 128,
         },
     );
-    let prediction = read(&trace, lab);
+    let prediction = read(&of_its_connection(trace), lab);
     if prediction.unknown.is_none() {
         return prediction;
     }
@@ -68,7 +68,20 @@ pub fn predict(world: &World<'_>, start: &Start, lab: &Lab) -> Prediction {
             stages: 128,
         },
     );
-    read(&full, lab)
+    read(&of_its_connection(full), lab)
+}
+
+/// A later packet of a conversation belongs to the connection that the capture holds: that answer counts.
+pub fn of_its_connection(trace: Trace) -> Trace {
+    match trace.established {
+        Some(later) => Trace {
+            branches: later.branches,
+            truncated: later.truncated,
+            established: None,
+            ..trace
+        },
+        None => trace,
+    }
 }
 
 /// Reads a trace.

@@ -10,6 +10,7 @@ use knet_snapshot::artifact::name;
 use super::exchange::{self, Step, Verdict};
 use super::flow::{Entry, Flow};
 use super::lab::{self, Lab, snapshot};
+use super::ours;
 use super::report;
 use super::rules::{Back, Loaded, Ruleset};
 use super::run::alone;
@@ -148,7 +149,7 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
     }
     let snapshot = snapshot(&files);
     let world = World::new(&snapshot);
-    let ours = trace(&world, &step.start, Detail::Full, Limits::default());
+    let ours = ours::of_its_connection(trace(&world, &step.start, Detail::Full, Limits::default()));
     let _ = write!(out, "  our steps:\n{}", report::trace(&ours));
     let _ = write!(out, "  the kernel's:\n{}", kernel(lab, loaded, &best, &flow));
     let _ = writeln!(out, "  ip rule / sysctl: see the epoch of ruleset {number}");

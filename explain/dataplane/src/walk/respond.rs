@@ -75,9 +75,12 @@ impl Walker<'_, '_> {
                 let sysctl = space.sysctl();
                 let elsewhere = oif != dev;
                 // arp_fwd_proxy, arp_fwd_pvlan, pneigh_lookup
-                let proxy = (elsewhere && sysctl.conf4_or(&link.name, "proxy_arp").unwrap_or(false))
-                    || (!elsewhere && sysctl.conf4_or(&link.name, "proxy_arp_pvlan").unwrap_or(false))
-                    || (elsewhere && space.neighbours().proxy(&link.name, addr).is_some());
+                let proxy = if elsewhere {
+                    sysctl.conf4_or(&link.name, "proxy_arp").unwrap_or(false)
+                        || space.neighbours().proxy(&link.name, addr).is_some()
+                } else {
+                    sysctl.conf4_or(&link.name, "proxy_arp_pvlan").unwrap_or(false)
+                };
                 proxy.then_some(true)
             }
         }

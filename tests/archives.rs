@@ -262,10 +262,14 @@ fn only_files_folders_and_links_are_accepted() {
     let mut sparse = Header::new_gnu();
     sparse.set_path("nodes/sparse").unwrap();
     sparse.set_entry_type(EntryType::GNUSparse);
-    sparse.set_size(0);
-    sparse.as_gnu_mut().unwrap().set_real_size(1 << 50);
+    // Half a kilobyte that says it is four gigabytes.
+    sparse.set_size(512);
+    let gnu = sparse.as_gnu_mut().unwrap();
+    gnu.set_real_size(1 << 32);
+    gnu.sparse[0].offset[..11].copy_from_slice(b"37777777000");
+    gnu.sparse[0].numbytes[..11].copy_from_slice(b"00000001000");
     sparse.set_cksum();
-    let tar = [&Tar::good().0[..], sparse.as_bytes(), &[0; 1024]].concat();
+    let tar = [&Tar::good().0[..], sparse.as_bytes(), &[0; 512], &[0; 1024]].concat();
     refused(open_bytes(&tar, &Limits::default()), "nodes/sparse", Refusal::Exotic);
 }
 

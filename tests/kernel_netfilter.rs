@@ -21,7 +21,8 @@ fn the_kernel_agrees() {
         println!("KNET-SKIP kernel_netfilter: {reason}");
         return;
     }
-    let backends = std::env::var("KNET_JUDGE_BACKENDS").unwrap_or_else(|_| "legacy,xtnft,both".to_owned());
+    let backends =
+        std::env::var("KNET_JUDGE_BACKENDS").unwrap_or_else(|_| "legacy,xtnft,nft,both,nft,mixed".to_owned());
     let rulesets = number("KNET_JUDGE_RULESETS", 400);
     let plan = Plan {
         seed: number("KNET_SEED", 1),

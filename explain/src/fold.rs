@@ -1,6 +1,6 @@
 //! Branches that end alike are one to a person.
 
-use knet_dataplane::choice::{Fork, Ratio};
+use knet_dataplane::choice::{Fork, Ratio, Unknown};
 use knet_dataplane::trace::{Branch, ClientSees, Hop, NsId, Outcome, Reason, Reject, Stage};
 
 /// Branches that end alike.
@@ -12,6 +12,39 @@ pub struct Group {
     pub at_least: Ratio,
     /// Their shares together, at most.
     pub at_most: Ratio,
+    /// What happens when an error is held back, or a client does not wait for it: beside the main case.
+    pub alternative: bool,
+}
+
+/// An unknown that only decides whether the client hears of a failure: an error limiter, the client's
+/// patience. Its first answer is the main case.
+const fn is_soft(fork: &Fork) -> bool {
+    matches!(fork, Fork::Unknown(Unknown::ErrorLimit(_) | Unknown::Patience(_)))
+}
+
+/// The branch is what happens beside the main case.
+#[must_use]
+pub fn alternative(branch: &Branch) -> bool {
+    branch.path.iter().any(|t| is_soft(&t.fork) && t.option > 0)
+}
+
+/// The unknowns that a branch depends on, and the answer each has in it.
+pub fn conditions(branch: &Branch) -> impl Iterator<Item = (&Unknown, usize)> {
+    branch.path.iter().filter_map(|t| match &t.fork {
+        Fork::Unknown(unknown) if !is_soft(&t.fork) => Some((unknown, t.option)),
+        _ => None,
+    })
+}
+
+/// A branch's share, at least and at most, when alternatives are left aside.
+#[must_use]
+pub fn share(branch: &Branch) -> (Ratio, Ratio) {
+    let least = if conditions(branch).next().is_some() {
+        &branch.at_least
+    } else {
+        &branch.at_most
+    };
+    (least.clone(), branch.at_most.clone())
 }
 
 /// What makes two branches alike: how they end and by which kinds of hops. Addresses, ports and places may
@@ -69,17 +102,19 @@ pub fn groups(branches: &[Branch]) -> Vec<Group> {
         match all.iter_mut().find(|(of, _)| *of == likeness) {
             Some((_, group)) => {
                 group.members.push(i);
-                group.at_least += &branch.at_least;
-                group.at_most += &branch.at_most;
+                let (least, most) = share(branch);
+                group.at_least += least;
+                group.at_most += most;
             }
             None => {
-                let (at_least, at_most) = (branch.at_least.clone(), branch.at_most.clone());
+                let (at_least, at_most) = share(branch);
                 all.push((
                     likeness,
                     Group {
                         members: vec![i],
                         at_least,
                         at_most,
+                        alternative: alternative(branch),
                     },
                 ));
             }

@@ -141,6 +141,11 @@ impl<'a, 's> Builder<'a, 's> {
                 self.route(ns, step);
             }
             What::Neighbour { addr, .. } => self.address(*addr),
+            What::Ipvs { server, .. } => {
+                if let Some((addr, _)) = server {
+                    self.address(*addr);
+                }
+            }
             What::Answered { addr, by, dev, .. } => {
                 self.address(*addr);
                 self.place(*by);

@@ -27,6 +27,8 @@ pub mod render;
 mod boundary;
 mod explainer;
 mod glossary;
+#[cfg(test)]
+mod tests;
 
 pub use explainer::Explainer;
 pub use explanation::Explanation;

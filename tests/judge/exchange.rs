@@ -171,7 +171,10 @@ fn wired(
     };
     let prediction = ours::predict(world, &start, lab);
     lab.inject(device, packet, live.flow.number, side);
+    let about_own = |s: &Seen| s.place == Place::Local && quotes(&s.packet) && !quotes(packet);
     let mut seen = lab.collect(0);
+    // An error about the node's own answer, told to the node.
+    seen.retain(|s| !about_own(s));
     let number = live.flow.number;
     if prediction.open == 0 && ours::matching(&prediction, &seen, number, request_only).is_none() {
         // Another CPU may have taken the frame over.
@@ -333,6 +336,21 @@ fn local(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
         seen.extend(lab.collect(3));
     }
     let verdict = verdict(&prediction, compare(&seen));
+    if packet.proto == proto::TCP {
+        // Closed without a farewell; what the stack says all the same is not left for the next packet.
+        sys::reset_on_close(&fd);
+        drop(fd);
+        lab.collect(0);
+        return Some(Step {
+            stage: 0,
+            start,
+            prediction,
+            seen,
+            sees: errno,
+            request_only,
+            verdict,
+        });
+    }
     // A connection is not followed: its ends are the node's own.
     if packet.proto == proto::UDP {
         live.out = seen.iter().find_map(|s| match s.place {

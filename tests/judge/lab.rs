@@ -57,6 +57,7 @@ pub struct Lab {
     statics: BTreeMap<&'static str, Blob>,
     empty: BTreeMap<&'static str, Blob>,
     indices: Vec<u32>,
+    conntrack: OwnedFd,
 }
 
 /// The files of the node as a snapshot has them.
@@ -188,6 +189,7 @@ impl Lab {
             statics: Files::new(),
             empty: Files::new(),
             indices: Vec::new(),
+            conntrack: sys::netlink_netfilter().expect("a netlink socket"),
         };
         lab.listen();
         lab.empty = capture(RULES);
@@ -211,6 +213,13 @@ impl Lab {
                         (libc::IPPROTO_IP, libc::IP_PKTINFO)
                     } else {
                         (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
+                    };
+                    sys::set(&udp, level, option, 1).expect("an option");
+                    // It answers from any address it was asked at.
+                    let (level, option) = if addr.is_ipv4() {
+                        (libc::IPPROTO_IP, libc::IP_FREEBIND)
+                    } else {
+                        (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND)
                     };
                     sys::set(&udp, level, option, 1).expect("an option");
                     sys::bind(&udp, addr, port).expect("the port is free");
@@ -292,17 +301,16 @@ impl Lab {
         files
     }
 
-    /// The connections of the node as they are now.
+    /// The connections of the node as they are now: the kernel's own list, which the format accepts in the
+    /// place of `conntrack -L`.
     pub fn connections(&self) -> Blob {
-        let (_, blob) = capture(&[name::CONNTRACK])
-            .pop_first()
-            .expect("conntrack prints something");
-        blob
+        let table = std::fs::read("/proc/thread-self/net/nf_conntrack").unwrap_or_default();
+        Arc::new(table) as Blob
     }
 
     /// Forgets all connections.
     pub fn forget(&self) {
-        run(&["conntrack", "-F"], "");
+        sys::forget_connections(&self.conntrack).expect("conntrack forgets");
     }
 
     /// Puts a packet on the wire of a device.

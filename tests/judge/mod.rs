@@ -6,6 +6,7 @@ pub mod exchange;
 pub mod flow;
 pub mod ipsets;
 pub mod lab;
+pub mod nftables;
 pub mod ours;
 pub mod random;
 pub mod report;

@@ -113,6 +113,9 @@ fn unknown_fork(taken: &Taken) -> Option<String> {
         Unknown::Table(t) => format!("table: {t}"),
         Unknown::Sysctl(s) => format!("sysctl: {s}"),
         Unknown::Outside(w) => format!("outside: {w}"),
+        Unknown::ErrorLimit(key) => format!("error limit: {key}"),
+        // How long a program waits is no question to a kernel.
+        Unknown::Patience(_) => return None,
     })
 }
 

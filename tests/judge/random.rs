@@ -43,7 +43,7 @@ impl Rng {
     }
 
     /// One of several words.
-    pub fn word<'a>(&mut self, from: &[&'a str]) -> &'a str {
+    pub fn word(&mut self, from: &[&'static str]) -> &'static str {
         from[self.below(from.len())]
     }
 

@@ -211,6 +211,8 @@ impl Loaded {
         }
         if self.sets {
             // nf_tables lets go of the sets of its rules a moment after they are gone.
+            // A list of sets holds on to its members until it is flushed.
+            lab::run(&["ipset", "flush"], "");
             for _ in 0..200 {
                 if lab::run(&["ipset", "destroy"], "").status.success() {
                     break;

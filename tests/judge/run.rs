@@ -8,6 +8,7 @@ use super::exchange::{self, Step, Verdict};
 use super::flow::{self, Flow, Numbers};
 use super::ipsets;
 use super::lab::{self, Files, Lab};
+use super::nftables;
 use super::random::Rng;
 use super::report;
 use super::rules::{Back, Loaded, Ruleset};
@@ -106,9 +107,16 @@ fn ruleset(plan: &Plan, features: &Features, number: u64) -> (String, Ruleset) {
     let backs: &[Back] = match backend.as_str() {
         "legacy" => &[Back::Legacy, Back::Legacy6],
         "xtnft" => &[Back::XtNft, Back::XtNft6],
-        _ => &[Back::Legacy, Back::XtNft, Back::XtNft6],
+        "both" => &[Back::Legacy, Back::XtNft, Back::XtNft6],
+        // Native rules, and native rules beside those of iptables.
+        "nft" => &[Back::Nft],
+        _ => &[Back::Legacy, Back::XtNft6, Back::Nft],
     };
     for &back in backs {
+        if back == Back::Nft {
+            out.parts.push(nftables::random(&mut rng));
+            continue;
+        }
         let kit = Kit {
             sets: &sets,
             refused: &features.refused[&back],

@@ -72,6 +72,25 @@ pub fn set(fd: &OwnedFd, level: i32, option: i32, value: i32) -> io::Result<()> 
     check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), len) }).map(drop)
 }
 
+/// Closing the socket resets its connection.
+pub fn reset_on_close(fd: &OwnedFd) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    let len = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the value is a local of the length given.
+    unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            len,
+        );
+    }
+}
+
 /// `SO_ERROR`
 pub fn take_error(fd: &OwnedFd) -> i32 {
     let mut value = 0i32;
@@ -321,4 +340,36 @@ pub fn readable(fds: &[RawFd], wait: i32) -> Vec<usize> {
         return Vec::new();
     }
     (0..polled.len()).filter(|&i| polled[i].revents != 0).collect()
+}
+
+/// A socket to nfnetlink of this thread's namespace.
+pub fn netlink_netfilter() -> io::Result<OwnedFd> {
+    const NETLINK_NETFILTER: i32 = 12;
+    let fd = socket(libc::AF_NETLINK, libc::SOCK_RAW, NETLINK_NETFILTER)?;
+    // SAFETY: the address is a local of the length given.
+    unsafe {
+        let mut addr: libc::sockaddr_nl = zeroed();
+        addr.nl_family = libc::AF_NETLINK as u16;
+        let len = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        check(libc::bind(fd.as_raw_fd(), (&raw const addr).cast(), len))?;
+    }
+    Ok(fd)
+}
+
+/// `conntrack -F`: IPCTNL_MSG_CT_DELETE without a tuple, for both families.
+pub fn forget_connections(fd: &OwnedFd) -> io::Result<()> {
+    const DELETE: u16 = 1 << 8 | 2;
+    const REQUEST_ACK: u16 = 1 | 4;
+    let mut message = Vec::with_capacity(20);
+    message.extend(20u32.to_ne_bytes());
+    message.extend(DELETE.to_ne_bytes());
+    message.extend(REQUEST_ACK.to_ne_bytes());
+    message.extend(1u32.to_ne_bytes());
+    message.extend(0u32.to_ne_bytes());
+    message.extend([0, 0, 0, 0]);
+    send(fd, &message)?;
+    let mut buffer = [0u8; 512];
+    readable(&[fd.as_raw_fd()], 1000);
+    while receive(fd, &mut buffer).is_some() {}
+    Ok(())
 }

@@ -185,7 +185,7 @@ fn random_table(rng: &mut Rng, kit: Kit<'_>, table: &str, hooks: &[&str]) -> Tab
 fn random_rule(rng: &mut Rng, kit: Kit<'_>, at: At<'_>, deeper: &[&str]) -> Rule {
     let (matches, proto) = random_matches(rng, kit, at);
     let action = if !deeper.is_empty() && rng.percent(35) {
-        format!("{} {}", if rng.percent(70) { "-j" } else { "-g" }, rng.word(deeper))
+        format!("{} {}", if rng.percent(70) { "-j" } else { "-g" }, rng.pick(deeper))
     } else {
         target(rng, kit, at, proto)
     };

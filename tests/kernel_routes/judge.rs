@@ -228,6 +228,7 @@ fn input4(ns: &Netns<'_>, q: &Query, oracle: &mut Oracle) -> Reply {
         zone: Zone(0),
         ct: Ct::None,
         sender: None,
+        ipvs: None,
     };
     let here = |kind| Reply::Route {
         kind,

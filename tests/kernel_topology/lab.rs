@@ -61,7 +61,7 @@ impl Lab {
                 ("ip6tables-legacy-restore", &space.ip6tables),
             ] {
                 if !save.is_empty() {
-                    lab.must("ip", &["netns", "exec", name, program], &[save.clone()])?;
+                    lab.must("ip", &["netns", "exec", name, program], std::slice::from_ref(save))?;
                 }
             }
             // Last words: what must come after everything else.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use knet_snapshot::id::{IfIndex, Zone};
 
 use crate::packet::{Eth, Packet};
+use crate::trace::NsId;
 
 /// What `struct sk_buff` carries that decides anything.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +36,8 @@ pub struct Skb {
     pub ct: Ct,
     /// The local socket that sent it, in its own namespace only.
     pub sender: Option<Sender>,
+    /// `skb->ipvs_property`: IPVS of this namespace has handled the packet.
+    pub ipvs: Option<NsId>,
 }
 
 impl Skb {
@@ -55,6 +58,7 @@ impl Skb {
             zone: Zone::default(),
             ct: Ct::None,
             sender: None,
+            ipvs: None,
         }
     }
 }
@@ -81,6 +85,9 @@ pub struct Sender {
     pub gid: Option<u32>,
     /// There is a full socket behind the packet (a SYN-ACK, RST or ICMP error has none).
     pub socket: bool,
+    /// Sent by one of the kernel's own sockets (ICMP, and IPv4 resets to closed ports): it is there, but no
+    /// program has it open.
+    pub control: bool,
 }
 
 /// `skb->_nfct`: how conntrack of this namespace sees the packet.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use knet_snapshot::Row;
 use knet_snapshot::id::{IfIndex, Mac, TableId, Zone};
+use knet_snapshot::ipvs::Forward;
 use knet_snapshot::neigh::NudState;
 use knet_snapshot::route::RouteKind;
 
@@ -226,6 +227,15 @@ pub enum What {
         /// Value; `None` = not captured, default assumed.
         value: Option<i64>,
     },
+    /// IPVS handed the packet to a real server, or found none.
+    Ipvs {
+        /// The real server; `None` = there is none for it.
+        server: Option<(IpAddr, Port)>,
+        /// How it gets the packet.
+        forward: Option<Forward>,
+        /// Which way it was found.
+        by: IpvsBy,
+    },
     /// A socket takes the packet.
     Socket {
         /// Program, if it is known.
@@ -244,6 +254,17 @@ pub enum What {
     NotCaptured(Arc<str>),
     /// A match or target that the model cannot decide was met.
     Undecided,
+}
+
+/// Which way IPVS found a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IpvsBy {
+    /// The service's scheduler chose.
+    Scheduler,
+    /// The client was given this server before (persistence template).
+    Template,
+    /// The packet belongs to a captured connection.
+    Connection,
 }
 
 /// Which field was changed, and to what.
@@ -425,6 +446,8 @@ pub enum Reason {
     NatFailed,
     /// The sender has no usable source address.
     NoSource,
+    /// An IPVS service has no real server for the packet.
+    NoRealServer,
 }
 
 /// What the client's program gets to see.

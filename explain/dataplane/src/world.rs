@@ -13,6 +13,7 @@ use crate::table::connection::Connections;
 use crate::table::fdb::Fdb;
 use crate::table::fib::Fib;
 use crate::table::ipset::IpSets;
+use crate::table::ipvs::Ipvs;
 use crate::table::link::Links;
 use crate::table::neigh::Neighbours;
 use crate::table::nft::Nft;
@@ -37,6 +38,7 @@ pub struct Netns<'s> {
     xt: OnceLock<Xt<'s>>,
     nft: OnceLock<Nft<'s>>,
     ipsets: OnceLock<IpSets<'s>>,
+    ipvs: OnceLock<Ipvs<'s>>,
     sockets: OnceLock<Sockets<'s>>,
     neighbours: OnceLock<Neighbours<'s>>,
     fdb: OnceLock<Fdb<'s>>,
@@ -57,6 +59,7 @@ impl<'s> Netns<'s> {
             xt: OnceLock::new(),
             nft: OnceLock::new(),
             ipsets: OnceLock::new(),
+            ipvs: OnceLock::new(),
             sockets: OnceLock::new(),
             neighbours: OnceLock::new(),
             fdb: OnceLock::new(),
@@ -87,6 +90,11 @@ impl<'s> Netns<'s> {
     /// IP sets.
     pub fn ipsets(&self) -> &IpSets<'s> {
         self.ipsets.get_or_init(|| IpSets::compile(self.facts))
+    }
+
+    /// IPVS.
+    pub fn ipvs(&self) -> &Ipvs<'s> {
+        self.ipvs.get_or_init(|| Ipvs::compile(self.facts))
     }
 
     /// Sockets.
@@ -214,6 +222,21 @@ impl<'s> World<'s> {
     #[must_use]
     pub fn host_of(&self, ns: NsId) -> NsId {
         self.nodes[self.space(ns).node].spaces[0]
+    }
+
+    /// No namespace of the node can hold tables of legacy iptables: `x_tables` is a loaded module, so that what
+    /// needs it is a module too, and none of those that make tables is loaded.
+    #[must_use]
+    pub fn no_legacy_tables(&self, ns: NsId, family: Family) -> bool {
+        let info = self.nodes[self.space(ns).node].facts.info.get();
+        let Some(modules) = info.and_then(|i| i.modules.as_ref()) else {
+            return false;
+        };
+        let makes_tables = match family {
+            Family::V4 => "iptable_",
+            Family::V6 => "ip6table_",
+        };
+        modules.iter().any(|m| m == "x_tables") && !modules.iter().any(|m| m.starts_with(makes_tables))
     }
 
     /// Some captured namespace has this address.

@@ -19,6 +19,7 @@ pub mod bridge;
 pub mod conntrack;
 pub mod fdb;
 pub mod ipset;
+pub mod ipvs;
 pub mod link;
 pub mod neigh;
 pub mod nexthop;

@@ -10,6 +10,7 @@ use crate::fact::{Fact, Problem};
 use crate::fdb::FdbEntry;
 use crate::id::Family;
 use crate::ipset::IpSet;
+use crate::ipvs::{IpvsConnection, IpvsRow};
 use crate::lazy::{self, Cell, Loaded, Parsed, Raw, json, lines, problems_of, problems_of_table};
 use crate::link::{Address, Link};
 use crate::manifest::AbsentReason;
@@ -140,6 +141,10 @@ tables! {
     conntrack: CONNTRACK, lines(crate::conntrack::parse) => Connection;
     /// IP sets.
     ipsets: IPSET, lines(crate::ipset::parse) => IpSet;
+    /// IPVS services and real servers.
+    ipvs: IPVS, lines(crate::ipvs::parse) => IpvsRow;
+    /// IPVS connections and templates.
+    ipvs_connections: IPVS_CONN, lines(crate::ipvs::parse_connections) => IpvsConnection;
     /// nftables.
     nft: NFT_JSON, json(crate::nft::parse) => crate::nft::Object;
 }

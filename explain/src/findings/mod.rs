@@ -246,6 +246,8 @@ pub enum Found {
         port: u16,
         ports: Vec<(Option<String>, u16, String)>,
     },
+    /// An address that is on another node is looked for on the sender's own link.
+    NotOnLink { place: String, addr: IpAddr, of: String },
     /// `route_localnet` is off, so 127.0.0.1 cannot be translated to a pod.
     LocalnetOff { node: String, key: String },
 }
@@ -321,6 +323,7 @@ impl Found {
             Self::PingService { .. } => "KNET-F025",
             Self::WrongPort { .. } => "KNET-F026",
             Self::LocalnetOff { .. } => "KNET-F027",
+            Self::NotOnLink { .. } => "KNET-F028",
         }
     }
 }

@@ -29,6 +29,24 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             if mac == should {
                 continue;
             }
+            let nobody = should.is_none() && cx.names.whose(addr).next().is_none();
+            if nobody && cx.dnats().any(|d| d.to.0 == addr) {
+                // `drift` says it: rules send to an address that is gone.
+                continue;
+            }
+            if let (None, Some(of)) = (mac, node_of(cx, addr).filter(|of| *of != cx.node(hop.ns))) {
+                let prefix = hop.steps.iter().rev().find_map(|s| match &s.what {
+                    What::Route { via: None, .. } => s.evidence.first().cloned(),
+                    _ => None,
+                });
+                let what = Found::NotOnLink {
+                    place: cx.place(hop.ns),
+                    addr,
+                    of: of.to_owned(),
+                };
+                out.push(Cx::found(Severity::Error, what, prefix.into_iter().collect()));
+                continue;
+            }
             let dev = hop
                 .oif
                 .or(loss.end.place.oif)
@@ -45,6 +63,16 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         }
     }
     out
+}
+
+/// The node that an address is on, when it is a pod's or a node's own.
+fn node_of<'s>(cx: &Cx<'_, 's>, addr: IpAddr) -> Option<&'s str> {
+    cx.names.whose(addr).find_map(|whose| match whose {
+        Whose::Pod(pod) => Some(cx.node(cx.names.pod(pod)?.ns?)),
+        Whose::Node(node) => Some(cx.node(cx.names.node(node)?.ns?)),
+        Whose::Netns(ns) => Some(cx.node(*ns)),
+        Whose::ClusterIp(_) | Whose::LoadBalancer(_) | Whose::ExternalIp(_) => None,
+    })
 }
 
 /// The MAC of the device that has an address, when exactly one captured namespace has it.

@@ -4,32 +4,36 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use knet_dataplane::trace::{NsId, Outcome};
+use knet_dataplane::trace::{Branch, ClientSees, NsId, Outcome};
 use knet_snapshot::id::{Family, TableId};
 use knet_snapshot::route::{Route, RouteKind};
 
 use super::{Cx, Finding, Found, Severity};
 use crate::resolve;
 
-/// Looks only at paths that fail or leave, for the pod subnets their packets were meant for.
+/// Looks at the pod subnets that packets were meant for, in every node's own namespace on the way.
 pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     let mut out = Vec::new();
-    let troubled = cx.branches.iter().filter(|b| {
-        b.client_sees != knet_dataplane::trace::ClientSees::Reply || b.end.outcome == Outcome::LeavesCluster
-    });
     let mut looked: BTreeSet<(NsId, IpAddr)> = BTreeSet::new();
-    for branch in troubled {
+    // Branches in trouble first: what they show is graver.
+    let well = |b: &&Branch| b.client_sees == ClientSees::Reply && b.end.outcome != Outcome::LeavesCluster;
+    let (fine, troubled): (Vec<_>, Vec<_>) = cx.branches.iter().partition(well);
+    for (branch, works) in troubled
+        .into_iter()
+        .map(|b| (b, false))
+        .chain(fine.into_iter().map(|b| (b, true)))
+    {
         let reply = branch.reply.iter().flat_map(|r| &r.hops);
         for hop in branch.hops.iter().chain(reply) {
             if cx.world.space(hop.ns).name.id.is_none() && looked.insert((hop.ns, hop.packet.dst)) {
-                out.extend(look(cx, hop.ns, hop.packet.dst));
+                out.extend(look(cx, hop.ns, hop.packet.dst, works));
             }
         }
     }
     out
 }
 
-fn look(cx: &Cx<'_, '_>, ns: NsId, dst: IpAddr) -> Option<Finding> {
+fn look(cx: &Cx<'_, '_>, ns: NsId, dst: IpAddr, works: bool) -> Option<Finding> {
     let node = cx.node(ns);
     let (of, cidr) = cx.names.all_nodes().find_map(|(name, n)| {
         let cidr = n.object?.pod_cidrs.iter().copied().find(|c: &IpNet| c.contains(&dst))?;
@@ -55,14 +59,16 @@ fn look(cx: &Cx<'_, '_>, ns: NsId, dst: IpAddr) -> Option<Finding> {
         via,
         should: should.clone(),
     };
+    let severity = if works { Severity::Warning } else { Severity::Error };
     match best {
-        None => Some(Cx::found(Severity::Error, found(None), Vec::new())),
-        Some(route) if route.dst.prefix_len() == 0 => Some(Cx::found(Severity::Error, found(None), Vec::new())),
+        // A router outside may know the way: where it works, all is well.
+        None => (!works).then(|| Cx::found(severity, found(None), Vec::new())),
+        Some(route) if route.dst.prefix_len() == 0 => (!works).then(|| Cx::found(severity, found(None), Vec::new())),
         Some(route) => {
             let via = route.nexthops.first().and_then(|n| n.gateway)?;
             // A next hop that is an address of another captured node than the pods' own.
             let other = cx.names.node_at(via)?;
-            (other != of).then(|| Cx::found(Severity::Error, found(Some(via)), Vec::new()))
+            (other != of).then(|| Cx::found(severity, found(Some(via)), Vec::new()))
         }
     }
 }

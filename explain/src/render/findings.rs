@@ -506,6 +506,13 @@ pub fn say(found: &Found) -> Said {
                 "",
             )
         }
+        Found::NotOnLink { place, addr, of } => said(
+            format!(
+                "{place} looks for {addr} on its own link, but {addr} is on {of}: a route or netmask of {place} covers \
+                 addresses that are not there."
+            ),
+            format!("see the address and the routes of {place}: ip addr; ip route get {addr}"),
+        ),
         Found::LocalnetOff { node, key } => said(
             format!(
                 "{key} is 0 on {node}: a packet from 127.0.0.1 may not leave by another device, so 127.0.0.1:NodePort cannot work."

@@ -30,7 +30,7 @@ pub fn assumption(assumed: &Assumed) -> Note {
             match entry {
                 Entry::Given => format!("the packet enters {node} by {dev}, as asked"),
                 Entry::GivenNode => {
-                    format!("the packet enters {node} by {dev}, the device by which {node} routes back to the client")
+                    format!("the packet enters {node} by {dev} (--via node/{node}/DEVICE chooses another)")
                 }
                 Entry::OwnsDestination => {
                     format!("the packet enters {node} by {dev}: the destination is an address of {node}")

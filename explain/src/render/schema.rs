@@ -1,5 +1,6 @@
 //! The published JSON Schemas.
 
+use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::json::{ErrorDocument, ExplainDocument, TraceDocument};
@@ -7,7 +8,7 @@ use super::json::{ErrorDocument, ExplainDocument, TraceDocument};
 /// Schema of `knet.trace/v1`: a trace, or an error in place of one.
 #[must_use]
 pub fn trace() -> Value {
-    let mut schema = schemars::schema_for!(TraceOrError).to_value();
+    let mut schema = of::<TraceOrError>();
     if let Some(object) = schema.as_object_mut() {
         object.insert("$id".to_owned(), Value::from("knet.trace/v1"));
     }
@@ -17,11 +18,20 @@ pub fn trace() -> Value {
 /// Schema of `knet.explain/v1`.
 #[must_use]
 pub fn explain() -> Value {
-    let mut schema = schemars::schema_for!(ExplainDocument).to_value();
+    let mut schema = of::<ExplainDocument>();
     if let Some(object) = schema.as_object_mut() {
         object.insert("$id".to_owned(), Value::from("knet.explain/v1"));
     }
     schema
+}
+
+/// The schema of what is written: fields that may be left out are not required.
+fn of<T: schemars::JsonSchema>() -> Value {
+    SchemaSettings::draft2020_12()
+        .for_serialize()
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value()
 }
 
 /// What one line of `trace --flows` is.

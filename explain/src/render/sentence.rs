@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use crate::explanation::{
-    Answer, Branch, ClientSees, End, Engine, Explanation, Glossary, Hop, NsId, Outcome, Reason, Source, Target, What,
+    Answer, Branch, ClientSees, End, Engine, Evidence, Explanation, Glossary, Hop, NsId, Outcome, Reason, Source,
+    Target, What,
 };
 use crate::names::Whose;
 use crate::owner;
@@ -191,6 +192,9 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
                 iif()
             )
         }
+        Reason::Martian if hops.last().is_none_or(|h| h.iif.is_none()) => {
+            format!("{at} drops it: a packet from {src} to {dst} may not leave (martian source)")
+        }
         Reason::Martian => format!(
             "{at} drops it: a packet from {src} to {dst} cannot come in by {} (martian)",
             iif()
@@ -199,6 +203,9 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
         Reason::TtlExpired => format!("the TTL runs out on {at}"),
         Reason::HopLimit => "it goes round in circles".to_owned(),
         Reason::NoNeighbour => format!("nobody answers when {at} asks by {} for the next hop's MAC", oif()),
+        Reason::WrongMac if end.place.oif.is_none() => {
+            format!("{at} gets a frame whose MAC is not its own, and throws it away")
+        }
         Reason::WrongMac => format!(
             "{at} sends the frame by {} to a MAC that is nobody's who would take it",
             oif()
@@ -240,6 +247,7 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
         Reason::Client => "it arrives at the client".to_owned(),
         Reason::NatFailed => format!("{at} finds no address or port to translate it to"),
         Reason::NoSource => format!("{at} has no source address to send from"),
+        Reason::NoRealServer => format!("IPVS on {at} has no real server for it"),
     }
 }
 
@@ -287,16 +295,37 @@ pub fn branch(glossary: &Glossary, branch: &Branch) -> String {
     }
 }
 
-/// The rows that decided an end. Where a packet simply arrived, or found nobody, no row did.
-#[must_use]
-pub fn deciding(end: &End) -> &[crate::explanation::Evidence] {
-    match end.reason {
+/// The rows that decided an end, or that led to the device where it ended. Where a packet simply arrived, or found nobody, no row did; a policy is a
+/// reason only when it is the policy that ended it.
+pub fn deciding<'a>(end: &'a End, hops: &'a [Hop]) -> Vec<&'a Evidence> {
+    let arrived = matches!(
+        end.reason,
         Reason::Socket
-        | Reason::Kernel
-        | Reason::UnexpectedReply
-        | Reason::Client
-        | Reason::NoListener
-        | Reason::NoProtocol => &[],
-        _ => &end.evidence,
+            | Reason::Kernel
+            | Reason::UnexpectedReply
+            | Reason::Client
+            | Reason::NoListener
+            | Reason::NoProtocol
+    );
+    if arrived {
+        return Vec::new();
     }
+    let rows: Vec<&Evidence> = end
+        .evidence
+        .iter()
+        .filter(|e| end.reason == Reason::Policy || !e.text.starts_with(':'))
+        .collect();
+    let led = matches!(
+        end.reason,
+        Reason::LinkDown | Reason::NoNeighbour | Reason::WrongMac | Reason::NoTunnelRemote | Reason::NoFloodTarget
+    );
+    if !rows.is_empty() || !led {
+        return rows;
+    }
+    let steps = hops.last().into_iter().flat_map(|h| h.steps.iter().rev());
+    let mut routed = steps.filter(|s| matches!(s.what, What::Route { .. } | What::Neighbour { .. }));
+    routed
+        .find(|s| !s.evidence.is_empty())
+        .map(|s| s.evidence.iter().collect())
+        .unwrap_or_default()
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use knet_dataplane::trace::IpvsBy;
+use knet_snapshot::ipvs::Forward;
 use knet_snapshot::neigh::NudState;
 use knet_snapshot::route::RouteKind;
 
@@ -82,6 +84,7 @@ pub const fn reason(reason: Reason) -> &'static str {
         Reason::Client => "client",
         Reason::NatFailed => "nat-failed",
         Reason::NoSource => "no-source",
+        Reason::NoRealServer => "no-real-server",
     }
 }
 
@@ -130,6 +133,26 @@ pub const fn stage(stage: Stage) -> &'static str {
         Stage::Encap => "encap",
         Stage::Decap => "decap",
         Stage::Ingress => "ingress",
+    }
+}
+
+/// How IPVS hands packets to a real server.
+#[must_use]
+pub const fn forward(forward: Forward) -> &'static str {
+    match forward {
+        Forward::Masq => "nat",
+        Forward::Route => "direct-routing",
+        Forward::Tunnel => "tunnel",
+    }
+}
+
+/// Which way IPVS found a real server.
+#[must_use]
+pub const fn ipvs_by(by: IpvsBy) -> &'static str {
+    match by {
+        IpvsBy::Scheduler => "scheduler",
+        IpvsBy::Template => "persistence",
+        IpvsBy::Connection => "connection",
     }
 }
 

@@ -8,6 +8,7 @@ use knet_dataplane::trace::NsId;
 use knet_dataplane::walk::Origin;
 use knet_dataplane::world::World;
 use knet_snapshot::id::{Family, IfIndex};
+use knet_snapshot::link::Address;
 use knet_snapshot::route::RouteKind;
 use knet_snapshot::store::NetnsId;
 
@@ -344,18 +345,27 @@ pub fn way_to(world: &World<'_>, ns: NsId, addr: IpAddr) -> Option<IfIndex> {
 
 /// The device by which a node routes back to a client.
 fn device_towards(context: Context<'_, '_>, node: &str, ns: NsId, client: IpAddr) -> Result<IfIndex, QueryError> {
-    if let Some(oif) = way_to(context.world, ns, client) {
+    let out = |dev: &IfIndex| context.world.underlay_devices().contains(&(ns, *dev));
+    if let Some(oif) = way_to(context.world, ns, client).filter(out) {
         return Ok(oif);
     }
+    // A route by lo or a tunnel is no way in for somebody outside. A client on a device's own subnet comes
+    // in there.
+    let links = context.world.space(ns).links();
+    let near =
+        |a: &&Address| out(&a.link) && ipnet::IpNet::new(a.local, a.prefix_len).is_ok_and(|net| net.contains(&client));
+    if let Some(address) = links.addresses(Family::of(client)).find(near) {
+        return Ok(address.link);
+    }
     // One way out is the way in, even where no route leads back.
-    let out: Vec<IfIndex> = context
+    let all: Vec<IfIndex> = context
         .world
         .underlay_devices()
         .iter()
         .filter(|(of, _)| *of == ns)
         .map(|&(_, dev)| dev)
         .collect();
-    match out.as_slice() {
+    match all.as_slice() {
         [one] => Ok(*one),
         _ => Err(QueryError::Entry {
             node: node.to_owned(),

@@ -189,6 +189,12 @@ impl Conntrack {
         }
     }
 
+    /// Captured tables may be asked: the tuple was given.
+    #[must_use]
+    pub const fn asks_captured(&self) -> bool {
+        self.captured
+    }
+
     /// The connection a packet belongs to.
     #[must_use]
     pub fn entry(&self, ct: Ct) -> Option<&Entry> {
@@ -335,6 +341,7 @@ impl Conntrack {
             dport: key.dport.value,
         };
         let (row, dir) = ns.connections().find(zone, proto, tuple)?;
+        let ipvs = by_ipvs(ns, proto, row);
         self.entries.push(Entry {
             ns: ns.id,
             zone,
@@ -349,7 +356,7 @@ impl Conntrack {
             snat_done: true,
             dnat_done: true,
             snat: translated(row.reply.dst, row.orig.src, row.reply.dport, row.orig.sport, proto),
-            dnat: translated(row.reply.src, row.orig.dst, row.reply.sport, row.orig.dport, proto),
+            dnat: !ipvs && translated(row.reply.src, row.orig.dst, row.reply.sport, row.orig.dport, proto),
             tcp: tcp_state(row.state.as_deref()),
             helper: row.helper.clone(),
             master: None,
@@ -431,6 +438,14 @@ const fn untracked_by_protocol(packet: &Packet) -> bool {
                 ..
             }
         )
+}
+
+/// IPVS writes its real server into the reply of an entry (`ip_vs_update_conntrack`) and translates by itself: what
+/// looks like destination NAT is none.
+fn by_ipvs(ns: &Netns<'_>, proto: u8, row: &knet_snapshot::conntrack::Connection) -> bool {
+    let (client, virt) = ((row.orig.src, row.orig.sport), (row.orig.dst, row.orig.dport));
+    let table = ns.ipvs();
+    table.connection(proto, client, virt).is_some() || table.find(0, proto, virt.0, virt.1).is_some()
 }
 
 /// Whether a captured pair of tuples differs on one side. ICMP keeps its id in `sport` of both tuples and

@@ -2,6 +2,7 @@
 //! the walk knows their order.
 
 pub mod conntrack;
+pub mod ipvs;
 pub mod nat;
 pub mod netfilter;
 pub mod routing;

@@ -76,8 +76,10 @@ pub fn setup_nat(
     }
     let icmp = matches!(skb.packet.l4, L4::Icmp { .. });
     let ported = !matches!(skb.packet.l4, L4::Other);
-    // ICMP has only an id, and only the source manip translates it.
-    if ported && !(icmp && manip == Manip::Dst) {
+    if icmp {
+        // "id is same for either direction...": both kinds of translation may draw it.
+        new.sport = pick_port(current.sport, Manip::Src, range, oracle);
+    } else if ported {
         let port = pick_port(port, manip, range, oracle);
         match manip {
             Manip::Src => new.sport = port,

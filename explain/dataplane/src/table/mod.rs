@@ -4,6 +4,7 @@ pub mod connection;
 pub mod fdb;
 pub mod fib;
 pub mod ipset;
+pub mod ipvs;
 pub mod link;
 pub mod neigh;
 pub mod nft;

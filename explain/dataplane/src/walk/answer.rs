@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use knet_snapshot::id::{Family, Zone};
+use knet_snapshot::route::RouteKind;
 
 use super::walker::{Ended, Source, Walker};
 use crate::choice::{Oracle, Unknown};
@@ -10,7 +11,7 @@ use crate::packet::{L4, Packet, proto, tcp_flag};
 use crate::skb::{Ct, CtState, Dir, PktType, Sender, Skb};
 use crate::stage::conntrack::answer_type;
 use crate::table::fib::{Answer as RouteAnswer, Query};
-use crate::table::source::ipv6_dev_get_saddr;
+use crate::table::source::{SCOPE_LINK, inet_select_addr, ipv6_dev_get_saddr};
 use crate::trace::{Answer, ClientSees, End, Followup, NsId, Outcome, Reason, Reject, Reply};
 
 /// The answer as a packet, and how its source is chosen. `None` when the kernel stays silent.
@@ -45,13 +46,9 @@ pub(super) fn packet(
         // nf_send_reset answers in the name of the server, whoever has its address.
         Answer::Reset => (turned(asked, ttl, 0, reset(asked))?, Source::Any, false),
         Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => {
-            let mut error = error(asked, answer, ttl, delivered)?;
-            let mut source = if delivered { Source::Bound } else { Source::Choose };
-            if let Some(src) = inbound_address(walker, ns, request).filter(|_| !delivered) {
-                error.src = src;
-                source = Source::Bound;
-            }
-            (error, source, false)
+            let from = error_source(walker, ns, &request.skb);
+            let source = if from.is_some() { Source::Bound } else { Source::Choose };
+            (error(asked, answer, ttl, from)?, source, false)
         }
     };
     // nf_ct_attach (nf_send_reset, icmp_glue_bits): a reset or an error belongs to the connection it is
@@ -72,6 +69,12 @@ pub(super) fn packet(
         }
         _ => Ct::None,
     };
+    // icmp_sk and, for closed ports, ipv4_tcp_sk; tcp_v6_send_response leaves the packet without.
+    let control = match answer {
+        Answer::Data => !socket,
+        Answer::Reset => delivered && asked.dst.is_ipv4(),
+        Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => true,
+    };
     let skb = Skb {
         packet,
         eth: None,
@@ -89,21 +92,11 @@ pub(super) fn packet(
             uid: if socket { None } else { Some(0) },
             gid: None,
             socket,
+            control,
         }),
+        ipvs: None,
     };
     Some((skb, source))
-}
-
-/// `icmp6_send`: "select a more meaningful saddr from input if", unless the route back names a source.
-fn inbound_address(walker: &Walker<'_, '_>, ns: NsId, request: &Ended) -> Option<IpAddr> {
-    let back = request.skb.packet.src;
-    let dev = request.skb.iif.filter(|_| back.is_ipv6())?;
-    let space = walker.space(ns);
-    let lookup = space.fib().lookup(&Query::to(back), &mut Oracle::default());
-    if matches!(&lookup.answer, RouteAnswer::Route(hit) if hit.route.prefsrc.is_some()) {
-        return None;
-    }
-    ipv6_dev_get_saddr(space.links(), &space.sysctl(), Some(dev), back)
 }
 
 /// `fwmark_reflect` for what the kernel says by itself, `tcp_fwmark_accept` for accepted connections.
@@ -177,8 +170,41 @@ fn turned(asked: &Packet, ttl: u8, tos: u8, flags: u8) -> Option<Packet> {
     })
 }
 
+/// `icmp_send`, `icmp6_send`: in whose name an error is sent. `None`: the route back chooses.
+///
+/// 1. a packet that was for this namespace: its own destination, whoever refused it;
+/// 2. IPv6: the address of the device it came in by that fits the receiver best;
+/// 3. IPv4: an address of that device only if `icmp_errors_use_inbound_ifaddr` says so.
+fn error_source(walker: &Walker<'_, '_>, ns: NsId, skb: &Skb) -> Option<IpAddr> {
+    let space = walker.space(ns);
+    let (links, sysctl) = (space.links(), space.sysctl());
+    let asked = &skb.packet;
+    match asked.family() {
+        Family::V4 => {
+            if skb.iif.is_some() && space.fib().addr_type(asked.dst, None) == Some(RouteKind::Local) {
+                return Some(asked.dst);
+            }
+            let inbound = sysctl.get("net.ipv4.icmp_errors_use_inbound_ifaddr").unwrap_or(0) != 0;
+            let dev = skb.iif.filter(|_| inbound)?;
+            inet_select_addr(links, &sysctl, Some(dev), Some(asked.src), SCOPE_LINK)
+        }
+        Family::V6 => {
+            if links.owner(asked.dst).is_some() {
+                return Some(asked.dst);
+            }
+            // A route back with a source of its own gives that one.
+            let back = space.fib().lookup(&Query::to(asked.src), &mut Oracle::default()).answer;
+            if matches!(back, RouteAnswer::Route(hit) if hit.route.prefsrc.is_some()) {
+                return None;
+            }
+            skb.iif
+                .and_then(|dev| ipv6_dev_get_saddr(links, &sysctl, Some(dev), asked.src))
+        }
+    }
+}
+
 /// An ICMP error about the packet. `icmp_send` says nothing about errors, and nothing to nobody.
-fn error(asked: &Packet, answer: Answer, ttl: u8, delivered: bool) -> Option<Packet> {
+fn error(asked: &Packet, answer: Answer, ttl: u8, from: Option<IpAddr>) -> Option<Packet> {
     if matches!(asked.l4, L4::Icmp { quoted: Some(_), .. }) || asked.src.is_unspecified() || asked.src.is_multicast() {
         return None;
     }
@@ -190,7 +216,7 @@ fn error(asked: &Packet, answer: Answer, ttl: u8, delivered: bool) -> Option<Pac
         IpAddr::V6(Ipv6Addr::UNSPECIFIED)
     };
     Some(Packet {
-        src: if delivered { asked.dst } else { unspecified },
+        src: from.unwrap_or(unspecified),
         dst: asked.src,
         proto: if v4 { proto::ICMP } else { proto::ICMPV6 },
         l4: L4::Icmp {

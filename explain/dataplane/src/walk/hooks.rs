@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use knet_snapshot::id::{Family, IfIndex};
 
+use super::ipvs::Passed;
 use super::walker::{Ended, Walker};
 use crate::choice::Unknown;
 use crate::packet::{L4, proto};
@@ -53,6 +54,20 @@ enum Item<'x, 's> {
     /// The NAT core, for the base chains of type `nat`.
     Nat,
     Chain(Base<'x, 's>),
+    /// IPVS, for packets of real servers.
+    IpvsOut,
+    /// IPVS, for packets to virtual services.
+    IpvsIn,
+}
+
+/// `ip_vs_ops4`: after the filters on the way in, right after NAT on the way out.
+fn ipvs_items<'x, 's>(hook: Hook) -> Vec<(i32, Item<'x, 's>)> {
+    match hook {
+        Hook::Input => vec![(98, Item::IpvsOut), (99, Item::IpvsIn)],
+        Hook::Output => vec![(-99, Item::IpvsOut), (-98, Item::IpvsIn)],
+        Hook::Forward => vec![(100, Item::IpvsOut)],
+        _ => Vec::new(),
+    }
 }
 
 /// `NF_DROP_ERR`: the first route was found when the program connected, so it is the send that fails.
@@ -96,7 +111,14 @@ fn bases<'x, 's>(space: &'x Netns<'s>, family: Family, hook: Hook) -> Vec<(Place
 impl Walker<'_, '_> {
     /// `nf_hook_slow`: runs everything that is registered at a hook. The packet comes back changed, or it
     /// has ended.
-    pub(super) fn hook(&mut self, ns: NsId, hook: Hook, mut skb: Skb) -> Result<Skb, Box<Ended>> {
+    pub(super) fn hook(&mut self, ns: NsId, hook: Hook, skb: Skb) -> Result<Skb, Box<Ended>> {
+        match self.run_hook(ns, hook, skb)? {
+            Passed::On(skb) | Passed::Taken(skb) => Ok(skb),
+        }
+    }
+
+    /// The same for `LOCAL_IN` and `LOCAL_OUT`, where IPVS may take the packet.
+    pub(super) fn run_hook(&mut self, ns: NsId, hook: Hook, mut skb: Skb) -> Result<Passed, Box<Ended>> {
         let space = self.space(ns);
         let family = skb.packet.family();
         self.missing_tables(ns, &skb)?;
@@ -119,15 +141,39 @@ impl Walker<'_, '_> {
             let first = nat_chains.iter().map(|(p, _)| p.1).max().unwrap_or(Reverse((0, 0)));
             items.push(((priority, first), Item::Nat));
         }
+        if self.ipvs_here(ns) {
+            for (priority, item) in ipvs_items(hook) {
+                items.push(((priority, Reverse((u64::MAX, 0))), item));
+            }
+        }
         items.sort_by_key(|(place, _)| *place);
         nat_chains.sort_by_key(|(place, _)| *place);
         let nat_chains: Vec<Base<'_, '_>> = nat_chains.into_iter().map(|(_, base)| base).collect();
+        // `nf_hook_state.out` is set when the hook begins: chains behind a reroute in OUTPUT still see the
+        // first device.
+        let first = skb.oif;
         for (_, item) in items {
+            let routed = std::mem::replace(&mut skb.oif, first);
             match item {
-                Item::Track => self.track(ns, &mut skb),
+                Item::Track => {
+                    self.track(ns, &mut skb);
+                    skb.oif = routed;
+                }
+                Item::IpvsOut => {
+                    skb.oif = routed;
+                    skb = self.ipvs_out(ns, hook, skb)?;
+                }
+                Item::IpvsIn => {
+                    skb.oif = routed;
+                    match self.ipvs_in(ns, hook, skb)? {
+                        Passed::On(on) => skb = on,
+                        taken => return Ok(taken),
+                    }
+                }
                 Item::Nat => {
                     let before = skb.packet.dst;
                     skb = self.nat(ns, hook, skb, &nat_chains)?;
+                    skb.oif = routed;
                     if hook == Hook::Output && skb.packet.dst != before {
                         self.reroute(ns, &mut skb).map_err(connect_goes_on)?;
                     }
@@ -135,6 +181,7 @@ impl Walker<'_, '_> {
                 Item::Chain(chain) => {
                     let before = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
                     skb = self.run(ns, hook, skb, chain)?;
+                    skb.oif = routed;
                     let after = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
                     if hook == Hook::Output && chain.reroutes() && before != after {
                         self.reroute(ns, &mut skb).map_err(connect_goes_on)?;
@@ -145,7 +192,7 @@ impl Walker<'_, '_> {
         if matches!(hook, Hook::Postrouting | Hook::Input) {
             self.ct.confirm(&skb);
         }
-        Ok(skb)
+        Ok(Passed::On(skb))
     }
 
     /// Chains of a device, before anything else sees a frame that came in, or after everything for one
@@ -203,9 +250,19 @@ impl Walker<'_, '_> {
     fn missing_tables(&mut self, ns: NsId, skb: &Skb) -> Result<(), Box<Ended>> {
         let space = self.space(ns);
         let family = skb.packet.family();
+        let own = match family {
+            Family::V4 => nft_table::NfFamily::Ip,
+            Family::V6 => nft_table::NfFamily::Ip6,
+        };
         let saves = space.xt().missing().iter().filter(|m| m.family == family).filter(|m| {
-            // A table the tool cannot print is read from the native ruleset, when that was captured.
-            matches!(m.what, xt_table::MissingWhat::Artifact(_)) || space.nft().missing().is_some()
+            let native = space.nft().missing().is_none();
+            match (&m.what, m.engine) {
+                // A table the tool cannot print is read from the native ruleset, when that was captured.
+                (xt_table::MissingWhat::Incompatible(_), _) => !native,
+                // The native ruleset lists the chains of iptables-nft, though not their rules.
+                (_, Engine::XtNft) => !native || space.nft().xt_bases().any(|b| b.family == own),
+                _ => !self.world.no_legacy_tables(ns, family),
+            }
         });
         let native = space.nft().missing().map(|_| space.nft().artifact());
         for artifact in saves.map(|m| &m.artifact).chain(native) {

@@ -5,6 +5,7 @@ mod bridge;
 mod deliver;
 mod fold;
 mod hooks;
+mod ipvs;
 mod link;
 mod neighbour;
 mod network;
@@ -170,6 +171,7 @@ impl Start {
                     uid: Some(uid.unwrap_or(0)),
                     gid: None,
                     socket: true,
+                    control: false,
                 });
                 At::Send {
                     ns: self.ns,
@@ -271,6 +273,7 @@ fn exchange(
         .entries()
         .iter()
         .filter_map(|e| Some((e.ns, e.captured.clone()?)))
+        .chain(walker.ipvs.captured())
         .collect();
     *oracle = walker.oracle;
     (branch, met)

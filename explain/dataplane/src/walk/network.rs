@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use knet_snapshot::id::IfIndex;
 
+use super::ipvs::Passed;
 use super::route::Routed;
 use super::walker::{At, Ended, Next, Seen, Source, Walker};
 use crate::packet::Eth;
@@ -94,8 +95,10 @@ impl Walker<'_, '_> {
     fn local_in(&mut self, ns: NsId, mut skb: Skb) -> Next {
         self.stage(Stage::Input);
         skb.oif = None;
-        skb = self.hook(ns, Hook::Input, skb)?;
-        self.deliver(ns, skb)
+        match self.run_hook(ns, Hook::Input, skb)? {
+            Passed::On(skb) => self.deliver(ns, skb),
+            Passed::Taken(skb) => self.ipvs_send(ns, skb),
+        }
     }
 
     /// `ip_queue_xmit` and friends: a route, OUTPUT, perhaps another route, POSTROUTING.
@@ -110,9 +113,11 @@ impl Walker<'_, '_> {
         if hint || mtu.is_some_and(|mtu| u32::from(skb.packet.len) > mtu) {
             skb.packet.df = false;
         }
-        skb = self
-            .hook(ns, Hook::Output, skb)
-            .map_err(|ended| self.refused_here(ended))?;
+        let passed = self.run_hook(ns, Hook::Output, skb);
+        skb = match passed.map_err(|ended| self.refused_here(ended))? {
+            Passed::On(skb) => skb,
+            Passed::Taken(skb) => return self.ipvs_send(ns, skb),
+        };
         skb = self
             .hook(ns, Hook::Postrouting, skb)
             .map_err(|ended| self.refused_here(ended))?;

@@ -75,11 +75,11 @@ impl Walker<'_, '_> {
                 let sysctl = space.sysctl();
                 let elsewhere = oif != dev;
                 // arp_fwd_proxy, arp_fwd_pvlan, pneigh_lookup
+                let on = |key: &str| sysctl.conf4_or(&link.name, key).unwrap_or(false);
                 let proxy = if elsewhere {
-                    sysctl.conf4_or(&link.name, "proxy_arp").unwrap_or(false)
-                        || space.neighbours().proxy(&link.name, addr).is_some()
+                    on("proxy_arp") || space.neighbours().proxy(&link.name, addr).is_some()
                 } else {
-                    sysctl.conf4_or(&link.name, "proxy_arp_pvlan").unwrap_or(false)
+                    on("proxy_arp_pvlan")
                 };
                 proxy.then_some(true)
             }

@@ -10,6 +10,7 @@ use crate::choice::{Oracle, Unknown};
 use crate::packet::Packet;
 use crate::skb::Skb;
 use crate::stage::conntrack::{Conntrack, Key};
+use crate::stage::ipvs::Connections;
 use crate::trace::{
     Answer, Assumption, ClientSees, End, Evidence, Hop, NsId, Outcome, PathMtu, Place, Reason, Reject, Sink, Stage,
     Step, What,
@@ -91,6 +92,7 @@ pub(super) struct Walker<'w, 's> {
     pub world: &'w World<'s>,
     pub oracle: Oracle,
     pub ct: Conntrack,
+    pub ipvs: Connections,
     pub sink: Sink,
     pub hops: Vec<Hop>,
     pub client: Client,
@@ -115,6 +117,7 @@ impl<'w, 's> Walker<'w, 's> {
             world,
             oracle,
             ct,
+            ipvs: Connections::default(),
             sink,
             hops: Vec::new(),
             client,

@@ -168,6 +168,7 @@ fn data(found: &Found) -> Value {
         } => json!({
             "node": node, "device": dev, "mac": mac.to_string(), "has": has, "should_be": should, "tunnel_of": of,
         }),
+        Found::NotOnLink { place, addr, of } => json!({ "place": place, "address": addr, "node": of }),
         Found::NoKubeProxy { node, others } => json!({ "node": node, "nodes_with_rules": others }),
         Found::NoDefaultRoute { pod } => json!({ "pod": pod }),
         Found::LocalPolicy {

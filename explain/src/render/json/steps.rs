@@ -110,6 +110,12 @@ pub enum Decision {
     Decap { dev: String },
     /// A sysctl decided. `value` is null when it was not captured.
     Sysctl { key: String, value: Option<i64> },
+    /// IPVS chose a real server; `server` is null when there is none.
+    Ipvs {
+        server: Option<String>,
+        forward: Option<String>,
+        by: String,
+    },
     /// A socket takes the packet.
     Socket { program: Option<String> },
     /// MTU of the device it leaves by.
@@ -275,6 +281,11 @@ fn decision(names: Names<'_>, ns: NsId, step: &TraceStep) -> Decision {
         What::Sysctl { key, value } => Decision::Sysctl {
             key: key.to_string(),
             value: *value,
+        },
+        What::Ipvs { server, forward, by } => Decision::Ipvs {
+            server: server.map(|(addr, port)| words::socket(addr, Some(port))),
+            forward: forward.map(|f| words::forward(f).to_owned()),
+            by: words::ipvs_by(*by).to_owned(),
         },
         What::Socket { program } => Decision::Socket {
             program: program.as_ref().map(ToString::to_string),

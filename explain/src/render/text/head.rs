@@ -54,7 +54,7 @@ pub fn block(page: &mut Page, explanation: &Explanation) {
 /// Who gets the packet, with odds.
 fn servers(page: &mut Page, explanation: &Explanation) {
     let mut rows: Vec<(Vec<&Branch>, String)> = Vec::new();
-    for branch in &explanation.branches {
+    for branch in verdict::main(explanation) {
         let text = destination(&explanation.glossary, branch);
         match rows
             .iter_mut()
@@ -73,7 +73,7 @@ fn servers(page: &mut Page, explanation: &Explanation) {
     let more = rows.len().saturating_sub(MOST);
     let mixed = rows.iter().any(|(of, _)| of[0].client_sees != rows[0].0[0].client_sees);
     let odds_of = |of: &[&Branch]| {
-        let (least, most) = verdict::total(of.iter().copied());
+        let (least, most) = verdict::total(of);
         odds::range(&least, &most)
     };
     let width = rows
@@ -165,13 +165,13 @@ pub fn why(page: &mut Page, explanation: &Explanation) {
         if branch.client_sees == ClientSees::Reply {
             continue;
         }
-        let end = match (&branch.reply, &branch.followup) {
-            _ if branch.end.outcome != Outcome::Delivered => &branch.end,
-            (_, Some(followup)) => &followup.end,
-            (Some(reply), None) => &reply.end,
-            (None, None) => &branch.end,
+        let (end, hops) = match (&branch.reply, &branch.followup) {
+            _ if branch.end.outcome != Outcome::Delivered => (&branch.end, &branch.hops),
+            (_, Some(followup)) => (&followup.end, &followup.hops),
+            (Some(reply), None) => (&reply.end, &reply.hops),
+            (None, None) => (&branch.end, &branch.hops),
         };
-        for evidence in sentence::deciding(end) {
+        for evidence in sentence::deciding(end, hops) {
             if shown.contains(&evidence) {
                 continue;
             }

@@ -225,10 +225,7 @@ fn view(page: &mut Page, answer: &NodePortExplanation, view: &View) {
         From::Localhost => (format!("{verb} {socket}"), format!("on {}", answer.node)),
     };
     let explanation = &view.explanation;
-    let (word, tone) = match explanation.verdict() {
-        crate::explanation::Verdict::Same(sees) => verdict::of(sees),
-        crate::explanation::Verdict::Mixed => ("MIXED", Tone::Warn),
-    };
+    let (word, tone) = verdict::word(explanation);
     row(
         page,
         &command,
@@ -243,7 +240,7 @@ fn view(page: &mut Page, answer: &NodePortExplanation, view: &View) {
         .filter(|b| b.client_sees != crate::explanation::ClientSees::Reply)
         .take(1)
     {
-        for evidence in sentence::deciding(&branch.end) {
+        for evidence in sentence::deciding(&branch.end, &branch.hops) {
             page.flow(6, 8, &[evidence.text.to_string().into()]);
             page.flow(6, 8, &[dim(super::head::cite(&explanation.glossary, evidence))]);
         }

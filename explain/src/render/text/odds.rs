@@ -37,8 +37,10 @@ pub fn share(ratio: &Ratio) -> String {
 pub fn range(at_least: &Ratio, at_most: &Ratio) -> String {
     if at_least == at_most {
         share(at_least)
+    } else if at_least.is_zero() && at_most.is_one() {
+        "maybe".to_owned()
     } else if at_least.is_zero() {
-        format!("0 to {}", share(at_most))
+        format!("up to {}", share(at_most))
     } else {
         format!("{} to {}", share(at_least), share(at_most))
     }
@@ -58,8 +60,9 @@ mod tests {
         assert_eq!(share(&ratio(33_333_333_349, 100_000_000_000)), "1/3");
         assert_eq!(share(&ratio(715_827_883, 2_147_483_648)), "1/3");
         assert_eq!(share(&ratio(2, 4)), "1/2");
-        assert_eq!(share(&ratio(12_345, 1_000_000)), "1.2%");
+        assert_eq!(share(&ratio(12_005, 1_000_000)), "1.2%");
         assert_eq!(share(&ratio(1, 1)), "1");
-        assert_eq!(range(&ratio(0, 1), &ratio(1, 2)), "0 to 1/2");
+        assert_eq!(range(&ratio(0, 1), &ratio(1, 2)), "up to 1/2");
+        assert_eq!(range(&ratio(0, 1), &ratio(1, 1)), "maybe");
     }
 }

@@ -1,7 +1,7 @@
 //! The hops of each kind of path, grouped by node and namespace, and the way back in a few lines.
 
-use crate::explanation::{Branch, ClientSees, Explanation, Fork, Hop, NsId, Outcome, Stage, Step, What};
-use crate::fold::Group;
+use crate::explanation::{Branch, ClientSees, Explanation, Hop, NsId, Outcome, Stage, Step, What};
+use crate::fold::{self, Group};
 use crate::render::{sentence, words};
 
 use super::layout::{Page, Span, Tone, dim, strong};
@@ -14,12 +14,8 @@ const MOST: usize = 4;
 /// Every kind of path: those that fail first, then by their order.
 pub fn paths(page: &mut Page, explanation: &Explanation, full: bool) {
     let fails = |g: &&Group| explanation.branches[g.members[0]].client_sees != ClientSees::Reply;
-    let order: Vec<&Group> = explanation
-        .groups
-        .iter()
-        .filter(fails)
-        .chain(explanation.groups.iter().filter(|g| !fails(g)))
-        .collect();
+    let groups = || explanation.groups.iter().filter(|g| !g.alternative);
+    let order: Vec<&Group> = groups().filter(fails).chain(groups().filter(|g| !fails(g))).collect();
     let many = order.len() > 1;
     let first = order.first().map(|g| &explanation.branches[g.members[0]]);
     for (i, group) in order.iter().enumerate() {
@@ -65,11 +61,8 @@ fn heading(page: &mut Page, explanation: &Explanation, group: &Group, branch: &B
         }
     }
     page.flow(0, 2, &spans);
-    for taken in &branch.path {
-        if let Fork::Unknown(unknown) = &taken.fork {
-            let condition = words::condition(unknown, taken.option);
-            page.field(2, 6, &dim("if"), &[Span(condition, Tone::Warn)]);
-        }
+    for (unknown, option) in fold::conditions(branch) {
+        page.field(2, 6, &dim("if"), &[Span(words::condition(unknown, option), Tone::Warn)]);
     }
 }
 

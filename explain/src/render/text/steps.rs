@@ -216,6 +216,21 @@ impl Steps<'_> {
                 let value = value.map_or_else(|| "not captured".to_owned(), |v| v.to_string());
                 self.with("sysctl", vec![format!("{key} = {value}").into()], &step.evidence, false);
             }
+            What::Ipvs { server, forward, by } => match server {
+                Some((addr, port)) => {
+                    let how = forward.map_or("", words::forward);
+                    let spans = vec![
+                        strong(words::socket(*addr, Some(*port))),
+                        dim(format!("(by {}, {how})", words::ipvs_by(*by))),
+                    ];
+                    self.with("IPVS", spans, &step.evidence, true);
+                }
+                None => self.deciding(
+                    "IPVS",
+                    vec!["no real server takes it".to_owned().into()],
+                    &step.evidence,
+                ),
+            },
             What::Socket { program } => {
                 let program = program.as_deref().unwrap_or("a program that is not named");
                 self.with("socket", vec![strong(program.to_owned())], &step.evidence, true);

@@ -1,19 +1,42 @@
 //! The one line that says it: what the client sees, and who answers or what is in the way.
 
-use crate::explanation::{Branch, ClientSees, Explanation, Outcome, Verdict};
+use num_traits::Zero;
+
+use crate::explanation::{Branch, ClientSees, Explanation, Fork, Outcome, Ratio};
+use crate::fold;
 use crate::render::{sentence, words};
 
 use super::layout::{Page, Span, Tone};
 use super::odds;
 
-/// The word in front.
-fn word(explanation: &Explanation) -> (&'static str, Tone) {
-    if explanation.outcome() == Some(Outcome::LeavesCluster) {
+/// The branches of the main case: those in which errors are told and clients wait.
+pub fn main(explanation: &Explanation) -> Vec<&Branch> {
+    let main: Vec<&Branch> = explanation.branches.iter().filter(|b| !fold::alternative(b)).collect();
+    if main.is_empty() {
+        explanation.branches.iter().collect()
+    } else {
+        main
+    }
+}
+
+/// The word in front, and its tone.
+pub fn word(explanation: &Explanation) -> (&'static str, Tone) {
+    let main = main(explanation);
+    let all = |is: fn(&Branch) -> bool| main.iter().all(|b| is(b));
+    let any = |is: fn(&Branch) -> bool| main.iter().any(|b| is(b));
+    if all(|b| b.end.outcome == Outcome::LeavesCluster) {
         return ("LEAVES", Tone::Warn);
     }
-    match explanation.verdict() {
-        Verdict::Mixed => ("MIXED", Tone::Warn),
-        Verdict::Same(sees) => of(sees),
+    let first = main.first().map_or(ClientSees::Unknown, |b| b.client_sees);
+    if main.iter().all(|b| b.client_sees == first) {
+        return of(first);
+    }
+    if !any(|b| matches!(b.client_sees, ClientSees::Reply | ClientSees::Unknown)) {
+        ("FAILS", Tone::Bad)
+    } else if any(|b| fold::conditions(b).next().is_some()) {
+        ("DEPENDS", Tone::Warn)
+    } else {
+        ("MIXED", Tone::Warn)
     }
 }
 
@@ -40,52 +63,37 @@ pub fn line(page: &mut Page, explanation: &Explanation) {
 /// The sentence after the word.
 #[must_use]
 pub fn sentence(explanation: &Explanation) -> String {
+    let main = main(explanation);
+    let first = main.first().map_or(ClientSees::Unknown, |b| b.client_sees);
+    let mut said = if main.iter().all(|b| b.client_sees == first) {
+        alike(explanation, &main)
+    } else {
+        differing(explanation, &main)
+    };
+    if let Some(other) = beside(explanation, first) {
+        said.push_str(&format!(" {other}"));
+    }
+    said
+}
+
+/// The client fares the same on every branch, for one or for several reasons.
+fn alike(explanation: &Explanation, main: &[&Branch]) -> String {
     let glossary = &explanation.glossary;
     let client = sentence::source(&explanation.src);
     let target = sentence::target(explanation);
-    let branches = &explanation.branches;
-    let Some(first) = branches.first() else {
-        return "there is no way to follow".to_owned();
+    let Some(first) = main.first() else {
+        return "there is no way to follow.".to_owned();
     };
-    let replies = |b: &&Branch| b.client_sees == ClientSees::Reply;
-    let answering = branches.iter().filter(replies).count();
-    if answering == branches.len() {
-        let servers = servers(branches.iter());
+    if first.client_sees == ClientSees::Reply {
+        let servers = servers(main);
         return match servers.len() {
-            0 | 1 => format!("{}.", capital(&sentence::branch(glossary, first), &client, &target)),
-            n => format!(
-                "{n} servers answer {client} for {target}{}.",
-                even(explanation, &servers)
-            ),
+            0 | 1 => format!("{}.", answered(&sentence::branch(glossary, first), &client, &target)),
+            n => format!("{n} servers answer {client} for {target}{}.", even(main, &servers)),
         };
     }
-    if explanation.verdict() == Verdict::Mixed {
-        let mut parts = Vec::new();
-        for group in &explanation.groups {
-            let branch = &branches[group.members[0]];
-            let share = odds::range(&group.at_least, &group.at_most);
-            let what = match branch.client_sees {
-                ClientSees::Reply => continue,
-                sees => format!("{share} {}: {}", words::sees(sees), sentence::branch(glossary, branch)),
-            };
-            parts.push(what);
-        }
-        if answering > 0 {
-            let (least, most) = total(branches.iter().filter(replies));
-            let servers = servers(branches.iter().filter(replies));
-            let who = if servers.len() == 1 {
-                "1 server answers".to_owned()
-            } else {
-                format!("{} servers answer", servers.len())
-            };
-            parts.push(format!("{} reply: {who}", odds::range(&least, &most)));
-        }
-        return format!("{}.", parts.join("; "));
-    }
-    // The same for the client on every branch, for one or for several reasons.
     let mut clauses: Vec<String> = Vec::new();
-    for group in &explanation.groups {
-        let clause = sentence::branch(glossary, &branches[group.members[0]]);
+    for branch in main {
+        let clause = sentence::branch(glossary, branch);
         if !clauses.contains(&clause) {
             clauses.push(clause);
         }
@@ -95,39 +103,94 @@ pub fn sentence(explanation: &Explanation) -> String {
     } else {
         String::new()
     };
-    format!(
-        "{client} to {target}: {}{dots}.",
-        clauses.into_iter().take(2).collect::<Vec<_>>().join("; or ")
-    )
+    clauses.truncate(2);
+    format!("{client} to {target}: {}{dots}.", clauses.join("; or "))
 }
 
-fn capital(clause: &str, client: &str, target: &str) -> String {
+/// The client fares differently: each fate with its share and its reason, those that fail first.
+fn differing(explanation: &Explanation, main: &[&Branch]) -> String {
+    let glossary = &explanation.glossary;
+    let mut parts: Vec<String> = Vec::new();
+    for group in explanation.groups.iter().filter(|g| !g.alternative) {
+        let branch = &explanation.branches[group.members[0]];
+        if branch.client_sees == ClientSees::Reply {
+            continue;
+        }
+        let sees = words::sees(branch.client_sees);
+        let how = sentence::branch(glossary, branch);
+        parts.push(match conditions(branch) {
+            Some(condition) => format!("{sees} if {condition}: {how}"),
+            None => format!("{} {sees}: {how}", odds::range(&group.at_least, &group.at_most)),
+        });
+    }
+    let replies: Vec<&Branch> = main
+        .iter()
+        .copied()
+        .filter(|b| b.client_sees == ClientSees::Reply)
+        .collect();
+    if !replies.is_empty() {
+        let who = match servers(&replies).len() {
+            1 => "1 server answers".to_owned(),
+            n => format!("{n} servers answer"),
+        };
+        let (least, most) = total(&replies);
+        parts.push(match replies.iter().find_map(|b| conditions(b)) {
+            Some(condition) => format!("reply if {condition}: {who}"),
+            None => format!("{} reply: {who}", odds::range(&least, &most)),
+        });
+    }
+    format!("{}.", parts.join("; "))
+}
+
+/// What the client sees beside the main case, when errors are held back or it does not wait.
+fn beside(explanation: &Explanation, main: ClientSees) -> Option<String> {
+    let branch = explanation
+        .branches
+        .iter()
+        .find(|b| fold::alternative(b) && b.client_sees != main)?;
+    let condition = branch.path.iter().find_map(|t| match &t.fork {
+        Fork::Unknown(unknown) if t.option > 0 => Some(words::condition(unknown, t.option)),
+        _ => None,
+    })?;
+    Some(format!("(A {} if {condition}.)", words::sees(branch.client_sees)))
+}
+
+/// What must hold for a branch, of what could not be told.
+fn conditions(branch: &Branch) -> Option<String> {
+    let all: Vec<String> = fold::conditions(branch)
+        .map(|(unknown, option)| words::condition(unknown, option))
+        .collect();
+    (!all.is_empty()).then(|| all.join(" and "))
+}
+
+fn answered(clause: &str, client: &str, target: &str) -> String {
     format!("{clause} {client} for {target}")
 }
 
 /// Servers by where and how they are reached, in the order of the branches.
-fn servers<'a>(branches: impl Iterator<Item = &'a Branch>) -> Vec<(Option<u32>, String)> {
+fn servers(branches: &[&Branch]) -> Vec<(Option<u32>, String)> {
     let mut all = Vec::new();
     for branch in branches {
-        let key = (branch.end.place.ns.map(|ns| ns.0), words::ends(&branch.end.packet).1);
-        if !all.contains(&key) {
-            all.push(key);
+        let server = server(branch);
+        if !all.contains(&server) {
+            all.push(server);
         }
     }
     all
 }
 
+fn server(branch: &Branch) -> (Option<u32>, String) {
+    (branch.end.place.ns.map(|ns| ns.0), words::ends(&branch.end.packet).1)
+}
+
 /// `, 1/4 each` when it is so.
-fn even(explanation: &Explanation, servers: &[(Option<u32>, String)]) -> String {
-    let mut shares: Vec<String> = Vec::new();
-    for server in servers {
-        let of = explanation
-            .branches
-            .iter()
-            .filter(|b| (b.end.place.ns.map(|ns| ns.0), words::ends(&b.end.packet).1) == *server);
-        let (least, most) = total(of);
-        shares.push(odds::range(&least, &most));
-    }
+fn even(branches: &[&Branch], servers: &[(Option<u32>, String)]) -> String {
+    let share = |of: &(Option<u32>, String)| {
+        let its: Vec<&Branch> = branches.iter().copied().filter(|b| server(b) == *of).collect();
+        let (least, most) = total(&its);
+        odds::range(&least, &most)
+    };
+    let shares: Vec<String> = servers.iter().map(share).collect();
     match shares.first() {
         Some(first) if shares.iter().all(|s| s == first) => format!(", {first} each"),
         _ => String::new(),
@@ -135,9 +198,11 @@ fn even(explanation: &Explanation, servers: &[(Option<u32>, String)]) -> String 
 }
 
 /// The shares of some branches together.
-pub fn total<'a>(branches: impl Iterator<Item = &'a Branch>) -> (crate::explanation::Ratio, crate::explanation::Ratio) {
-    use num_traits::Zero;
-    branches.fold((Zero::zero(), Zero::zero()), |(least, most), b| {
-        (least + &b.at_least, most + &b.at_most)
-    })
+pub fn total(branches: &[&Branch]) -> (Ratio, Ratio) {
+    branches
+        .iter()
+        .fold((Ratio::zero(), Ratio::zero()), |(least, most), branch| {
+            let (l, m) = fold::share(branch);
+            (least + l, most + m)
+        })
 }

@@ -121,6 +121,11 @@ pub(super) fn pkttype(kind: Cast, cx: &HookCx<'_, '_>) -> Tri {
 
 /// `owner_mt`: a packet without a full socket matches only when everything asked for is inverted.
 pub(super) fn owner(m: &Owner, cx: &HookCx<'_, '_>) -> Tri {
+    if cx.skb.sender.is_some_and(|s| s.control) {
+        // A socket without a file: it exists, and has no owner.
+        let owners = [m.uid.map(|u| u.2), m.gid.map(|g| g.2)];
+        return Tri::from(m.exists != Some(true) && owners.iter().flatten().all(|invert| *invert));
+    }
     let Some(sender) = cx.skb.sender.filter(|s| s.socket) else {
         let inverts = [m.uid.map(|u| u.2), m.gid.map(|g| g.2), m.exists];
         return inverts.iter().flatten().all(|invert| *invert).into();

@@ -269,11 +269,14 @@ pub(super) fn policy(none: bool, cx: &HookCx<'_, '_>) -> Tri {
 
 /// xt_ipvs.c
 pub(super) fn ipvs(plain: Option<bool>, cx: &HookCx<'_, '_>) -> Tri {
-    if empty(cx, name::IPVS) {
-        Tri::from(plain == Some(true))
-    } else {
-        Tri::Unknown
+    let handled = cx.skb.ipvs == Some(cx.ns.id);
+    if let Some(invert) = plain {
+        return Tri::from(handled != invert);
     }
+    // Anything else asks for the connection that a packet of a real server belongs to.
+    let p = &cx.skb.packet;
+    let served = p.sport().is_none_or(|port| cx.ns.ipvs().has_server(p.src, port.value));
+    if handled && served { Tri::Unknown } else { Tri::No }
 }
 
 /// The artifact was captured and says nothing, or the kernel cannot have such state.

@@ -47,6 +47,7 @@ fn forwarded_packets_have_no_owner() {
         uid: Some(0),
         gid: Some(0),
         socket: true,
+        control: false,
     });
     assert_eq!(
         at(Hook::Postrouting, "mangle", body, &local).verdict,

@@ -1,0 +1,155 @@
+//! A node that connects to a virtual service of its own.
+
+use std::sync::Arc;
+
+use knet_snapshot::Snapshot;
+use knet_snapshot::store::Blob;
+
+use crate::packet::{L4, proto, tcp_flag};
+use crate::trace::{Branch, ClientSees, Detail, IpvsBy, NsId, Outcome, Reason, Trace, What};
+use crate::walk::{Limits, Origin, Start, trace};
+use crate::world::World;
+
+const LINKS: &str = r#"[
+ {"ifindex":1,"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"mtu":65536,"operstate":"UNKNOWN","link_type":"loopback"},
+ {"ifindex":2,"ifname":"eth0","flags":["BROADCAST","UP","LOWER_UP"],"mtu":1500,"operstate":"UP","link_type":"ether","address":"02:00:00:00:00:02"},
+ {"ifindex":3,"ifname":"kube-ipvs0","flags":["BROADCAST","NOARP"],"mtu":1500,"operstate":"DOWN","link_type":"ether","address":"02:00:00:00:00:03","linkinfo":{"info_kind":"dummy"}}]"#;
+const ADDRS: &str = r#"[
+ {"ifindex":1,"ifname":"lo","addr_info":[{"family":"inet","local":"127.0.0.1","prefixlen":8,"scope":"host"}]},
+ {"ifindex":2,"ifname":"eth0","addr_info":[{"family":"inet","local":"192.168.0.7","prefixlen":24,"scope":"global"}]},
+ {"ifindex":3,"ifname":"kube-ipvs0","addr_info":[{"family":"inet","local":"10.96.0.1","prefixlen":32,"scope":"global"}]}]"#;
+const ROUTES: &str = r#"[
+ {"type":"unicast","dst":"192.168.0.0/24","dev":"eth0","protocol":"kernel","scope":"link","prefsrc":"192.168.0.7","flags":[]},
+ {"type":"unicast","dst":"10.244.0.0/16","gateway":"192.168.0.9","dev":"eth0","protocol":"static","flags":[]},
+ {"type":"local","dst":"192.168.0.7","dev":"eth0","table":"local","protocol":"kernel","scope":"host","prefsrc":"192.168.0.7","flags":[]},
+ {"type":"local","dst":"10.96.0.1","dev":"kube-ipvs0","table":"local","protocol":"kernel","scope":"host","prefsrc":"10.96.0.1","flags":[]}]"#;
+const SYSCTL: &str = "net.ipv4.vs.conntrack = 1\n";
+
+/// What becomes of a SYN of the node to 10.96.0.1:443.
+fn sent(ipvs: Option<&str>, connections: &str) -> Trace {
+    let mut files = vec![
+        ("link.json", LINKS),
+        ("addr.json", ADDRS),
+        ("route.json", ROUTES),
+        ("neigh.json", "[]"),
+        ("sockets.txt", ""),
+        ("nft.json", r#"{"nftables":[]}"#),
+        ("iptables-nft.save", ""),
+        ("iptables-legacy.save", ""),
+        ("sysctl.txt", SYSCTL),
+        ("ipvs-conn.txt", connections),
+    ];
+    files.extend(ipvs.map(|text| ("ipvs.save", text)));
+    let files = files.into_iter().map(|(name, text)| {
+        (
+            format!("nodes/n/host/{name}"),
+            Arc::new(text.as_bytes().to_vec()) as Blob,
+        )
+    });
+    let snapshot = Snapshot::from_files(files.collect()).unwrap();
+    let world = World::new(&snapshot);
+    let start = Start {
+        ns: NsId(0),
+        origin: Origin::Local { uid: None },
+        src: None,
+        dst: "10.96.0.1".parse().unwrap(),
+        proto: proto::TCP,
+        l4: L4::Tcp {
+            sport: 40000.into(),
+            dport: 443.into(),
+            flags: tcp_flag::SYN,
+        },
+        any_sport: true,
+        ttl: 64,
+        tos: 0,
+        mark: 0,
+        len: 60,
+    };
+    trace(&world, &start, Detail::Decisions, Limits::default())
+}
+
+fn servers(trace: &Trace) -> Vec<String> {
+    let mut all: Vec<String> = trace.branches.iter().map(|b| b.end.packet.dst.to_string()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn picked(branch: &Branch) -> Option<IpvsBy> {
+    let mut steps = branch.hops.iter().flat_map(|h| &h.steps);
+    steps.find_map(|s| match s.what {
+        What::Ipvs { by, .. } => Some(by),
+        _ => None,
+    })
+}
+
+const TWO: &str = "-A -t 10.96.0.1:443 -s rr\n-a -t 10.96.0.1:443 -r 10.244.1.5:6443 -m -w 1\n\
+                   -a -t 10.96.0.1:443 -r 10.244.2.5:6443 -m -w 1\n";
+
+#[test]
+fn every_real_server_of_a_service_may_get_the_packet() {
+    let trace = sent(Some(TWO), "");
+    assert_eq!(servers(&trace), ["10.244.1.5", "10.244.2.5"]);
+    assert!(
+        trace
+            .branches
+            .iter()
+            .all(|b| b.end.packet.dport().map(|p| p.value) == Some(6443))
+    );
+    assert!(
+        trace.branches.iter().all(|b| b.end.packet.ttl == 63),
+        "IPVS decrements the TTL"
+    );
+    assert!(trace.branches.iter().all(|b| picked(b) == Some(IpvsBy::Scheduler)));
+}
+
+#[test]
+fn weight_zero_takes_nothing_new() {
+    let trace = sent(Some(&TWO.replacen("-w 1", "-w 0", 1)), "");
+    assert_eq!(servers(&trace), ["10.244.2.5"]);
+}
+
+#[test]
+fn a_service_without_servers_refuses() {
+    let trace = sent(Some("-A -t 10.96.0.1:443 -s rr\n"), "");
+    let [branch] = &trace.branches[..] else {
+        panic!("{:?}", trace.branches)
+    };
+    assert_eq!(
+        (branch.end.outcome, branch.end.reason),
+        (Outcome::Rejected, Reason::NoRealServer)
+    );
+    assert_eq!(branch.client_sees, ClientSees::Refused);
+    assert_eq!(&*branch.end.evidence[0].text, "-A -t 10.96.0.1:443 -s rr");
+}
+
+#[test]
+fn the_hash_of_sh_may_lead_to_a_server_of_weight_zero() {
+    let trace = sent(Some(&TWO.replacen("rr", "sh", 1).replacen("-w 1", "-w 0", 1)), "");
+    assert!(trace.branches.iter().any(|b| b.end.reason == Reason::NoRealServer));
+    assert!(
+        trace
+            .branches
+            .iter()
+            .any(|b| b.end.packet.dst.to_string() == "10.244.2.5")
+    );
+}
+
+#[test]
+fn a_template_keeps_the_client_with_its_server() {
+    // 10.96.0.1 is the node's own source: the route to the address is local.
+    let template = "TCP 0A600001 0000 0A600001 01BB 0AF40205 192B NONE        500\n";
+    let trace = sent(Some(&TWO.replacen("-s rr", "-s rr -p 600", 1)), template);
+    assert_eq!(servers(&trace), ["10.244.2.5"]);
+    assert!(trace.branches.iter().all(|b| picked(b) == Some(IpvsBy::Template)));
+}
+
+#[test]
+fn services_nobody_captured_are_not_taken_for_none() {
+    let trace = sent(None, "");
+    assert!(
+        trace.branches.iter().any(|b| b.end.outcome == Outcome::Unknown),
+        "{:?}",
+        trace.branches
+    );
+}

@@ -180,6 +180,9 @@ impl Walker<'_, '_> {
             responders: Vec::new(),
             leads_out: reach.leads_out,
         };
+        if !self.asking_passes(ns, dev, addr, asker) {
+            return asked;
+        }
         let own = self.link(ns, dev).and_then(|l| l.mac);
         for &(at, on) in reach.heard.iter().filter(|&&at| at != (ns, dev)) {
             let Some(mac) = self.link(at, on).and_then(|l| l.mac) else {

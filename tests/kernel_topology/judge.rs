@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use knet_dataplane::packet::{L4, proto, tcp_flag};
-use knet_dataplane::trace::{Branch, ClientSees, Detail, Outcome, Trace};
+use knet_dataplane::trace::{Answer, Branch, ClientSees, Detail, Outcome, Reason, Trace};
 use knet_dataplane::walk::{Limits, Origin, Start, trace};
 use knet_dataplane::world::World;
 
@@ -84,11 +84,21 @@ pub fn predict(world: &World<'_>, plan: &Plan, flow: &Flow, id: u16) -> Trace {
 pub fn judge(world: &World<'_>, plan: &Plan, flow: &Flow, observed: &Observed, trace: &Trace) -> Verdict {
     if trace.branches.iter().any(|b| agrees(world, plan, flow, observed, b)) {
         Verdict::Agrees
+    } else if observed.sees == ClientSees::Reply && trace.branches.iter().any(told_too_big) {
+        // Somebody was told before, and cuts up what he sends there.
+        Verdict::Agrees
     } else if trace.branches.iter().any(|b| b.client_sees == ClientSees::Unknown) {
         Verdict::Unknown
     } else {
         Verdict::Differs
     }
+}
+
+/// A packet on the way was too big, and its sender is told.
+fn told_too_big(branch: &Branch) -> bool {
+    let reply = branch.reply.as_ref();
+    let told = reply.is_some_and(|r| r.answer == Answer::TooBig);
+    told || reply.is_some_and(|r| r.end.reason == Reason::TooBig)
 }
 
 /// The space of the plan that a namespace of the world is.

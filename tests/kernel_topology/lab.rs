@@ -53,7 +53,7 @@ impl Lab {
             let lines: Vec<String> = space.ip.iter().map(|l| lab.fill(l)).collect();
             lab.must("ip", &["-n", name, "-batch", "-"], &lines)?;
             if !space.bridge.is_empty() {
-                lab.must("bridge", &["-n", name, "-batch", "-"], &space.bridge)?;
+                lab.bridge(name, &space.bridge)?;
             }
             lab.sysctls(i, &space.late)?;
             for (program, save) in [
@@ -87,6 +87,26 @@ impl Lab {
         } else {
             Err(format!("{program} {args:?}: {err}\n{}", lines.join("\n")))
         }
+    }
+
+    /// The state of a port can be set only once its carrier is there, a moment after it was made.
+    fn bridge(&self, name: &str, lines: &[String]) -> Result<(), String> {
+        let mut rest = lines;
+        for _ in 0..8 {
+            let Err(e) = self.must("bridge", &["-n", name, "-batch", "-"], rest) else {
+                return Ok(());
+            };
+            let failed = e
+                .split("Command failed -:")
+                .nth(1)
+                .and_then(|t| t.lines().next()?.parse::<usize>().ok());
+            let Some(failed) = failed.filter(|_| e.contains("Network is down")) else {
+                return Err(e);
+            };
+            rest = &rest[failed - 1..];
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+        Err(format!("bridge: {rest:?}: the network stays down"))
     }
 
     fn sysctls(&self, space: usize, values: &[(String, String)]) -> Result<(), String> {

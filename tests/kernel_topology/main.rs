@@ -88,6 +88,7 @@ fn kernel_topology() {
             });
         }
     });
+    captured_connection(&mut rng);
     let tally = tally.into_inner().expect("no thread panicked");
     for line in tally.refused.iter().chain(&tally.differences) {
         say(line);
@@ -227,4 +228,56 @@ fn flows(plan: &Plan, rng: &mut Rng) -> Vec<Flow> {
         });
     }
     flows
+}
+
+/// A connection whose translation was set up by a rule that is gone: it goes on, a new one does not.
+fn captured_connection(rng: &mut Rng) {
+    let plan = cluster::plans(rng).swap_remove(0);
+    let lab = Lab::build(&plan).expect("the plain cluster can be built");
+    std::thread::sleep(Duration::from_millis(1200));
+    let traffic = Traffic::start(&lab, &plan);
+    let flow = Flow {
+        // A node: a pod may be its own backend.
+        from: plan.clients()[0],
+        dst: lab::bare("10.96.0.1"),
+        kind: Kind::Tcp,
+        dport: TCP_PORT,
+        ttl: 64,
+        size: 0,
+    };
+    let id = 30_000;
+    let client = flow.clone();
+    let mut stream = lab
+        .inside(flow.from, move || traffic::connect(&client, id, MORE_PATIENCE))
+        .expect("it connects");
+    let greeted = traffic::hear(&mut stream, MORE_PATIENCE);
+    assert!(greeted.is_ok(), "the server greets: {greeted:?}");
+    for (i, _) in plan.spaces.iter().enumerate().filter(|(_, s)| s.host) {
+        // Not the whole table: without any rule that needs it, conntrack is switched off (nf_ct_netns_put), and
+        // with it the translation of connections it still holds.
+        lab.inside(i, || lab::run("iptables-legacy", &["-t", "nat", "-F", "SVC"], ""));
+    }
+    let snapshot = lab.capture(&plan);
+    let world = World::new(&snapshot);
+    let goes_on = traffic::ask(&mut stream, MORE_PATIENCE);
+    let start = knet_dataplane::walk::Start {
+        any_sport: false,
+        ..judge::start(&world, &plan, &flow, id)
+    };
+    let limits = knet_dataplane::walk::Limits::default();
+    let trace = knet_dataplane::walk::trace(&world, &start, knet_dataplane::trace::Detail::Decisions, limits);
+    let established = trace.established.as_ref().expect("conntrack holds it");
+    let replies = |branches: &[knet_dataplane::trace::Branch]| {
+        branches
+            .iter()
+            .all(|b| b.client_sees == knet_dataplane::trace::ClientSees::Reply)
+    };
+    let later = knet_dataplane::trace::Trace {
+        branches: established.branches.clone(),
+        ..trace.clone()
+    };
+    assert!(goes_on.is_ok(), "the kernel keeps the connection: {goes_on:?}");
+    assert!(replies(&established.branches), "{}", describe(&world, &later));
+    assert!(!replies(&trace.branches), "{}", describe(&world, &trace));
+    drop(traffic);
 }

@@ -335,6 +335,21 @@ pub fn connect(flow: &Flow, id: u16, patience: Duration) -> io::Result<TcpStream
     Ok(stream)
 }
 
+/// Waits for something on a connection.
+pub fn hear(stream: &mut TcpStream, patience: Duration) -> io::Result<()> {
+    stream.set_read_timeout(Some(patience))?;
+    match stream.read(&mut [0; 256]) {
+        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Says something on a connection and waits for an answer.
+pub fn ask(stream: &mut TcpStream, patience: Duration) -> io::Result<()> {
+    stream.write_all(b"more\n")?;
+    hear(stream, patience)
+}
+
 fn udp(flow: &Flow, id: u16, patience: Duration) -> Observed {
     let attempt = || -> io::Result<Vec<u8>> {
         let socket = UdpSocket::bind((any(flow.dst), id))?;
@@ -410,6 +425,8 @@ fn ping(flow: &Flow, id: u16, patience: Duration) -> Observed {
             && packet.len() > quoted + 6
             && ours(packet[quoted + 4], packet[quoted + 5])
             && ty != query
+            // A router's redirect is advice, not an answer.
+            && ty != if v4 { 5 } else { 137 }
         {
             return Observed {
                 error: Some((ty, code, from.ip())),

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use knet_snapshot::id::{Family, IfIndex, Mac};
+use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::Link;
 use knet_snapshot::neigh::NudState;
 
 use super::segment::Cast;
 use super::walker::{Ended, Walker};
-use crate::choice::{Chance, ratio};
+use crate::choice::{Chance, Unknown, ratio};
 use crate::packet::proto;
 use crate::skb::Skb;
 use crate::table::neigh::is_valid;
@@ -129,10 +129,19 @@ impl Walker<'_, '_> {
             }
             return Ok(Some(first.mac));
         }
+        // The owner of the address does not answer, but whenever it asks something itself it tells its MAC
+        // (arp_process, ndisc_recv_ns): whether it did, no table here says.
+        let owner = self.owner_in_reach(ns, link.index, hop);
+        if let Some(mac) = owner {
+            let key = format!("learned {ns:?} {hop}");
+            if self.oracle.unknown(key, Unknown::Outside("neighbour"), 2) == 1 {
+                return Ok(Some(mac));
+            }
+        }
         // On a segment that leads out, somebody who was not captured may answer; that the kernel asked
         // and got no answer is known only from the entry.
         let silent = matches!(state, Some(NudState::Failed | NudState::Incomplete));
-        if asked.leads_out && !silent && !self.owned_in_reach(ns, link.index, hop) {
+        if asked.leads_out && !silent && owner.is_none() {
             return Ok(None);
         }
         // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
@@ -171,6 +180,9 @@ impl Walker<'_, '_> {
             responders: Vec::new(),
             leads_out: reach.leads_out,
         };
+        if !self.asking_passes(ns, dev, addr, asker) {
+            return asked;
+        }
         let own = self.link(ns, dev).and_then(|l| l.mac);
         for &(at, on) in reach.heard.iter().filter(|&&at| at != (ns, dev)) {
             let Some(mac) = self.link(at, on).and_then(|l| l.mac) else {
@@ -195,17 +207,20 @@ impl Walker<'_, '_> {
     }
 
     /// Somebody captured on the segment has the address, although he would not answer.
-    fn owned_in_reach(&self, ns: NsId, dev: IfIndex, addr: IpAddr) -> bool {
-        let cast = if Family::of(addr) == Family::V4 {
+    fn owner_in_reach(&self, ns: NsId, dev: IfIndex, addr: IpAddr) -> Option<Mac> {
+        let cast = if addr.is_ipv4() {
             Cast::Broadcast
         } else {
             Cast::Multicast
         };
         let reach = self.reach(ns, dev, cast);
-        reach
-            .heard
-            .iter()
-            .any(|&(n, d)| (n, d) != (ns, dev) && self.space(n).links().addresses_of(d).any(|a| a.local == addr))
+        let mut others = reach.heard.iter().filter(|&&at| at != (ns, dev));
+        let owner = others.find(|&&(n, d)| self.space(n).links().addresses_of(d).any(|a| a.local == addr));
+        // A device without ARP asks nobody.
+        owner
+            .and_then(|&(n, d)| self.link(n, d))
+            .filter(|l| !l.flags.noarp)
+            .and_then(|l| l.mac)
     }
 }
 

@@ -12,10 +12,12 @@ use crate::skb::Skb;
 use crate::stage::routing::{self, InputTo, Output, SenderFlags};
 use crate::table::fib::{Answer as RouteAnswer, Query};
 use crate::table::source::{SCOPE_HOST, SCOPE_LINK, inet_select_addr};
-use crate::trace::{Detail, NsId, Sink};
+use crate::trace::{Detail, Hook, NsId, Sink};
 
 /// `NDISC_NEIGHBOUR_SOLICITATION`
 const SOLICITATION: u8 = 135;
+/// `NDISC_NEIGHBOUR_ADVERTISEMENT`
+const ADVERTISEMENT: u8 = 136;
 
 impl Walker<'_, '_> {
     /// `arp_solicit`, `ndisc_solicit`: the address a question about `target` is asked from. A router does
@@ -189,44 +191,62 @@ impl Walker<'_, '_> {
         self.solicitation_passes(ns, dev, addr, asker).then_some(!own)
     }
 
-    /// Unlike ARP a solicitation is an IPv6 packet: rules of PREROUTING and INPUT see it.
+    /// Unlike ARP a solicitation is an IPv6 packet: rules of the asked namespace see it and its answer.
     fn solicitation_passes(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> bool {
-        use crate::trace::Hook;
-        let IpAddr::V6(target) = addr else { return true };
+        let asker = asker.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        self.discovery_passes(ns, dev, asker, group_of(addr), SOLICITATION, true)
+            && self.discovery_passes(ns, dev, addr, asker, ADVERTISEMENT, false)
+    }
+
+    /// The same where the question was asked.
+    pub(super) fn asking_passes(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> bool {
+        let asker = asker.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        addr.is_ipv4()
+            || (self.discovery_passes(ns, dev, asker, group_of(addr), SOLICITATION, false)
+                && self.discovery_passes(ns, dev, addr, asker, ADVERTISEMENT, true))
+    }
+
+    /// A packet of neighbour discovery gets through the rules of a namespace, coming in or going out. What is
+    /// decided here is not a step of the packet's own way.
+    fn discovery_passes(&mut self, ns: NsId, dev: IfIndex, src: IpAddr, dst: IpAddr, ty: u8, incoming: bool) -> bool {
+        let hooks = if incoming {
+            [Hook::Prerouting, Hook::Input]
+        } else {
+            [Hook::Output, Hook::Postrouting]
+        };
         let xt = self.space(ns).xt();
-        if xt.base_chains(Family::V6, Hook::Input).is_empty() && xt.base_chains(Family::V6, Hook::Prerouting).is_empty()
-        {
+        if hooks.iter().all(|&hook| xt.base_chains(Family::V6, hook).is_empty()) {
             return true;
         }
-        let [.., a, b, c] = target.octets();
-        let group = Ipv6Addr::new(
-            0xff02,
-            0,
-            0,
-            0,
-            0,
-            1,
-            0xff00 | u16::from(a),
-            u16::from(b) << 8 | u16::from(c),
-        );
-        let asker = asker.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         let l4 = L4::Icmp {
-            ty: SOLICITATION,
+            ty,
             code: 0,
             id: 0.into(),
             quoted: None,
         };
-        let mut skb = question(asker, IpAddr::V6(group), proto::ICMPV6, l4, dev);
+        let mut skb = question(src, dst, proto::ICMPV6, l4, dev);
         skb.packet.ttl = 255;
-        // What is decided here is not a step of the packet's own way.
+        if !incoming {
+            skb.iif = None;
+            skb.oif = Some(dev);
+        }
         let steps = self.sink.steps.len();
+        let [first, second] = hooks;
         let passed = self
-            .hook(ns, Hook::Prerouting, skb)
-            .and_then(|skb| self.hook(ns, Hook::Input, skb))
+            .hook(ns, first, skb)
+            .and_then(|skb| self.hook(ns, second, skb))
             .is_ok();
         self.sink.steps.truncate(steps);
         passed
     }
+}
+
+/// `addrconf_addr_solict_mult`
+fn group_of(addr: IpAddr) -> IpAddr {
+    let IpAddr::V6(addr) = addr else { return addr };
+    let [.., a, b, c] = addr.octets();
+    let low = u16::from(b) << 8 | u16::from(c);
+    IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), low))
 }
 
 /// A question about an address, as its receiver sees it.

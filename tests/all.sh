@@ -3,7 +3,6 @@
 # tests need; without root those tests print KNET-SKIP and the rest runs.
 #
 #   KNET_ALLOW_SKIP  tests that may be skipped: names separated by blanks, or `all` (default outside CI)
-#   KNET_SEED        what the kernel tests draw (default 11; any other is a new sample)
 #   KNET_FUZZ        broken snapshots to try (default 600); KNET_FUZZ_ITERS: broken artifacts (default 20000)
 set -euo pipefail
 cd "$(dirname "$0")/.."

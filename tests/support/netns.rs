@@ -84,8 +84,8 @@ impl Rng {
             .ok()
             .and_then(|s| s.parse().ok())
             .unwrap_or_else(|| {
-                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                now.map_or(1, |d| d.as_secs() ^ u64::from(d.subsec_nanos()))
+                // The same sample every time, so that a failure is a change's; any other seed is a new one.
+                11
             });
         say(&format!("{test}: KNET_SEED={seed}"));
         Self(seed)

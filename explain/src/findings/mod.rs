@@ -26,6 +26,7 @@ mod rp_filter;
 mod service_address;
 mod shadowed;
 mod source_changed;
+mod source_ranges;
 mod traffic_policy;
 mod vxlan;
 
@@ -33,15 +34,15 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use knet_dataplane::packet::{Packet, Port};
-use knet_dataplane::trace::{Branch, ClientSees, End, Evidence, Hop, NsId, Outcome, What};
+use knet_dataplane::trace::{Branch, ClientSees, End, Engine, Evidence, Hop, NsId, Outcome, Step, What};
 use knet_dataplane::world::World;
 use knet_snapshot::id::Mac;
 use knet_snapshot::route::RouteKind;
 
 use crate::names::{Named, Names, Whose};
-use crate::owner::Owner;
+use crate::owner::{self, Owner};
 use crate::resolve::{Source, Target};
-use crate::service_chain::ServicePortName;
+use crate::service_chain::{self, ServicePortName};
 
 /// How grave a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -248,6 +249,13 @@ pub enum Found {
     },
     /// An address that is on another node is looked for on the sender's own link.
     NotOnLink { place: String, addr: IpAddr, of: String },
+    /// `loadBalancerSourceRanges` does not name the client.
+    SourceRanges {
+        node: String,
+        service: ServicePortName,
+        src: IpAddr,
+        ranges: Vec<IpNet>,
+    },
     /// `route_localnet` is off, so 127.0.0.1 cannot be translated to a pod.
     LocalnetOff { node: String, key: String },
 }
@@ -279,6 +287,8 @@ pub enum WhySource {
     ExternalCluster,
     /// A sender that is no pod (by `clusterCIDR` or the interface) to a ClusterIP.
     OffClusterSource,
+    /// kube-proxy masquerades everything (`--masquerade-all`).
+    MasqueradeAll,
     /// A pod reaches itself through a Service.
     Hairpin,
     /// A pod's packet leaves the pod network.
@@ -324,6 +334,7 @@ impl Found {
             Self::WrongPort { .. } => "KNET-F026",
             Self::LocalnetOff { .. } => "KNET-F027",
             Self::NotOnLink { .. } => "KNET-F028",
+            Self::SourceRanges { .. } => "KNET-F029",
         }
     }
 }
@@ -433,27 +444,57 @@ impl<'a, 's> Cx<'a, 's> {
 pub(crate) struct Dnat<'a> {
     pub hop: &'a Hop,
     /// The step before it: the rule.
-    pub rule: Option<&'a knet_dataplane::trace::Step>,
+    rule: Option<&'a Step>,
     pub from: (IpAddr, Option<Port>),
     pub to: (IpAddr, Option<Port>),
 }
 
-impl Dnat<'_> {
-    /// Chain and text of the rule.
-    fn rule_text(&self) -> Option<(&str, &Evidence)> {
-        let step = self.rule?;
-        match &step.what {
-            What::Rule { chain, .. } => Some((chain, step.evidence.first()?)),
-            _ => None,
-        }
+/// A rule as a step has it.
+pub(crate) struct RuleAt<'a> {
+    pub engine: Engine,
+    pub table: &'a str,
+    pub chain: &'a str,
+    pub row: &'a Evidence,
+}
+
+impl<'a> RuleAt<'a> {
+    /// The rule of a step, when it is one and its row is known.
+    fn of(step: &'a Step) -> Option<Self> {
+        let What::Rule {
+            engine, table, chain, ..
+        } = &step.what
+        else {
+            return None;
+        };
+        Some(Self {
+            engine: *engine,
+            table,
+            chain,
+            row: step.evidence.first()?,
+        })
+    }
+
+    /// Who wrote it.
+    fn owner(&self) -> Option<Owner> {
+        owner::of_rule(self.engine, self.table, self.chain, &self.row.text)
+    }
+}
+
+impl<'a> Dnat<'a> {
+    /// The rule that translated; `None` when conntrack repeated an earlier translation.
+    fn rule(&self) -> Option<RuleAt<'a>> {
+        RuleAt::of(self.rule?)
     }
 
     /// The service port the rule is for.
     fn service(&self) -> Option<ServicePortName> {
-        let (chain, rule) = self.rule_text()?;
-        crate::service_chain::of_nft_chain(chain)
+        let rule = self.rule()?;
+        if rule.owner() != Some(Owner::KubeProxy) {
+            return None;
+        }
+        service_chain::of_nft_chain(rule.chain)
             .map(|(port, _)| port)
-            .or_else(|| crate::service_chain::of_comment(&rule.text).filter(|_| chain.starts_with("KUBE-")))
+            .or_else(|| service_chain::of_comment(&rule.row.text))
     }
 }
 
@@ -464,6 +505,7 @@ pub(crate) fn all(cx: &Cx<'_, '_>) -> Vec<Finding> {
         no_endpoints::check,
         shadowed::check,
         traffic_policy::check,
+        source_ranges::check,
         kube_proxy::check,
         service_address::check,
         netfilter_drop::check,

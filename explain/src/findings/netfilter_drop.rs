@@ -37,6 +37,10 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         };
         let text = step.evidence.first().map_or("", |e| &*e.text);
         let policy = loss.end.reason == Reason::Policy;
+        // kube-proxy's answers about endpoints and source ranges are findings of their own.
+        if &**chain == "reject-chain" || &**chain == "KUBE-PROXY-FIREWALL" || chain.starts_with("firewall-") {
+            continue;
+        }
         let undo = (!policy)
             .then(|| undo(engine, table, text, loss.end.packet.dst.is_ipv6()))
             .flatten();

@@ -4,19 +4,17 @@ use knet_snapshot::cluster::Service;
 
 use super::{Cx, Finding, Found, Severity};
 use crate::names::Named;
-use crate::owner::{self, Owner};
+use crate::owner::Owner;
 use crate::service_chain::ServicePortName;
 
 /// The first translation of the request was not kube-proxy's, though the address and port are a Service's.
 pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     let mut out = Vec::new();
     for dnat in cx.dnats() {
-        let Some((chain, rule)) = dnat.rule_text() else {
-            continue;
-        };
+        let Some(rule) = dnat.rule() else { continue };
         let node = cx.node(dnat.hop.ns);
         let is_host = cx.world.space(dnat.hop.ns).name.id.is_none();
-        let owner = owner::of_rule(knet_dataplane::trace::Engine::XtNft, "nat", chain, &rule.text);
+        let owner = rule.owner();
         if !is_host || owner == Some(Owner::KubeProxy) {
             continue;
         }
@@ -35,7 +33,7 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
                 owner,
                 to,
             };
-            out.push(Cx::found(Severity::Error, what, vec![rule.clone()]));
+            out.push(Cx::found(Severity::Error, what, vec![rule.row.clone()]));
         }
     }
     out

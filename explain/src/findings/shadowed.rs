@@ -1,11 +1,7 @@
 //! A rule in front of kube-proxy's takes the packets of a NodePort or another service address.
 
-use knet_snapshot::cluster::Service;
-
 use super::{Cx, Finding, Found, Severity};
-use crate::names::Named;
 use crate::owner::Owner;
-use crate::service_chain::ServicePortName;
 
 /// The first translation of the request was not kube-proxy's, though the address and port are a Service's.
 pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
@@ -19,12 +15,7 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             continue;
         }
         let Some(port) = dnat.from.1 else { continue };
-        let local = cx.names.node_at(dnat.from.0).is_some() || dnat.from.0.is_loopback();
-        let proto = dnat.hop.packet.proto;
-        let found = cx
-            .names
-            .services()
-            .find_map(|(named, s)| taken(named, s, dnat.from.0, port.value, proto, local));
+        let found = cx.service_at(dnat.from.0, port.value, dnat.hop.packet.proto);
         if let Some(service) = found {
             let to = (dnat.to.0, dnat.to.1.map(|p| p.value));
             let what = Found::Shadowed {
@@ -37,26 +28,4 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         }
     }
     out
-}
-
-fn taken(
-    named: &Named,
-    service: &Service,
-    addr: std::net::IpAddr,
-    port: u16,
-    proto: u8,
-    local: bool,
-) -> Option<ServicePortName> {
-    let own = service.cluster_ips.contains(&addr)
-        || service.external_ips.contains(&addr)
-        || service.ingress.iter().any(|i| i.ip == Some(addr));
-    let fits = |p: &&knet_snapshot::cluster::ServicePort| {
-        crate::resolve::protocol(&p.protocol) == Ok(proto)
-            && ((own && p.port == port) || (local && p.node_port == Some(port)))
-    };
-    let found = service.ports.iter().find(fits)?;
-    Some(ServicePortName {
-        service: named.clone(),
-        port: found.name.clone().unwrap_or_default(),
-    })
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use knet_dataplane::trace::{Branch, NsId, Outcome, What};
+use knet_dataplane::trace::{Branch, Hop, NsId, Outcome, What};
 use knet_dataplane::world::World;
+use knet_snapshot::artifact::name;
 
-use crate::explanation::Boundary;
+use crate::explanation::{Boundary, Open};
 
 /// The boundary of an answer.
 #[must_use]
@@ -24,35 +25,108 @@ pub fn of(world: &World<'_>, branches: &[Branch]) -> Vec<Boundary> {
         }
     }
     all.insert(Boundary::Ebpf);
-    let mut nodes = BTreeSet::new();
-    for branch in branches {
-        let reply = branch.reply.as_ref();
-        for hop in branch.hops.iter().chain(reply.into_iter().flat_map(|r| &r.hops)) {
-            nodes.insert(world.space(hop.ns).name.node.clone());
-            let crosses = hop.steps.iter().any(|s| match s.what {
-                What::Cross { to, .. } => node(world, to) != node(world, hop.ns),
-                _ => false,
-            });
-            if crosses {
-                all.insert(Boundary::Underlay);
-            }
-        }
-        match branch.end.outcome {
-            Outcome::LeavesCluster => {
-                all.insert(Boundary::Outside);
-            }
-            Outcome::Delivered => {
-                all.insert(Boundary::Application);
-            }
-            _ => {}
-        }
-    }
-    if nodes.len() > 1 {
+    let places = places(branches);
+    let nodes: BTreeSet<&str> = places.iter().map(|&ns| node(world, ns)).collect();
+    let crosses = |hop: &Hop| {
+        hop.steps
+            .iter()
+            .any(|s| matches!(s.what, What::Cross { to, .. } if node(world, to) != node(world, hop.ns)))
+    };
+    if nodes.len() > 1 || branches.iter().flat_map(|b| &b.hops).any(crosses) {
         all.insert(Boundary::Underlay);
     }
+    for branch in branches {
+        match branch.end.outcome {
+            Outcome::LeavesCluster => all.insert(Boundary::Outside),
+            Outcome::Delivered => all.insert(Boundary::Application),
+            _ => false,
+        };
+    }
+    for ns in places {
+        all.extend(tc(world, ns));
+    }
+    all.extend(inconsistent(world, branches).into_iter().map(Boundary::Inconsistent));
     all.into_iter().collect()
+}
+
+/// Namespaces that requests and replies pass.
+fn places(branches: &[Branch]) -> BTreeSet<NsId> {
+    let replies = branches.iter().filter_map(|b| b.reply.as_ref()).flat_map(|r| &r.hops);
+    branches
+        .iter()
+        .flat_map(|b| &b.hops)
+        .chain(replies)
+        .map(|h| h.ns)
+        .collect()
 }
 
 fn node<'s>(world: &World<'s>, ns: NsId) -> &'s str {
     &world.space(ns).name.node
+}
+
+/// tc programs in a namespace (`tc -j filter show` names their kind `bpf`), or that nobody looked.
+fn tc(world: &World<'_>, ns: NsId) -> Vec<Boundary> {
+    let space = world.space(ns);
+    let fact = space.facts.bytes(name::TC);
+    let Some(bytes) = fact.get() else {
+        // One remark a node is enough.
+        let host = space.name.id.is_none();
+        return host
+            .then(|| Boundary::TcNotCaptured(space.name.node.clone()))
+            .into_iter()
+            .collect();
+    };
+    let Ok(serde_json::Value::Array(filters)) = serde_json::from_slice(bytes) else {
+        return Vec::new();
+    };
+    let artifact = space.facts.path(name::TC);
+    filters
+        .iter()
+        .filter(|f| f.get("kind").and_then(|k| k.as_str()) == Some("bpf"))
+        .map(|f| Boundary::TcProgram {
+            artifact: artifact.to_string(),
+            dev: f.get("dev").and_then(|d| d.as_str()).unwrap_or("a device").to_owned(),
+        })
+        .collect()
+}
+
+/// Artifacts that decided something and changed while they were read.
+fn inconsistent(world: &World<'_>, branches: &[Branch]) -> BTreeSet<String> {
+    let steps = branches
+        .iter()
+        .flat_map(|b| &b.hops)
+        .flat_map(|h| &h.steps)
+        .flat_map(|s| &s.evidence);
+    let paths: BTreeSet<&str> = steps.map(|e| &*e.artifact).collect();
+    let changed = |path: &&str| {
+        world
+            .snapshot
+            .artifact(path)
+            .is_some_and(|a| a.consistent == Some(false))
+    };
+    paths.into_iter().filter(changed).map(str::to_owned).collect()
+}
+
+/// At most this many problems are listed.
+const MOST: usize = 8;
+
+/// What could not be read in the namespaces on the way.
+#[must_use]
+pub fn problems(world: &World<'_>, branches: &[Branch]) -> Vec<Open> {
+    let folders: Vec<String> = places(branches)
+        .into_iter()
+        .map(|ns| world.space(ns).name.folder())
+        .collect();
+    let here = |artifact: &str| folders.iter().any(|folder| artifact.starts_with(folder.as_str()));
+    let mut all: Vec<Open> = Vec::new();
+    for problem in world.snapshot.all_problems().into_iter().filter(|p| here(&p.artifact)) {
+        let open = Open::Problem {
+            artifact: problem.artifact,
+            what: problem.what,
+        };
+        if all.len() < MOST && !all.contains(&open) {
+            all.push(open);
+        }
+    }
+    all
 }

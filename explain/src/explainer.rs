@@ -128,7 +128,10 @@ impl<'s> Explainer<'s> {
             builder.evidence(evidence);
         }
         let assumptions = self.assumptions(&branches, &src, starts.len());
-        let unknowns = unknowns(&branches, truncated);
+        let mut unknowns = unknowns(&branches, truncated);
+        if detail > Detail::Outcome {
+            unknowns.extend(boundary::problems(&self.world, &branches));
+        }
         Explanation {
             query: query.clone(),
             src,

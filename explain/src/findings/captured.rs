@@ -36,10 +36,11 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     if to.is_empty() {
         return Vec::new();
     }
+    // Where this node sends the packet: another node may translate it again.
     let reached: Vec<Socket> = cx
-        .branches
-        .iter()
-        .map(|b| (b.end.packet.dst, b.end.packet.dport().map(|p| p.value)))
+        .request_hops()
+        .filter(|h| h.ns == hop.ns)
+        .map(|h| (h.packet.dst, h.packet.dport().map(|p| p.value)))
         .collect();
     // A connection without an answer goes nowhere but over UDP, where each packet keeps it alive.
     let alive = |unreplied: bool| !unreplied || cx.sent.proto == knet_dataplane::packet::proto::UDP;

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use knet_snapshot::id::Family;
 
 use super::{Cx, Finding, Found, Severity, Socket};
-use crate::owner;
 use crate::service_chain::ServicePortName;
 
 /// Compares the endpoints that rules sent this packet to with the endpoints that are ready.
@@ -16,12 +15,10 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     for dnat in cx.dnats() {
         let node = cx.node(dnat.hop.ns).to_owned();
         let to = (dnat.to.0, dnat.to.1.map(|p| p.value));
-        let Some((chain, rule)) = dnat.rule_text() else {
-            continue;
-        };
+        let Some(rule) = dnat.rule() else { continue };
+        let owner = rule.owner();
         let Some(service) = dnat.service() else {
             // hostPort rules of a pod that is gone.
-            let owner = owner::of_chain(knet_dataplane::trace::Engine::XtNft, "nat", chain);
             if owner.is_some() && cx.names.pods_known && cx.names.whose(to.0).next().is_none() && !to.0.is_loopback() {
                 let what = Found::StaleEndpoint {
                     node,
@@ -30,7 +27,7 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
                     whose: None,
                     owner,
                 };
-                out.push(Cx::found(Severity::Error, what, vec![rule.clone()]));
+                out.push(Cx::found(Severity::Error, what, vec![rule.row.clone()]));
             }
             continue;
         };
@@ -43,7 +40,6 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             .any(|e| e.socket == to && e.usable)
         {
             let whose = cx.names.whose(to.0).next().cloned();
-            let owner = owner::of_chain(knet_dataplane::trace::Engine::XtNft, "nat", chain);
             let what = Found::StaleEndpoint {
                 node,
                 service: Some(service),
@@ -51,7 +47,7 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
                 whose,
                 owner,
             };
-            out.push(Cx::found(Severity::Error, what, vec![rule.clone()]));
+            out.push(Cx::found(Severity::Error, what, vec![rule.row.clone()]));
         }
     }
     for ((node, service), used) in used {

@@ -8,6 +8,7 @@ mod backends;
 mod bad_route;
 mod bridge_netfilter;
 mod captured;
+mod context;
 mod default_route;
 mod drift;
 mod foreign_mark;
@@ -22,26 +23,28 @@ mod no_endpoints;
 mod pod_route;
 mod policy_rule;
 mod redirect;
+mod refusal;
 mod rp_filter;
 mod service_address;
 mod shadowed;
 mod source_changed;
+mod source_ranges;
 mod traffic_policy;
 mod vxlan;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use knet_dataplane::packet::{Packet, Port};
-use knet_dataplane::trace::{Branch, ClientSees, End, Evidence, Hop, NsId, Outcome, What};
-use knet_dataplane::world::World;
+use knet_dataplane::trace::Evidence;
 use knet_snapshot::id::Mac;
 use knet_snapshot::route::RouteKind;
 
-use crate::names::{Named, Names, Whose};
+use crate::names::{Named, Whose};
 use crate::owner::Owner;
-use crate::resolve::{Source, Target};
 use crate::service_chain::ServicePortName;
+
+pub(crate) use context::Cx;
+use context::{Loss, RuleAt};
 
 /// How grave a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -248,6 +251,13 @@ pub enum Found {
     },
     /// An address that is on another node is looked for on the sender's own link.
     NotOnLink { place: String, addr: IpAddr, of: String },
+    /// `loadBalancerSourceRanges` does not name the client.
+    SourceRanges {
+        node: String,
+        service: ServicePortName,
+        src: IpAddr,
+        ranges: Vec<IpNet>,
+    },
     /// `route_localnet` is off, so 127.0.0.1 cannot be translated to a pod.
     LocalnetOff { node: String, key: String },
 }
@@ -279,6 +289,8 @@ pub enum WhySource {
     ExternalCluster,
     /// A sender that is no pod (by `clusterCIDR` or the interface) to a ClusterIP.
     OffClusterSource,
+    /// kube-proxy masquerades everything (`--masquerade-all`).
+    MasqueradeAll,
     /// A pod reaches itself through a Service.
     Hairpin,
     /// A pod's packet leaves the pod network.
@@ -324,136 +336,8 @@ impl Found {
             Self::WrongPort { .. } => "KNET-F026",
             Self::LocalnetOff { .. } => "KNET-F027",
             Self::NotOnLink { .. } => "KNET-F028",
+            Self::SourceRanges { .. } => "KNET-F029",
         }
-    }
-}
-
-/// What checks look at.
-pub(crate) struct Cx<'a, 's> {
-    pub world: &'a World<'s>,
-    pub names: &'a Names<'s>,
-    pub src: &'a Source,
-    pub dst: &'a Target,
-    pub sent: &'a Packet,
-    pub start: NsId,
-    pub branches: &'a [Branch],
-}
-
-/// One packet of a branch that was lost or refused, with its hops.
-pub(crate) struct Loss<'a> {
-    pub end: &'a End,
-    pub hops: &'a [Hop],
-}
-
-impl<'a, 's> Cx<'a, 's> {
-    /// A new finding.
-    fn found(severity: Severity, what: Found, evidence: Vec<Evidence>) -> Finding {
-        Finding {
-            severity,
-            what,
-            evidence,
-        }
-    }
-
-    /// The node of a namespace.
-    fn node(&self, ns: NsId) -> &'s str {
-        &self.world.space(ns).name.node
-    }
-
-    /// A namespace as people call it.
-    fn place(&self, ns: NsId) -> String {
-        match self.names.place(ns) {
-            Some(place) => match &place.pod {
-                Some(pod) => pod.to_string(),
-                None => place.netns.clone().unwrap_or_else(|| place.node.clone()),
-            },
-            None => "?".to_owned(),
-        }
-    }
-
-    /// Every packet that was lost: of the request, else of the reply, else of the next packet.
-    fn losses(&self) -> impl Iterator<Item = Loss<'a>> {
-        self.branches
-            .iter()
-            .filter(|b| b.client_sees != ClientSees::Reply)
-            .filter_map(|branch| {
-                if branch.end.outcome != Outcome::Delivered {
-                    return Some(Loss {
-                        end: &branch.end,
-                        hops: &branch.hops,
-                    });
-                }
-                if let Some(followup) = &branch.followup {
-                    return Some(Loss {
-                        end: &followup.end,
-                        hops: &followup.hops,
-                    });
-                }
-                branch.reply.as_ref().map(|r| Loss {
-                    end: &r.end,
-                    hops: &r.hops,
-                })
-            })
-    }
-
-    /// Every hop of requests.
-    fn request_hops(&self) -> impl Iterator<Item = &'a Hop> {
-        self.branches.iter().flat_map(|b| &b.hops)
-    }
-
-    /// Destinations that rules wrote into requests: hop, rule, from, to.
-    fn dnats(&self) -> impl Iterator<Item = Dnat<'a>> {
-        self.branches.iter().flat_map(|branch| {
-            branch.hops.iter().flat_map(move |hop| {
-                hop.steps
-                    .iter()
-                    .enumerate()
-                    .filter_map(move |(i, step)| match &step.what {
-                        What::Nat {
-                            source: false,
-                            from,
-                            to,
-                        } => {
-                            let rule = i.checked_sub(1).map(|i| &hop.steps[i]);
-                            Some(Dnat {
-                                hop,
-                                rule,
-                                from: *from,
-                                to: *to,
-                            })
-                        }
-                        _ => None,
-                    })
-            })
-        })
-    }
-}
-
-/// One translation of a destination by a rule.
-pub(crate) struct Dnat<'a> {
-    pub hop: &'a Hop,
-    /// The step before it: the rule.
-    pub rule: Option<&'a knet_dataplane::trace::Step>,
-    pub from: (IpAddr, Option<Port>),
-    pub to: (IpAddr, Option<Port>),
-}
-
-impl Dnat<'_> {
-    /// Chain and text of the rule.
-    fn rule_text(&self) -> Option<(&str, &Evidence)> {
-        let step = self.rule?;
-        match &step.what {
-            What::Rule { chain, .. } => Some((chain, step.evidence.first()?)),
-            _ => None,
-        }
-    }
-
-    /// The service port the rule is for.
-    fn service(&self) -> Option<ServicePortName> {
-        let (chain, rule) = self.rule_text()?;
-        crate::service_chain::of_nft_chain(chain)
-            .map(|(port, _)| port)
-            .or_else(|| crate::service_chain::of_comment(&rule.text).filter(|_| chain.starts_with("KUBE-")))
     }
 }
 
@@ -464,6 +348,7 @@ pub(crate) fn all(cx: &Cx<'_, '_>) -> Vec<Finding> {
         no_endpoints::check,
         shadowed::check,
         traffic_policy::check,
+        source_ranges::check,
         kube_proxy::check,
         service_address::check,
         netfilter_drop::check,

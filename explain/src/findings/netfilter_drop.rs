@@ -3,7 +3,7 @@
 use knet_dataplane::trace::{Engine, Reason, What};
 use knet_snapshot::artifact::name;
 
-use super::{Cx, Finding, Found, Severity};
+use super::{Cx, Finding, Found, Severity, refusal};
 use crate::owner;
 
 /// Names the table, the chain and its writer. kube-proxy's own answers about endpoints have findings of
@@ -15,8 +15,8 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             continue;
         }
         let Some(ns) = loss.end.place.ns else { continue };
-        let own = |text: &str| text.contains("has no endpoints") || text.contains("has no local endpoints");
-        if loss.end.evidence.iter().any(|e| own(&e.text)) {
+        // What kube-proxy refuses on purpose has findings of its own.
+        if refusal::of(cx, &loss).is_some() {
             continue;
         }
         let steps = loss.hops.last().into_iter().flat_map(|h| h.steps.iter().rev());
@@ -37,6 +37,10 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         };
         let text = step.evidence.first().map_or("", |e| &*e.text);
         let policy = loss.end.reason == Reason::Policy;
+        let own = matches!(&**chain, "KUBE-PROXY-FIREWALL" | "cluster-ips-check") || chain.starts_with("firewall-");
+        if own {
+            continue;
+        }
         let undo = (!policy)
             .then(|| undo(engine, table, text, loss.end.packet.dst.is_ipv6()))
             .flatten();

@@ -1,54 +1,22 @@
 //! A service without endpoints: what its selector matches, and what it nearly matches.
 
-use knet_dataplane::trace::{Reason, What};
+use knet_dataplane::trace::Evidence;
 use knet_snapshot::cluster::{Pod, Service};
 
-use super::{Cx, Finding, Found, LabelDiff, Near, Severity};
+use super::{Cx, Finding, Found, LabelDiff, Near, Severity, refusal};
 use crate::names::Named;
-use crate::service_chain::{self, ServicePortName};
+use crate::service_chain::ServicePortName;
 
-/// A rule that says "has no endpoints" refused or dropped the packet.
+/// kube-proxy refused the packet because the service has no endpoints anywhere.
 pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
-    let mut out = Vec::new();
-    for loss in cx.losses() {
-        if !matches!(loss.end.reason, Reason::RejectRule | Reason::Rule) {
-            continue;
-        }
-        let Some(evidence) = loss.end.evidence.iter().find(|e| e.text.contains("has no endpoints")) else {
-            // The nftables mode names the service in a map; its chain refuses them all.
-            let last = loss.hops.last().and_then(|h| {
-                h.steps.iter().rev().find_map(|s| match &s.what {
-                    What::Rule { chain, .. } if &**chain == "reject-chain" => Some(()),
-                    _ => None,
-                })
-            });
-            let named = cx.names.whose(cx.sent.dst).find_map(|w| match w {
-                crate::names::Whose::ClusterIp(n) => Some(n.clone()),
-                _ => None,
-            });
-            if let (Some(()), Some(service)) = (last, named)
-                && cx
-                    .names
-                    .slices(&service)
-                    .iter()
-                    .all(|s| s.endpoints.iter().all(|e| e.ready == Some(false)))
-            {
-                let name = ServicePortName {
-                    service,
-                    port: String::new(),
-                };
-                out.extend(describe(cx, name, loss.end.evidence.clone()));
-            }
-            continue;
-        };
-        if let Some(name) = service_chain::of_comment(&evidence.text) {
-            out.extend(describe(cx, name, vec![evidence.clone()]));
-        }
-    }
-    out
+    let refusals = cx.losses().filter_map(|loss| refusal::of(cx, &loss));
+    refusals
+        .filter(|r| !r.local)
+        .map(|r| describe(cx, r.service, r.evidence))
+        .collect()
 }
 
-fn describe(cx: &Cx<'_, '_>, name: ServicePortName, evidence: Vec<knet_dataplane::trace::Evidence>) -> Option<Finding> {
+fn describe(cx: &Cx<'_, '_>, name: ServicePortName, evidence: Vec<Evidence>) -> Finding {
     let service = cx.names.service(&name.service);
     let selector: Vec<(String, String)> = service
         .and_then(|s| s.selector.as_ref())
@@ -64,7 +32,7 @@ fn describe(cx: &Cx<'_, '_>, name: ServicePortName, evidence: Vec<knet_dataplane
         not_ready,
         nearest,
     };
-    Some(Cx::found(Severity::Error, what, evidence))
+    Cx::found(Severity::Error, what, evidence)
 }
 
 /// Pods that the selector matches; when there are none, the pods of the namespace that differ least.

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use knet_dataplane::trace::{Evidence, RuleVerdict, What};
+use knet_dataplane::trace::{Engine, Evidence, RuleVerdict, Step, What};
 
-use super::{Cx, Finding, Found, Severity, WhySource};
+use super::{Cx, Finding, Found, RuleAt, Severity, WhySource};
 use crate::names::Whose;
 use crate::owner::{self, Owner};
+use crate::service_chain::{self, Role};
 
 /// One finding for each node and reason.
 pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
@@ -67,14 +68,8 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     out
 }
 
-/// kube-proxy marks in one place and masquerades in another: the rule that jumped to `KUBE-MARK-MASQ` is why.
-fn why(
-    cx: &Cx<'_, '_>,
-    steps: &[knet_dataplane::trace::Step],
-    owner: Option<Owner>,
-    src: IpAddr,
-    dst: IpAddr,
-) -> (WhySource, Vec<Evidence>) {
+/// kube-proxy marks in one place and masquerades in another: where the mark was set is why.
+fn why(cx: &Cx<'_, '_>, steps: &[Step], owner: Option<Owner>, src: IpAddr, dst: IpAddr) -> (WhySource, Vec<Evidence>) {
     let pod = |addr: IpAddr| cx.names.whose(addr).any(|w| matches!(w, Whose::Pod(_)));
     if owner != Some(Owner::KubeProxy) {
         let why = match (pod(src), pod(dst)) {
@@ -84,23 +79,34 @@ fn why(
         };
         return (why, Vec::new());
     }
-    let marking = steps.iter().find_map(|s| match &s.what {
+    let rule = steps.last().and_then(RuleAt::of);
+    if rule.is_some_and(|r| r.row.text.contains("@hairpin-connections")) {
+        return (WhySource::Hairpin, Vec::new());
+    }
+    // iptables: the rule that jumps to the marking chain; nftables: the marking rule itself.
+    let marking = steps.iter().find(|s| match &s.what {
         What::Rule {
-            chain,
             verdict: Some(RuleVerdict::Jump(to)),
             ..
-        } if &**to == "KUBE-MARK-MASQ" => Some((chain, s.evidence.clone())),
-        _ => None,
+        } => &**to == "KUBE-MARK-MASQ",
+        What::Rule {
+            engine: Engine::Nft, ..
+        } => s.evidence.iter().any(|e| e.text.contains("meta mark set meta mark |")),
+        _ => false,
     });
-    match marking {
-        Some((chain, evidence)) if chain.starts_with("KUBE-SEP-") => (WhySource::Hairpin, evidence),
-        Some((chain, evidence)) if chain.starts_with("KUBE-EXT-") || chain.starts_with("KUBE-XLB-") => {
-            (WhySource::ExternalCluster, evidence)
-        }
-        Some((chain, evidence)) if chain.starts_with("KUBE-SVC-") || chain.starts_with("KUBE-SVL-") => {
-            (WhySource::OffClusterSource, evidence)
-        }
-        Some((_, evidence)) => (WhySource::Marked, evidence),
-        None => (WhySource::Marked, Vec::new()),
-    }
+    let Some(rule) = marking.and_then(RuleAt::of) else {
+        return (WhySource::Marked, Vec::new());
+    };
+    let why = match service_chain::role(rule.chain) {
+        Some(Role::Endpoint) => WhySource::Hairpin,
+        Some(Role::External | Role::ExternalOld) => WhySource::ExternalCluster,
+        // `! -s clusterCIDR`, or `! -i` a bridge or prefix: only what is no pod. Without it, everything.
+        Some(Role::Cluster | Role::Local) if rule.row.text.contains(" ! -") => WhySource::OffClusterSource,
+        Some(Role::Cluster | Role::Local) => WhySource::MasqueradeAll,
+        _ if rule.chain.starts_with("external-") => WhySource::ExternalCluster,
+        _ if rule.chain == "services" && rule.row.text.contains("!=") => WhySource::OffClusterSource,
+        _ if rule.chain == "services" => WhySource::MasqueradeAll,
+        _ => WhySource::Marked,
+    };
+    (why, marking.map(|s| s.evidence.clone()).unwrap_or_default())
 }

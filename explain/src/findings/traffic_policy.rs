@@ -2,24 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use knet_dataplane::trace::{Evidence, What};
+use super::{Cx, Finding, Found, Severity, refusal};
 
-use super::{Cx, Finding, Found, Severity};
-use crate::service_chain;
-
-/// A rule with kube-proxy's words "has no local endpoints" dropped the packet.
+/// kube-proxy dropped the packet although the service has endpoints on other nodes.
 pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     let mut out = Vec::new();
     for loss in cx.losses() {
-        let last = || loss.hops.last().into_iter().flat_map(|h| h.steps.iter().rev());
-        let rules = last()
-            .filter(|s| matches!(s.what, What::Rule { .. }))
-            .flat_map(|s| &s.evidence);
-        let says = |e: &&Evidence| e.text.contains("has no local endpoints");
-        let Some(evidence) = loss.end.evidence.iter().chain(rules).find(says) else {
-            continue;
-        };
-        let Some(service) = service_chain::of_comment(&evidence.text) else {
+        let Some(refusal::Refusal {
+            service,
+            local: true,
+            evidence,
+        }) = refusal::of(cx, &loss)
+        else {
             continue;
         };
         let Some(ns) = loss.end.place.ns else { continue };
@@ -42,7 +36,7 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             external: !internal,
             health_check: object.and_then(|s| s.health_check_node_port),
         };
-        out.push(Cx::found(Severity::Error, what, vec![evidence.clone()]));
+        out.push(Cx::found(Severity::Error, what, evidence));
     }
     out
 }

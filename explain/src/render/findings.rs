@@ -1,10 +1,11 @@
 //! Findings in words: a sentence, and what to do or look at next.
 
+mod network;
+mod services;
+
 use std::net::IpAddr;
 
-use knet_snapshot::route::RouteKind;
-
-use crate::findings::{Found, Near, Severity, Socket, WhySource};
+use crate::findings::{Found, Severity, Socket};
 use crate::names::Whose;
 use crate::owner::Owner;
 use crate::render::words;
@@ -123,7 +124,7 @@ pub fn say(found: &Found) -> Said {
             selector,
             not_ready,
             nearest,
-        } => no_endpoints(service, selector, not_ready, nearest),
+        } => services::no_endpoints(service, selector, not_ready, nearest),
         Found::MissingEndpoint { node, service, missing } => said(
             format!(
                 "kube-proxy on {node} is behind: {service} has ready endpoints that its rules never send to: {}.",
@@ -242,65 +243,20 @@ pub fn say(found: &Found) -> Said {
             addr,
             has,
             should,
-        } => {
-            let has = has.map_or_else(|| "no MAC".to_owned(), |m| m.to_string());
-            match should {
-                Some(should) => said(
-                    format!("{node} has {has} for {addr} on {dev}, but {addr} is at {should}."),
-                    format!("on {node}: ip neigh del {addr} dev {dev}"),
-                ),
-                None => said(
-                    format!("{node} has {has} for {addr} on {dev}, and nothing in the snapshot has that address."),
-                    format!("on {node}: ip neigh show {addr}; see who should have the address"),
-                ),
-            }
-        }
+        } => network::wrong_neighbour(node, dev, *addr, *has, *should),
         Found::BadRoute {
             node,
             kind,
             prefix,
             covers,
-        } => {
-            let what = words::route_kind(*kind);
-            let covers = covers
-                .as_ref()
-                .map(|n| format!(" It cuts the pod subnet of {n}."))
-                .unwrap_or_default();
-            match prefix {
-                Some(prefix) => said(
-                    format!("{node} has a {what} route for {prefix}.{covers}"),
-                    format!("on {node}: ip route del {what} {prefix}, once you know who wrote it"),
-                ),
-                None => {
-                    let kind = if *kind == RouteKind::Unicast { "refusing" } else { what };
-                    said(
-                        format!("{node} has a policy-routing rule of type {kind} that takes the packet.{covers}"),
-                        format!("on {node}: ip rule show, and ip rule del the rule once you know who wrote it"),
-                    )
-                }
-            }
-        }
+        } => network::bad_route(node, *kind, *prefix, covers.as_deref()),
         Found::RpFilter {
             node,
             dev,
             src,
             back,
             value,
-        } => {
-            let back = match back {
-                Some(back) if back != dev => format!("{node} would answer {src} by {back}"),
-                _ => format!("{node} has no way back to {src} by it"),
-            };
-            let value = value.map_or_else(String::new, |v| format!("={v}"));
-            said(
-                format!(
-                    "The packet came in by {dev}, but {back}, and rp_filter{value} drops what comes in by another device than the answer leaves by."
-                ),
-                format!(
-                    "mend the route, or on {node}: sysctl -w net.ipv4.conf.{dev}.rp_filter=2 (loose; the larger of all and {dev} counts)"
-                ),
-            )
-        }
+        } => network::rp_filter(node, dev, *src, back.as_deref(), *value),
         Found::ForwardingOff { node, key } => said(
             format!("{key} is 0 on {node}: nothing enters or leaves its pods by this family."),
             format!("on {node}: sysctl -w {key}=1, and find what set it to 0"),
@@ -311,26 +267,7 @@ pub fn say(found: &Found) -> Said {
             cidr,
             via,
             should,
-        } => {
-            let should: Vec<String> = should
-                .iter()
-                .filter(|a| a.is_ipv4() == cidr.addr().is_ipv4())
-                .map(ToString::to_string)
-                .collect();
-            let hop = should.first().cloned().unwrap_or_else(|| of.clone());
-            match via {
-                None => said(
-                    format!(
-                        "{node} has no route to {cidr}, the pods of {of}: packets for them take the default route."
-                    ),
-                    format!("the CNI should have written one; by hand on {node}: ip route add {cidr} via {hop}"),
-                ),
-                Some(via) => said(
-                    format!("{node} sends {cidr}, the pods of {of}, to {via}, which is another node ({of} is {hop})."),
-                    format!("on {node}: ip route replace {cidr} via {hop}"),
-                ),
-            }
-        }
+        } => network::pod_route(node, of, cidr, *via, should),
         Found::VxlanRemote {
             node,
             dev,
@@ -366,50 +303,8 @@ pub fn say(found: &Found) -> Said {
             on,
             external,
             health_check,
-        } => {
-            let policy = if *external {
-                "externalTrafficPolicy"
-            } else {
-                "internalTrafficPolicy"
-            };
-            let check = match health_check {
-                Some(port) if *external => {
-                    format!(" Load balancers learn which nodes to use from healthCheckNodePort {port}.")
-                }
-                _ => String::new(),
-            };
-            said(
-                format!(
-                    "{service} has {policy}: Local and no ready endpoint on {node}, so {node} drops it on purpose. \
-                     It has endpoints on {}.{check}",
-                    list(on)
-                ),
-                format!("send to a node with an endpoint, run one on {node}, or set {policy}: Cluster"),
-            )
-        }
-        Found::SourceChanged { node, to, why, owner } => {
-            let why = match why {
-                WhySource::ExternalCluster => {
-                    "externalTrafficPolicy is Cluster: the answer has to come back by this node, so it hides the client"
-                        .to_owned()
-                }
-                WhySource::OffClusterSource => {
-                    "the sender is no pod in kube-proxy's eyes (clusterCIDR), so its traffic to services is masqueraded"
-                        .to_owned()
-                }
-                WhySource::Hairpin => {
-                    "the pod reaches itself, and would drop an answer from its own address".to_owned()
-                }
-                WhySource::LeavesPodNetwork => "pod addresses mean nothing outside the pod network".to_owned(),
-                WhySource::EntersPodNetwork => {
-                    "the rule masquerades what enters the pod network from outside it".to_owned()
-                }
-                WhySource::Marked => "a rule set the masquerade mark".to_owned(),
-                WhySource::Rule => "a rule says so".to_owned(),
-            };
-            let to = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-            said(format!("{} on {node} makes {to} the source: {why}.", by(*owner)), "")
-        }
+        } => services::local_policy(node, service, on, *external, *health_check),
+        Found::SourceChanged { node, to, why, owner } => services::source_changed(node, to, *why, *owner),
         Found::Hairpin { node, port, bridge } => {
             let bridge = bridge.as_deref().unwrap_or("the bridge");
             said(
@@ -513,6 +408,12 @@ pub fn say(found: &Found) -> Said {
             ),
             format!("see the address and the routes of {place}: ip addr; ip route get {addr}"),
         ),
+        Found::SourceRanges {
+            node,
+            service,
+            src,
+            ranges,
+        } => services::source_ranges(node, service, *src, ranges),
         Found::LocalnetOff { node, key } => said(
             format!(
                 "{key} is 0 on {node}: a packet from 127.0.0.1 may not leave by another device, so 127.0.0.1:NodePort cannot work."
@@ -522,62 +423,4 @@ pub fn say(found: &Found) -> Said {
             ),
         ),
     }
-}
-
-fn no_endpoints(
-    service: &crate::service_chain::ServicePortName,
-    selector: &[(String, String)],
-    not_ready: &[crate::names::Named],
-    nearest: &[Near],
-) -> Said {
-    let ns = &service.service.namespace;
-    let pairs = selector
-        .iter()
-        .map(|(k, v)| format!("{k}={v}"))
-        .collect::<Vec<_>>()
-        .join(",");
-    if selector.is_empty() {
-        return said(
-            format!(
-                "{service} has no endpoints, so kube-proxy refuses its connections. It has no selector: somebody has to write its EndpointSlice."
-            ),
-            format!(
-                "kubectl -n {ns} get endpointslices -l kubernetes.io/service-name={}",
-                service.service.name
-            ),
-        );
-    }
-    if !not_ready.is_empty() {
-        let pods: Vec<String> = not_ready.iter().take(3).map(ToString::to_string).collect();
-        return said(
-            format!(
-                "{service} has no ready endpoint, so kube-proxy refuses its connections. Its selector {pairs} matches {} \
-                 pods, none of them ready or with the port: {}.",
-                not_ready.len(),
-                pods.join(", ")
-            ),
-            format!("kubectl -n {ns} describe pod -l {pairs}"),
-        );
-    }
-    let near: Vec<String> = nearest
-        .iter()
-        .map(|Near { pod, labels }| {
-            let has: Vec<String> = labels
-                .iter()
-                .map(|l| format!("{}={}", l.key, l.has.as_deref().unwrap_or("")))
-                .collect();
-            format!("{pod} has {}", has.join(","))
-        })
-        .collect();
-    let near = if near.is_empty() {
-        String::new()
-    } else {
-        format!(" The nearest: {}.", near.join("; "))
-    };
-    said(
-        format!(
-            "{service} has no endpoints, so kube-proxy refuses its connections: its selector {pairs} matches no pod.{near}"
-        ),
-        format!("kubectl -n {ns} get pods --show-labels"),
-    )
 }

@@ -361,8 +361,7 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
             "{artifact}, which was not captured, leads this way (case {})",
             option + 1
         ),
-        Unknown::Sysctl(key) if option == 0 => format!("{key}, which was not captured, is off"),
-        Unknown::Sysctl(key) => format!("{key}, which was not captured, is on"),
+        Unknown::Sysctl(key) => format!("{key}, which was not captured, says so (case {})", option + 1),
         Unknown::ErrorLimit(key) if option == 0 => format!("{key} still lets an ICMP error through"),
         Unknown::ErrorLimit(key) => format!("{key} keeps the ICMP error back"),
         Unknown::Patience(seconds) if option == 0 => format!("the client waits longer than {seconds} s"),

@@ -8,7 +8,7 @@ mod listeners;
 
 use std::net::IpAddr;
 
-use knet_dataplane::trace::{Detail, Hop, RuleVerdict, What};
+use knet_dataplane::trace::{Detail, Engine, Hop, RuleVerdict, What};
 
 use crate::explainer::Explainer;
 use crate::explanation::{ClientSees, Evidence, Explanation, Verdict};
@@ -87,6 +87,8 @@ pub struct Taker {
     pub refuses: bool,
     /// Line in its file.
     pub cite: Option<crate::explanation::Cite>,
+    /// The element of a map that names the port (nftables).
+    pub element: Option<Evidence>,
     /// Written by kube-proxy, or by somebody who takes its packets away.
     pub owner: Option<crate::owner::Owner>,
 }
@@ -306,7 +308,15 @@ fn taker_of(explanation: &Explanation, hops: &[Hop], port: u16) -> Option<Taker>
             jumps.push((table, chain.to_string(), to.to_string()));
         }
         let Some(rule) = step.evidence.first() else { continue };
-        let names_port = rule.text.contains(&dport) || rule.text.contains(&dports);
+        // nft keeps ports in the elements of maps: the rule comes first, then the element that matched.
+        let element = format!(" . {port} ");
+        let names = |e: &&Evidence| {
+            e.text.contains(&dport)
+                || e.text.contains(&dports)
+                || (*engine == Engine::Nft && e.text.contains(&element) && e.text.contains("{"))
+        };
+        let named = step.evidence.iter().find(names);
+        let names_port = named.is_some();
         let refuses = matches!(verdict, RuleVerdict::Reject(_) | RuleVerdict::Drop);
         let last = matches!(verdict, RuleVerdict::Nat) || refuses;
         // Filter rules that let the port pass take nothing.
@@ -323,6 +333,7 @@ fn taker_of(explanation: &Explanation, hops: &[Hop], port: u16) -> Option<Taker>
                 chains,
                 table: table.to_string(),
                 rule: rule.clone(),
+                element: named.filter(|e| *e != rule).cloned(),
                 refuses,
                 cite: explanation.glossary.cite(rule),
                 owner: crate::owner::of_rule(*engine, table, chain, &rule.text),

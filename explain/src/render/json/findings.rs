@@ -168,6 +168,15 @@ fn data(found: &Found) -> Value {
         } => json!({
             "node": node, "device": dev, "mac": mac.to_string(), "has": has, "should_be": should, "tunnel_of": of,
         }),
+        Found::SourceRanges {
+            node,
+            service,
+            src,
+            ranges,
+        } => json!({
+            "node": node, "service": service.to_string(), "source": src,
+            "ranges": ranges.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }),
         Found::NotOnLink { place, addr, of } => json!({ "place": place, "address": addr, "node": of }),
         Found::NoKubeProxy { node, others } => json!({ "node": node, "nodes_with_rules": others }),
         Found::NoDefaultRoute { pod } => json!({ "pod": pod }),
@@ -192,6 +201,7 @@ fn data(found: &Found) -> Value {
             "why": match why {
                 WhySource::ExternalCluster => "external-traffic-policy-cluster",
                 WhySource::OffClusterSource => "source-is-no-pod",
+                WhySource::MasqueradeAll => "masquerade-all",
                 WhySource::Hairpin => "hairpin",
                 WhySource::LeavesPodNetwork => "leaves-pod-network",
                 WhySource::EntersPodNetwork => "enters-pod-network",

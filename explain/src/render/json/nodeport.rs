@@ -140,7 +140,9 @@ pub fn document(answer: &NodePortExplanation) -> NodePortDocument {
             chains: t.chains.clone(),
             owner: t.owner.map(|o| words::owner(o).to_owned()),
             refuses: t.refuses,
-            evidence: vec![evidence(&t.rule, t.cite)],
+            evidence: std::iter::once(evidence(&t.rule, t.cite))
+                .chain(t.element.as_ref().map(|e| evidence(e, None)))
+                .collect(),
         }),
         views: answer
             .views

@@ -9,7 +9,7 @@ use super::{odds, verdict};
 /// Columns of the labels of the head.
 pub const MARGIN: usize = 2;
 /// Where the text beside labels begins.
-pub const INDENT: usize = 11;
+pub const INDENT: usize = 12;
 
 /// The block under the verdict.
 pub fn block(page: &mut Page, explanation: &Explanation) {

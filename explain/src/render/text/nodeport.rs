@@ -172,6 +172,9 @@ fn taker(page: &mut Page, answer: &NodePortExplanation) {
         &spans,
     );
     page.field(MARGIN, INDENT, &dim(""), &[strong(taker.rule.text.to_string())]);
+    if let Some(element) = &taker.element {
+        page.field(MARGIN, INDENT, &dim(""), &[strong(element.text.to_string())]);
+    }
     let cite = match taker.cite {
         Some(cite) => format!("{}:{}", taker.rule.artifact, cite.line),
         None => taker.rule.artifact.to_string(),

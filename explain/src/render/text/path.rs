@@ -45,7 +45,7 @@ pub fn paths(page: &mut Page, explanation: &Explanation, full: bool) {
 fn heading(page: &mut Page, explanation: &Explanation, group: &Group, branch: &Branch, (n, of): (usize, usize)) {
     let (word, tone) = verdict::of(branch.client_sees);
     let mut spans = vec![
-        Span(format!("PATH {n} of {of}"), Tone::Head),
+        Span(format!("PATH {n} of {of}:"), Tone::Head),
         strong(odds::range(&group.at_least, &group.at_most)),
         Span(word.to_lowercase(), tone),
     ];
@@ -57,7 +57,7 @@ fn heading(page: &mut Page, explanation: &Explanation, group: &Group, branch: &B
     if branch.end.outcome == Outcome::Delivered {
         spans.push(format!("to {}", sentence::place(glossary, branch.end.place.ns)).into());
         if !others.is_empty() {
-            spans.push(dim(format!("(likewise {})", others.join(", "))));
+            spans.push(dim(format!("(likewise {})", others.join(", ").replace("pod ", ""))));
         }
     }
     page.flow(0, 2, &spans);

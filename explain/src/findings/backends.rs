@@ -18,8 +18,9 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     let places: BTreeSet<NsId> = cx.request_hops().map(|h| h.ns).collect();
     let mut out = Vec::new();
     for ns in places {
-        let (legacy, nft) = (rules(cx, ns, legacy), rules(cx, ns, nft));
-        if legacy > 0 && nft > 0 {
+        // A save can have 50 MB: rules are counted only where both back ends hold some.
+        if rules(cx, ns, legacy).next().is_some() && rules(cx, ns, nft).next().is_some() {
+            let (legacy, nft) = (rules(cx, ns, legacy).count(), rules(cx, ns, nft).count());
             let node = cx.place(ns);
             let what = Found::TwoBackEnds {
                 node,
@@ -33,15 +34,18 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
     out
 }
 
-/// Rules in a save, not counting the chain that only shows which back end the kubelet uses.
-fn rules(cx: &Cx<'_, '_>, ns: NsId, file: &'static str) -> usize {
-    let fact = cx.world.space(ns).facts.bytes(file);
-    let Some(bytes) = fact.get() else { return 0 };
-    bytes
-        .split(|b| *b == b'\n')
-        .filter(|line| {
-            line.starts_with(b"-A ")
-                || (line.starts_with(b"[") && line.windows(4).any(|w| w == b" -A " || w == b"]-A "))
-        })
-        .count()
+/// The lines of a save that are rules, with or without counters.
+fn rules<'c>(cx: &'c Cx<'_, '_>, ns: NsId, file: &'static str) -> impl Iterator<Item = &'c [u8]> {
+    let bytes = cx.world.space(ns).facts.bytes(file).get().copied().unwrap_or_default();
+    let is_rule = |line: &&[u8]| {
+        let rest = match line {
+            [b'[', counters @ ..] => counters
+                .iter()
+                .position(|b| *b == b']')
+                .map_or(*line, |end| counters[end + 1..].trim_ascii_start()),
+            _ => line,
+        };
+        rest.starts_with(b"-A ")
+    };
+    bytes.split(|b| *b == b'\n').filter(is_rule)
 }

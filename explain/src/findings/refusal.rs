@@ -42,17 +42,13 @@ pub(super) fn of(cx: &Cx<'_, '_>, loss: &Loss<'_>) -> Option<Refusal> {
     }
     let packet = &loss.end.packet;
     let service = cx.service_at(packet.dst, packet.dport()?.value, packet.proto)?;
-    let ready = cx
-        .names
-        .slices(&service.service)
-        .iter()
-        .flat_map(|s| &s.endpoints)
-        .any(|e| e.ready != Some(false));
+    // kube-proxy refuses aloud what has no endpoints, and drops what has them on other nodes only.
+    let local = loss.end.reason == Reason::Rule;
     let chain = steps().filter(|s| RuleAt::of(s).is_some_and(|r| CHAINS.contains(&r.chain)));
     let evidence = chain.flat_map(|s| s.evidence.iter().cloned()).collect();
     Some(Refusal {
         service,
-        local: ready,
+        local,
         evidence,
     })
 }

@@ -23,7 +23,7 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             .slices(&service.service)
             .iter()
             .flat_map(|s| &s.endpoints)
-            .filter(|e| e.ready != Some(false))
+            .filter(|e| e.ready != Some(false) || (e.serving == Some(true) && e.terminating == Some(true)))
             .filter_map(|e| e.node.clone())
             .collect();
         let internal = object.is_some_and(|s| {

@@ -90,6 +90,7 @@ impl Walker<'_, '_> {
             inner: Some(Box::new(Encapsulated {
                 eth: skb.eth,
                 key: vni,
+                keys: None,
                 packet: skb.packet.clone(),
             })),
         };

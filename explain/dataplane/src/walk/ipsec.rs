@@ -8,7 +8,7 @@ use knet_snapshot::xfrm::{Direction, Policy, State, Template, Xfrm};
 use super::overlay::{inner_of, outer_of};
 use super::walker::{At, Ended, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, proto};
-use crate::skb::{Ct, Skb};
+use crate::skb::Skb;
 use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
 
 /// ESP header, an IV, padding, trailer and tag of the usual algorithms; the exact size is the algorithm's.
@@ -34,7 +34,7 @@ fn lookup<'t>(table: &'t Table<Xfrm>, dir: Direction, skb: &Skb) -> Option<&'t P
     policies.filter(|p| selects(p, dir, skb)).min_by_key(|p| (p.priority, std::cmp::Reverse(p.at)))
 }
 
-fn state<'t>(table: &'t Table<Xfrm>, fits: impl Fn(&State) -> bool) -> Option<&'t State> {
+fn state(table: &Table<Xfrm>, fits: impl Fn(&State) -> bool) -> Option<&State> {
     table.rows.iter().find_map(|row| match row {
         Xfrm::State(state) if fits(state) => Some(state),
         _ => None,
@@ -185,9 +185,7 @@ impl Walker<'_, '_> {
             };
         };
         let row = policy_evidence(table, policy);
-        // nf_nat_decode_session looks at the addresses before translation.
-        let translated = self.ct.entry(skb.ct).is_some() && matches!(skb.ct, Ct::Of { .. }) && beyond(policy, table);
-        if translated || beyond(policy, table) {
+        if beyond(policy, table) {
             return Err(self.ipsec_not_modelled(ns, skb, row));
         }
         let done = |t: &Template| {

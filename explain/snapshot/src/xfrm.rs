@@ -148,7 +148,9 @@ fn begin(at: Row, first: &str, words: &[&str]) -> Result<Xfrm, &'static str> {
             dst: after(&head, "dst").and_then(|a| a.parse().ok()),
             ..State::default()
         };
-        state.proto = after(words, "proto").and_then(protocol_number).ok_or("a state without a protocol")?;
+        state.proto = after(words, "proto")
+            .and_then(protocol_number)
+            .ok_or("a state without a protocol")?;
         state.spi = number(words, "spi");
         state.reqid = number(words, "reqid");
         state.tunnel = after(words, "mode") == Some("tunnel");
@@ -215,7 +217,9 @@ fn policy_line(policy: &mut Policy, words: &[&str]) -> Result<(), &'static str> 
         }),
         Some("proto") => {
             let template = policy.templates.last_mut().ok_or("a protocol without a template")?;
-            template.proto = after(words, "proto").and_then(protocol_number).ok_or("a template without a protocol")?;
+            template.proto = after(words, "proto")
+                .and_then(protocol_number)
+                .ok_or("a template without a protocol")?;
             template.spi = after(words, "spi").and_then(lines::number).filter(|spi| *spi != 0);
             template.reqid = number(words, "reqid");
             template.tunnel = after(words, "mode") == Some("tunnel");
@@ -263,7 +267,10 @@ mod tests {
         let [Xfrm::Policy(out), Xfrm::Policy(socket), Xfrm::State(state)] = &table.rows[..] else {
             panic!("{:?}", table.rows)
         };
-        assert_eq!((out.dir, out.priority, out.mark, out.unread), (Some(Direction::Out), 7, (1, 15), false));
+        assert_eq!(
+            (out.dir, out.priority, out.mark, out.unread),
+            (Some(Direction::Out), 7, (1, 15), false)
+        );
         assert_eq!(out.templates[0].dst, Some(IpAddr::from([2, 2, 2, 2])));
         assert!(out.templates[0].tunnel && out.templates[0].reqid == 3);
         assert_eq!(socket.dir, None);

@@ -31,7 +31,9 @@ fn lookup<'t>(table: &'t Table<Xfrm>, dir: Direction, skb: &Skb) -> Option<&'t P
         Xfrm::Policy(policy) => Some(policy),
         Xfrm::State(_) => None,
     });
-    policies.filter(|p| selects(p, dir, skb)).min_by_key(|p| (p.priority, std::cmp::Reverse(p.at)))
+    policies
+        .filter(|p| selects(p, dir, skb))
+        .min_by_key(|p| (p.priority, std::cmp::Reverse(p.at)))
 }
 
 fn state(table: &Table<Xfrm>, fits: impl Fn(&State) -> bool) -> Option<&State> {
@@ -50,14 +52,35 @@ fn policy_evidence(table: &Table<Xfrm>, policy: &Policy) -> Evidence {
         None => "socket",
     };
     let action = if policy.block { " action block" } else { "" };
-    let text = format!("src {} dst {} dir {dir} priority {}{action}", any(&policy.src), any(&policy.dst), policy.priority);
-    Evidence { artifact: table.artifact.clone(), at: policy.at, handle: None, text: text.into() }
+    let text = format!(
+        "src {} dst {} dir {dir} priority {}{action}",
+        any(&policy.src),
+        any(&policy.dst),
+        policy.priority
+    );
+    Evidence {
+        artifact: table.artifact.clone(),
+        at: policy.at,
+        handle: None,
+        text: text.into(),
+    }
 }
 
 fn state_evidence(table: &Table<Xfrm>, state: &State) -> Evidence {
     let addr = |a: Option<IpAddr>| a.map_or_else(|| "any".to_owned(), |a| a.to_string());
-    let text = format!("src {} dst {} spi {:#010x} reqid {}", addr(state.src), addr(state.dst), state.spi, state.reqid);
-    Evidence { artifact: table.artifact.clone(), at: state.at, handle: None, text: text.into() }
+    let text = format!(
+        "src {} dst {} spi {:#010x} reqid {}",
+        addr(state.src),
+        addr(state.dst),
+        state.spi,
+        state.reqid
+    );
+    Evidence {
+        artifact: table.artifact.clone(),
+        at: state.at,
+        handle: None,
+        text: text.into(),
+    }
 }
 
 /// What of a policy is not modelled.
@@ -74,7 +97,12 @@ impl Walker<'_, '_> {
 
     /// `xfrm_lookup` and `xfrm_output`, after POSTROUTING: the packet goes on as it is, or sealed.
     pub(super) fn ipsec_output(&mut self, ns: NsId, skb: Skb) -> Result<Result<At, Skb>, Box<Ended>> {
-        let Some(table) = self.space(ns).facts.xfrm().get().filter(|t| !t.rows.is_empty() || !t.problems.is_empty())
+        let Some(table) = self
+            .space(ns)
+            .facts
+            .xfrm()
+            .get()
+            .filter(|t| !t.rows.is_empty() || !t.problems.is_empty())
         else {
             return Ok(Err(skb));
         };
@@ -82,7 +110,9 @@ impl Walker<'_, '_> {
         if skb.packet.proto == proto::ESP && skb.packet.inner.is_some() {
             return Ok(Err(skb));
         }
-        let Some(policy) = lookup(table, Direction::Out, &skb) else { return Ok(Err(skb)) };
+        let Some(policy) = lookup(table, Direction::Out, &skb) else {
+            return Ok(Err(skb));
+        };
         let row = policy_evidence(table, policy);
         if beyond(policy, table) {
             return Err(self.ipsec_not_modelled(ns, skb, row));
@@ -92,7 +122,9 @@ impl Walker<'_, '_> {
             ended.end.evidence = vec![row];
             return Err(ended);
         }
-        let Some(template) = policy.templates.first() else { return Ok(Err(skb)) };
+        let Some(template) = policy.templates.first() else {
+            return Ok(Err(skb));
+        };
         let packet = &skb.packet;
         let src = template.src.unwrap_or(packet.src);
         let dst = template.dst.unwrap_or(packet.dst);
@@ -126,16 +158,42 @@ impl Walker<'_, '_> {
             l4: L4::Other,
             ttl: if sa.tunnel { 64 } else { packet.ttl },
             tos: packet.tos,
-            len: packet.len.saturating_add(OVERHEAD + if !sa.tunnel { 0 } else if dst.is_ipv4() { 20 } else { 40 }),
+            len: packet.len.saturating_add(
+                OVERHEAD
+                    + if !sa.tunnel {
+                        0
+                    } else if dst.is_ipv4() {
+                        20
+                    } else {
+                        40
+                    },
+            ),
             df: packet.df,
-            inner: Some(Box::new(Encapsulated { eth: None, key: Some(sa.spi), keys: None, packet: packet.clone() })),
+            inner: Some(Box::new(Encapsulated {
+                eth: None,
+                key: Some(sa.spi),
+                keys: None,
+                packet: packet.clone(),
+            })),
         };
         if let Some(dev) = skb.oif {
             let remote = Some(dst);
-            self.step(What::Encap { dev, local: Some(src), remote, key: Some(sa.spi) }, rows);
+            self.step(
+                What::Encap {
+                    dev,
+                    local: Some(src),
+                    remote,
+                    key: Some(sa.spi),
+                },
+                rows,
+            );
         }
         self.leave(skb.oif, &skb.packet);
-        Ok(Ok(At::Send { ns, skb: outer_of(skb, outer), source: Source::Bound }))
+        Ok(Ok(At::Send {
+            ns,
+            skb: outer_of(skb, outer),
+            source: Source::Bound,
+        }))
     }
 
     /// `xfrm_input`: the state of the SPI opens the packet, which comes in again.
@@ -148,7 +206,10 @@ impl Walker<'_, '_> {
         };
         let packet = &skb.packet;
         let fits = |s: &State| {
-            Some(s.spi) == inner.key && s.dst == Some(packet.dst) && s.proto == proto::ESP && skb.mark & s.mark.1 == s.mark.0
+            Some(s.spi) == inner.key
+                && s.dst == Some(packet.dst)
+                && s.proto == proto::ESP
+                && skb.mark & s.mark.1 == s.mark.0
         };
         let Some(sa) = state(table, fits) else {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice));
@@ -160,7 +221,10 @@ impl Walker<'_, '_> {
         if tunnelled != sa.tunnel {
             return Err(self.ipsec_not_modelled(ns, skb, row));
         }
-        let decapped = Skb { eth: None, ..inner_of(&skb, inner) };
+        let decapped = Skb {
+            eth: None,
+            ..inner_of(&skb, inner)
+        };
         self.step(What::Decap { dev }, Some(row));
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
@@ -171,9 +235,18 @@ impl Walker<'_, '_> {
     /// `__xfrm_policy_check`: what a policy demands must have been done to the packet, and what was opened
     /// from a tunnel must have a policy.
     pub(super) fn ipsec_check(&mut self, ns: NsId, dir: Direction, skb: Skb) -> Result<Skb, Box<Ended>> {
-        let path = self.secpath.as_ref().filter(|(at, _)| *at == ns).map(|(_, s)| s.clone());
-        let Some(table) = self.space(ns).facts.xfrm().get().filter(|t| !t.rows.is_empty()) else { return Ok(skb) };
-        let lo = skb.iif.and_then(|dev| self.link(ns, dev)).is_some_and(|l| l.flags.loopback);
+        let path = self
+            .secpath
+            .as_ref()
+            .filter(|(at, _)| *at == ns)
+            .map(|(_, s)| s.clone());
+        let Some(table) = self.space(ns).facts.xfrm().get().filter(|t| !t.rows.is_empty()) else {
+            return Ok(skb);
+        };
+        let lo = skb
+            .iif
+            .and_then(|dev| self.link(ns, dev))
+            .is_some_and(|l| l.flags.loopback);
         if lo || skb.packet.proto == proto::ESP {
             return Ok(skb);
         }
@@ -193,7 +266,8 @@ impl Walker<'_, '_> {
                 || path.as_ref().is_some_and(|s| {
                     s.tunnel == t.tunnel
                         && (t.reqid == 0 || s.reqid == t.reqid)
-                        && (!t.tunnel || (t.src.is_none_or(|a| s.src == Some(a)) && t.dst.is_none_or(|a| s.dst == Some(a))))
+                        && (!t.tunnel
+                            || (t.src.is_none_or(|a| s.src == Some(a)) && t.dst.is_none_or(|a| s.dst == Some(a))))
                 })
         };
         if policy.block || !policy.templates.iter().all(done) {

@@ -21,9 +21,19 @@ const GENEVE_PORT: u16 = 6081;
 fn evidence(walker: &Walker<'_, '_>, ns: NsId, link: &Link, kind: &str, info: &TunnelInfo) -> Evidence {
     let any = |a: Option<IpAddr>| a.map_or_else(|| "any".to_owned(), |a| a.to_string());
     let key = info.key.map_or_else(String::new, |k| format!(" key {k}"));
-    let text = format!("{}: {kind} remote {} local {}{key}", link.name, any(info.remote), any(info.local));
+    let text = format!(
+        "{}: {kind} remote {} local {}{key}",
+        link.name,
+        any(info.remote),
+        any(info.local)
+    );
     let artifact = walker.space(ns).facts.path(knet_snapshot::artifact::name::LINK);
-    Evidence { artifact, at: link.at, handle: None, text: text.into() }
+    Evidence {
+        artifact,
+        at: link.at,
+        handle: None,
+        text: text.into(),
+    }
 }
 
 /// Bytes that a kind of tunnel adds, the outer IP header included.
@@ -70,7 +80,9 @@ impl Walker<'_, '_> {
             this.step(What::Undecided, Some(row.clone()));
             Err(this.ended(ns, skb, Outcome::Unknown, Reason::NotModelled))
         };
-        let Some((kind, v4)) = kind_of(name, info) else { return not_modelled(self, skb) };
+        let Some((kind, v4)) = kind_of(name, info) else {
+            return not_modelled(self, skb);
+        };
         let inner = &skb.packet;
         // Only these may be inside: an ipip device that is given IPv6 drops it.
         let fits = match name {
@@ -79,8 +91,18 @@ impl Walker<'_, '_> {
             _ => true,
         };
         if !fits {
-            return if name == "sit" { not_modelled(self, skb) } else {
-                self.step(What::Encap { dev: link.index, local: info.local, remote: None, key: None }, Some(row));
+            return if name == "sit" {
+                not_modelled(self, skb)
+            } else {
+                self.step(
+                    What::Encap {
+                        dev: link.index,
+                        local: info.local,
+                        remote: None,
+                        key: None,
+                    },
+                    Some(row),
+                );
                 Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote))
             };
         }
@@ -91,7 +113,11 @@ impl Walker<'_, '_> {
             _ => return not_modelled(self, skb),
         };
         let outer = Packet {
-            src: info.local.unwrap_or(if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }),
+            src: info.local.unwrap_or(if v4 {
+                Ipv4Addr::UNSPECIFIED.into()
+            } else {
+                Ipv6Addr::UNSPECIFIED.into()
+            }),
             dst: remote,
             proto: match kind {
                 Kind::Ip if inner.dst.is_ipv4() => proto::IPIP,
@@ -102,7 +128,10 @@ impl Walker<'_, '_> {
             l4: match kind {
                 // A hash of the inner flow: any value of the range will do.
                 Kind::Geneve => L4::Ports {
-                    sport: Port { value: 49152, drawn: true },
+                    sport: Port {
+                        value: 49152,
+                        drawn: true,
+                    },
                     dport: info.port.unwrap_or(GENEVE_PORT).into(),
                 },
                 _ => L4::Other,
@@ -122,10 +151,26 @@ impl Walker<'_, '_> {
                 packet: inner.clone(),
             })),
         };
-        self.step(What::Encap { dev: link.index, local: info.local, remote: Some(remote), key: info.key }, Some(row));
+        self.step(
+            What::Encap {
+                dev: link.index,
+                local: info.local,
+                remote: Some(remote),
+                key: info.key,
+            },
+            Some(row),
+        );
         self.leave(Some(link.index), &skb.packet);
-        let source = if info.local.is_some() { Source::Bound } else { Source::Choose };
-        Ok(At::Send { ns, skb: outer_of(skb, outer), source })
+        let source = if info.local.is_some() {
+            Source::Bound
+        } else {
+            Source::Choose
+        };
+        Ok(At::Send {
+            ns,
+            skb: outer_of(skb, outer),
+            source,
+        })
     }
 
     /// The device of this namespace that unwraps a packet, if one does: the closest match of local and remote
@@ -134,14 +179,19 @@ impl Walker<'_, '_> {
         let inner = skb.packet.inner.as_deref()?;
         let outer = &skb.packet;
         let takes = |name: &str, info: &TunnelInfo| {
-            let Some((kind, v4)) = kind_of(name, info) else { return false };
+            let Some((kind, v4)) = kind_of(name, info) else {
+                return false;
+            };
             let carried = match (kind, outer.proto) {
                 (Kind::Ip, proto::IPIP) => name != "sit" && inner.eth.is_none(),
                 (Kind::Ip, proto::IPV6) => name != "ipip" && inner.eth.is_none(),
                 (Kind::Gre, proto::GRE) => inner.eth.is_none(),
                 (Kind::GreTap, proto::GRE) => inner.eth.is_some(),
                 (Kind::Geneve, proto::UDP) => {
-                    outer.dport().is_some_and(|p| p.value == info.port.unwrap_or(GENEVE_PORT)) && info.remote.is_some()
+                    outer
+                        .dport()
+                        .is_some_and(|p| p.value == info.port.unwrap_or(GENEVE_PORT))
+                        && info.remote.is_some()
                 }
                 _ => false,
             };
@@ -160,37 +210,59 @@ impl Walker<'_, '_> {
             .iter()
             .filter(|l| l.flags.up && matches!(&l.kind, LinkKind::Tunnel(name, info) if takes(name, info)))
             .max_by_key(best)?;
-        let LinkKind::Tunnel(name, info) = &device.kind else { return None };
+        let LinkKind::Tunnel(name, info) = &device.kind else {
+            return None;
+        };
         let row = evidence(self, ns, device, name, info);
         let decapped = inner_of(skb, inner);
         self.step(What::Decap { dev: device.index }, Some(row));
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
-        Some(At::Receive { ns, dev: device.index, skb: decapped })
+        Some(At::Receive {
+            ns,
+            dev: device.index,
+            skb: decapped,
+        })
     }
 
     /// The device at the other end of a tunnel that carries frames, when its node was captured.
     pub(super) fn tunnel_peer(&self, ns: NsId, link: &Link) -> Option<(NsId, IfIndex)> {
-        let LinkKind::Tunnel(name, info) = &link.kind else { return None };
+        let LinkKind::Tunnel(name, info) = &link.kind else {
+            return None;
+        };
         let remote = info.remote?;
-        let spaces = self.world.spaces().iter().filter(|s| s.id != ns && s.links().owner(remote).is_some());
-        let mut ends = spaces.flat_map(|s| s.links().iter().map(move |l| (s, l))).filter(|(s, l)| {
-            matches!(&l.kind, LinkKind::Tunnel(other, far) if other == name && far.key == info.key
+        let spaces = self
+            .world
+            .spaces()
+            .iter()
+            .filter(|s| s.id != ns && s.links().owner(remote).is_some());
+        let mut ends = spaces
+            .flat_map(|s| s.links().iter().map(move |l| (s, l)))
+            .filter(|(s, l)| {
+                matches!(&l.kind, LinkKind::Tunnel(other, far) if other == name && far.key == info.key
                 && far.remote.is_some_and(|back| self.space(ns).links().owner(back).is_some())
                 && s.links().owner(remote).is_some())
-        });
+            });
         ends.next().map(|(s, l)| (s.id, l.index))
     }
 }
 
 /// The outer packet: within one namespace it keeps the mark, and is tracked anew.
 pub(super) fn outer_of(skb: Skb, packet: Packet) -> Skb {
-    Skb { packet, eth: None, ..unrouted(skb) }
+    Skb {
+        packet,
+        eth: None,
+        ..unrouted(skb)
+    }
 }
 
 /// The packet that was inside.
 pub(super) fn inner_of(skb: &Skb, inner: &Encapsulated) -> Skb {
-    Skb { packet: inner.packet.clone(), eth: inner.eth, ..unrouted(skb.clone()) }
+    Skb {
+        packet: inner.packet.clone(),
+        eth: inner.eth,
+        ..unrouted(skb.clone())
+    }
 }
 
 fn unrouted(skb: Skb) -> Skb {

@@ -22,42 +22,89 @@ const OVERHEAD: u16 = 32 + 8;
 /// The row as `wg show` would say it.
 fn evidence(artifact: &Arc<str>, row: &WgRow) -> Evidence {
     let text = match &row.what {
-        WgWhat::Device { public_key, port, fwmark } => {
+        WgWhat::Device {
+            public_key,
+            port,
+            fwmark,
+        } => {
             format!("{}: public key {public_key} port {port} fwmark {fwmark:#x}", row.dev)
         }
-        WgWhat::Peer { public_key, endpoint, allowed } => {
+        WgWhat::Peer {
+            public_key,
+            endpoint,
+            allowed,
+        } => {
             let endpoint = endpoint.map_or_else(|| "(none)".to_owned(), |e| e.to_string());
             let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
-            format!("{}: peer {public_key} endpoint {endpoint} allowed ips {}", row.dev, allowed.join(","))
+            format!(
+                "{}: peer {public_key} endpoint {endpoint} allowed ips {}",
+                row.dev,
+                allowed.join(",")
+            )
         }
     };
-    Evidence { artifact: artifact.clone(), at: row.at, handle: None, text: text.into() }
+    Evidence {
+        artifact: artifact.clone(),
+        at: row.at,
+        handle: None,
+        text: text.into(),
+    }
 }
 
 fn device<'t>(rows: &'t [WgRow], dev: &str) -> Option<&'t WgRow> {
-    rows.iter().find(|row| row.dev == dev && matches!(row.what, WgWhat::Device { .. }))
+    rows.iter()
+        .find(|row| row.dev == dev && matches!(row.what, WgWhat::Device { .. }))
 }
 
 impl Walker<'_, '_> {
     /// The peer whose allowed addresses hold the destination gets it, sealed, at its endpoint.
     pub(super) fn wireguard_transmit(&mut self, ns: NsId, link: &Link, skb: Skb) -> Next {
         let facts = self.space(ns).facts;
-        let Some(table) = facts.wireguard().get() else { return Err(self.not_captured(ns, skb, name::WG)) };
-        let Some(own) = device(&table.rows, &link.name) else { return Err(self.not_captured(ns, skb, name::WG)) };
-        let WgWhat::Device { public_key: from, port, fwmark } = &own.what else {
+        let Some(table) = facts.wireguard().get() else {
+            return Err(self.not_captured(ns, skb, name::WG));
+        };
+        let Some(own) = device(&table.rows, &link.name) else {
+            return Err(self.not_captured(ns, skb, name::WG));
+        };
+        let WgWhat::Device {
+            public_key: from,
+            port,
+            fwmark,
+        } = &own.what
+        else {
             return Err(self.not_captured(ns, skb, name::WG));
         };
         let Some(peer) = owner(&table.rows, &link.name, skb.packet.dst) else {
             self.step(
-                What::Encap { dev: link.index, local: None, remote: None, key: None },
+                What::Encap {
+                    dev: link.index,
+                    local: None,
+                    remote: None,
+                    key: None,
+                },
                 Some(evidence(&table.artifact, own)),
             );
             return Err(self.no_peer(ns, skb));
         };
         let row = evidence(&table.artifact, peer);
-        let WgWhat::Peer { public_key: to, endpoint, .. } = &peer.what else { return Err(self.no_peer(ns, skb)) };
+        let WgWhat::Peer {
+            public_key: to,
+            endpoint,
+            ..
+        } = &peer.what
+        else {
+            return Err(self.no_peer(ns, skb));
+        };
         let Some(endpoint) = *endpoint else {
-            self.step(What::Encap { dev: link.index, local: None, remote: None, key: None }, Some(row));
+            self.step(
+                What::Encap {
+                    dev: link.index,
+                    local: None,
+                    remote: None,
+                    key: None,
+                },
+                Some(row),
+            );
             return Err(self.no_peer(ns, skb));
         };
         let remote = endpoint.ip();
@@ -69,7 +116,10 @@ impl Walker<'_, '_> {
             src,
             dst: remote,
             proto: proto::UDP,
-            l4: L4::Ports { sport: (*port).into(), dport: endpoint.port().into() },
+            l4: L4::Ports {
+                sport: (*port).into(),
+                dport: endpoint.port().into(),
+            },
             ttl: 64,
             tos: skb.packet.tos & 0x03,
             len: skb.packet.len.saturating_add(OVERHEAD + ip),
@@ -81,10 +131,25 @@ impl Walker<'_, '_> {
                 packet: skb.packet.clone(),
             })),
         };
-        self.step(What::Encap { dev: link.index, local: None, remote: Some(remote), key: None }, Some(row));
+        self.step(
+            What::Encap {
+                dev: link.index,
+                local: None,
+                remote: Some(remote),
+                key: None,
+            },
+            Some(row),
+        );
         self.leave(Some(link.index), &skb.packet);
         let mark = *fwmark;
-        Ok(At::Send { ns, skb: Skb { mark, ..outer_of(skb, outer) }, source: Source::Choose })
+        Ok(At::Send {
+            ns,
+            skb: Skb {
+                mark,
+                ..outer_of(skb, outer)
+            },
+            source: Source::Choose,
+        })
     }
 
     /// `ENOKEY`, `EDESTADDRREQ`: an ICMP error says so too, which a TCP socket of this host hears as well.
@@ -95,7 +160,11 @@ impl Walker<'_, '_> {
         if local {
             ended.errno = Some(ClientSees::Unreachable);
         } else {
-            let how = if v4 { Reject::IcmpHostUnreachable } else { Reject::Icmp6AddrUnreachable };
+            let how = if v4 {
+                Reject::IcmpHostUnreachable
+            } else {
+                Reject::Icmp6AddrUnreachable
+            };
             ended.answer = Some(Answer::Error(how));
         }
         ended
@@ -105,7 +174,9 @@ impl Walker<'_, '_> {
     /// be one of that peer's.
     pub(super) fn wireguard_receive(&mut self, ns: NsId, skb: Skb) -> Next {
         let facts = self.space(ns).facts;
-        let Some(table) = facts.wireguard().get() else { return Err(self.not_captured(ns, skb, name::WG)) };
+        let Some(table) = facts.wireguard().get() else {
+            return Err(self.not_captured(ns, skb, name::WG));
+        };
         let Some((inner, (from, to))) = skb.packet.inner.as_deref().and_then(|i| Some((i, i.keys.as_ref()?))) else {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice));
         };
@@ -114,7 +185,11 @@ impl Walker<'_, '_> {
             WgWhat::Device { public_key, port, .. } => Some(*port) == dport && public_key == to,
             WgWhat::Peer { .. } => false,
         };
-        let link = table.rows.iter().find(listens).and_then(|row| self.space(ns).links().named(&row.dev));
+        let link = table
+            .rows
+            .iter()
+            .find(listens)
+            .and_then(|row| self.space(ns).links().named(&row.dev));
         let Some(link) = link.filter(|l| l.flags.up && l.kind == LinkKind::Wireguard) else {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice));
         };
@@ -130,10 +205,17 @@ impl Walker<'_, '_> {
             ended.end.evidence = vec![row];
             return Err(ended);
         }
-        let decapped = Skb { mark: 0, ..inner_of(&skb, inner) };
+        let decapped = Skb {
+            mark: 0,
+            ..inner_of(&skb, inner)
+        };
         self.step(What::Decap { dev: link.index }, Some(row));
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
-        Ok(At::Receive { ns, dev: link.index, skb: decapped })
+        Ok(At::Receive {
+            ns,
+            dev: link.index,
+            skb: decapped,
+        })
     }
 }

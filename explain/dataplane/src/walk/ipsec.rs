@@ -189,6 +189,7 @@ impl Walker<'_, '_> {
             );
         }
         self.leave(skb.oif, &skb.packet);
+        self.wrapped(&skb.packet, &outer);
         Ok(Ok(At::Send {
             ns,
             skb: outer_of(skb, outer),
@@ -226,6 +227,7 @@ impl Walker<'_, '_> {
             ..inner_of(&skb, inner)
         };
         self.step(What::Decap { dev }, Some(row));
+        self.unwrapped(&skb.packet, &inner.packet);
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
         self.secpath = Some((ns, sa.clone()));

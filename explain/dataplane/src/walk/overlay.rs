@@ -161,6 +161,7 @@ impl Walker<'_, '_> {
             Some(row),
         );
         self.leave(Some(link.index), &skb.packet);
+        self.wrapped(&skb.packet, &outer);
         let source = if info.local.is_some() {
             Source::Bound
         } else {
@@ -216,6 +217,7 @@ impl Walker<'_, '_> {
         let row = evidence(self, ns, device, name, info);
         let decapped = inner_of(skb, inner);
         self.step(What::Decap { dev: device.index }, Some(row));
+        self.unwrapped(&skb.packet, &inner.packet);
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
         Some(At::Receive {

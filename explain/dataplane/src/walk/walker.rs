@@ -168,6 +168,16 @@ impl<'w, 's> Walker<'w, 's> {
         ended
     }
 
+    /// A tunnel has wrapped the packet in hand.
+    pub fn wrapped(&mut self, inner: &Packet, outer: &Packet) {
+        self.overhead += u32::from(outer.len.saturating_sub(inner.len));
+    }
+
+    /// A tunnel has unwrapped it.
+    pub fn unwrapped(&mut self, outer: &Packet, inner: &Packet) {
+        self.overhead = self.overhead.saturating_sub(u32::from(outer.len.saturating_sub(inner.len)));
+    }
+
     /// The hops of the leg that just ended.
     pub fn take_hops(&mut self) -> Vec<Hop> {
         std::mem::take(&mut self.hops)

@@ -141,6 +141,7 @@ impl Walker<'_, '_> {
             Some(row),
         );
         self.leave(Some(link.index), &skb.packet);
+        self.wrapped(&skb.packet, &outer);
         let mark = *fwmark;
         Ok(At::Send {
             ns,
@@ -210,6 +211,7 @@ impl Walker<'_, '_> {
             ..inner_of(&skb, inner)
         };
         self.step(What::Decap { dev: link.index }, Some(row));
+        self.unwrapped(&skb.packet, &inner.packet);
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
         Ok(At::Receive {

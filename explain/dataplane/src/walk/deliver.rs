@@ -21,7 +21,11 @@ impl Walker<'_, '_> {
             if skb.packet.inner.as_ref().is_some_and(|i| i.keys.is_some()) {
                 return self.wireguard_receive(ns, skb);
             }
-            let taken = if skb.packet.proto == proto::UDP { self.vxlan_receive(ns, &skb) } else { None };
+            let taken = if skb.packet.proto == proto::UDP {
+                self.vxlan_receive(ns, &skb)
+            } else {
+                None
+            };
             return match taken.or_else(|| self.tunnel_receive(ns, &skb)) {
                 Some(at) => Ok(at),
                 None => Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice)),

@@ -274,9 +274,14 @@ impl Walker<'_, '_> {
         let none_here = host.id != ns
             && !of_family(space.xt(), Engine::XtNft)
             && !of_family(host.xt(), Engine::XtLegacy)
-            && !host.xt().tables().iter().any(|t| t.family == family && t.engine == Engine::XtLegacy);
+            && !host
+                .xt()
+                .tables()
+                .iter()
+                .any(|t| t.family == family && t.engine == Engine::XtLegacy);
         let (assumed, saves): (Vec<_>, Vec<_>) = saves.partition(|m| none_here && m.engine == Engine::XtLegacy);
-        self.assumptions.extend(assumed.iter().map(|m| Assumption::NoLegacyTables(m.artifact.clone())));
+        self.assumptions
+            .extend(assumed.iter().map(|m| Assumption::NoLegacyTables(m.artifact.clone())));
         for artifact in saves.into_iter().map(|m| &m.artifact).chain(native) {
             let what = Unknown::Table(artifact.clone());
             if self.oracle.unknown(format!("{artifact}?"), what, 2) == 1 {

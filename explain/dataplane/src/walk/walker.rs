@@ -175,7 +175,9 @@ impl<'w, 's> Walker<'w, 's> {
 
     /// A tunnel has unwrapped it.
     pub fn unwrapped(&mut self, outer: &Packet, inner: &Packet) {
-        self.overhead = self.overhead.saturating_sub(u32::from(outer.len.saturating_sub(inner.len)));
+        self.overhead = self
+            .overhead
+            .saturating_sub(u32::from(outer.len.saturating_sub(inner.len)));
     }
 
     /// The hops of the leg that just ended.

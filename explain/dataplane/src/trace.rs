@@ -621,6 +621,8 @@ pub enum Assumption {
     NeighbourResolves(IpAddr),
     /// A bridge would learn or have learned the port of a MAC.
     BridgeLearns,
+    /// A pod's legacy iptables tables were not captured: taken to be as empty as those of its node.
+    NoLegacyTables(Arc<str>),
     /// The rules were not captured; the three default rules are assumed.
     DefaultRules,
     /// Veth peers were matched by another way than `link_netnsid` (see the message of the reader).

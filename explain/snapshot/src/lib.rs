@@ -28,6 +28,8 @@ pub mod route;
 pub mod rule;
 pub mod socket;
 pub mod sysctl;
+pub mod wireguard;
+pub mod xfrm;
 pub mod xtsave;
 
 mod index;

@@ -69,6 +69,10 @@ fn walk(assumption: &Assumption) -> Note {
             "sysctl-default",
             format!("{key} was not captured; the kernel's default {value} is assumed"),
         ),
+        Assumption::NoLegacyTables(path) => plain(
+            "no-legacy-tables",
+            format!("{path} was not captured; taken to be empty, as the node's own is"),
+        ),
         Assumption::NeighbourResolves(addr) => plain(
             "neighbour-resolves",
             format!("the neighbour entry of {addr} is missing or old, and is renewed when used"),

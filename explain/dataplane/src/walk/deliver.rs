@@ -1,6 +1,7 @@
 //! Local delivery: tunnels, the kernel's own answers, sockets, and answers that come home.
 
 use knet_snapshot::artifact::name;
+use knet_snapshot::xfrm::Direction;
 
 use super::walker::{Leg, Next, Walker};
 use crate::packet::{L4, proto};
@@ -12,8 +13,20 @@ use crate::trace::{Answer, NsId, Outcome, Reason, Reject, What};
 impl Walker<'_, '_> {
     /// `ip_local_deliver_finish`
     pub(super) fn deliver(&mut self, ns: NsId, skb: Skb) -> Next {
+        let skb = self.ipsec_check(ns, Direction::In, skb)?;
         if skb.packet.inner.is_some() {
-            return match self.vxlan_receive(ns, &skb) {
+            if skb.packet.proto == proto::ESP {
+                return self.ipsec_receive(ns, skb);
+            }
+            if skb.packet.inner.as_ref().is_some_and(|i| i.keys.is_some()) {
+                return self.wireguard_receive(ns, skb);
+            }
+            let taken = if skb.packet.proto == proto::UDP {
+                self.vxlan_receive(ns, &skb)
+            } else {
+                None
+            };
+            return match taken.or_else(|| self.tunnel_receive(ns, &skb)) {
                 Some(at) => Ok(at),
                 None => Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice)),
             };

@@ -14,7 +14,7 @@ use crate::stage::nat;
 use crate::stage::netfilter::{HookCx, Verdict, nft, xt};
 use crate::table::nft as nft_table;
 use crate::table::xt as xt_table;
-use crate::trace::{Answer, CtEvent, Engine, Evidence, Hook, NsId, Outcome, Reason, Reject, What};
+use crate::trace::{Answer, Assumption, CtEvent, Engine, Evidence, Hook, NsId, Outcome, Reason, Reject, What};
 use crate::world::Netns;
 
 /// `NF_IP_PRI_CONNTRACK`
@@ -265,7 +265,24 @@ impl Walker<'_, '_> {
             }
         });
         let native = space.nft().missing().map(|_| space.nft().artifact());
-        for artifact in saves.map(|m| &m.artifact).chain(native) {
+        // Nothing in the node's own legacy tables says that its tools use the other back end; programs in pods
+        // have the node's kernel and rarely another tool.
+        let host = self.space(self.world.host_of(ns));
+        let of_family = |xt: &xt_table::Xt<'_>, engine: Engine| {
+            xt.missing().iter().any(|m| m.family == family && m.engine == engine)
+        };
+        let none_here = host.id != ns
+            && !of_family(space.xt(), Engine::XtNft)
+            && !of_family(host.xt(), Engine::XtLegacy)
+            && !host
+                .xt()
+                .tables()
+                .iter()
+                .any(|t| t.family == family && t.engine == Engine::XtLegacy);
+        let (assumed, saves): (Vec<_>, Vec<_>) = saves.partition(|m| none_here && m.engine == Engine::XtLegacy);
+        self.assumptions
+            .extend(assumed.iter().map(|m| Assumption::NoLegacyTables(m.artifact.clone())));
+        for artifact in saves.into_iter().map(|m| &m.artifact).chain(native) {
             let what = Unknown::Table(artifact.clone());
             if self.oracle.unknown(format!("{artifact}?"), what, 2) == 1 {
                 self.step(What::NotCaptured(artifact.clone()), None);

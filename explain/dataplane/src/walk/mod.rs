@@ -5,15 +5,18 @@ mod bridge;
 mod deliver;
 mod fold;
 mod hooks;
+mod ipsec;
 mod ipvs;
 mod link;
 mod neighbour;
 mod network;
+mod overlay;
 mod respond;
 mod route;
 mod segment;
 mod tunnel;
 mod walker;
+mod wireguard;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -105,6 +105,10 @@ impl Walker<'_, '_> {
                     self.arrive(to, tunnel, cast, reach);
                 }
             }
+            LinkKind::Tunnel(..) => match self.tunnel_peer(ns, link) {
+                Some((to, tunnel)) => self.arrive(to, tunnel, cast, reach),
+                None => reach.leads_out = true,
+            },
             _ => {}
         }
     }

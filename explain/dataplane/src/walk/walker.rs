@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::Link;
+use knet_snapshot::xfrm::State;
 
 use crate::choice::{Oracle, Unknown};
 use crate::packet::Packet;
@@ -106,6 +107,8 @@ pub(super) struct Walker<'w, 's> {
     pub route_mtu: Option<u32>,
     /// What tunnels have added to the packet in hand.
     pub overhead: u32,
+    /// The IPsec state that opened the packet in hand, and where (`skb->sp`).
+    pub secpath: Option<(NsId, State)>,
     stages_left: usize,
     limit: usize,
     open: Option<Hop>,
@@ -127,6 +130,7 @@ impl<'w, 's> Walker<'w, 's> {
             mtu: None,
             route_mtu: None,
             overhead: 0,
+            secpath: None,
             stages_left: limit,
             limit,
             open: None,
@@ -162,6 +166,18 @@ impl<'w, 's> Walker<'w, 's> {
         self.ct.forget_unconfirmed(&ended.skb);
         self.leave(None, &ended.skb.packet);
         ended
+    }
+
+    /// A tunnel has wrapped the packet in hand.
+    pub fn wrapped(&mut self, inner: &Packet, outer: &Packet) {
+        self.overhead += u32::from(outer.len.saturating_sub(inner.len));
+    }
+
+    /// A tunnel has unwrapped it.
+    pub fn unwrapped(&mut self, outer: &Packet, inner: &Packet) {
+        self.overhead = self
+            .overhead
+            .saturating_sub(u32::from(outer.len.saturating_sub(inner.len)));
     }
 
     /// The hops of the leg that just ended.

@@ -8,7 +8,7 @@ use knet_dataplane::walk::{self, Limits};
 use knet_dataplane::world::World;
 use knet_snapshot::Snapshot;
 
-use crate::explanation::{Assumed, Entry, Explanation, Open, Source, Target};
+use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
@@ -83,11 +83,18 @@ impl<'s> Explainer<'s> {
         let mut branches: Vec<Branch> = Vec::new();
         let mut truncated = false;
         let mut sent = None;
+        let mut connections = Vec::new();
         let share = ratio(1, starts.len() as u64);
         for start in &starts {
             let trace = walk::trace(&self.world, start, detail, Limits::default());
             truncated |= trace.truncated;
             sent.get_or_insert((trace.sent, trace.start));
+            connections.extend(trace.established.map(|met| Connection {
+                groups: fold::groups(&met.branches),
+                entries: met.entries,
+                branches: met.branches,
+                truncated: met.truncated,
+            }));
             branches.extend(trace.branches.into_iter().map(|mut branch| {
                 branch.at_least *= &share;
                 branch.at_most *= &share;
@@ -107,8 +114,12 @@ impl<'s> Explainer<'s> {
         builder.place(start);
         builder.address(sent.src);
         builder.address(sent.dst);
-        for branch in &branches {
+        for branch in branches.iter().chain(connections.iter().flat_map(|c| &c.branches)) {
             builder.branch(branch);
+        }
+        for (ns, evidence) in connections.iter().flat_map(|c| &c.entries) {
+            builder.place(*ns);
+            builder.evidence(evidence);
         }
         let findings = if detail > Detail::Outcome {
             let Self { world, names } = self;
@@ -144,6 +155,7 @@ impl<'s> Explainer<'s> {
             start,
             branches,
             truncated,
+            connections,
             assumptions,
             unknowns,
             glossary: builder.finish(),

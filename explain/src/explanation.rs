@@ -44,6 +44,9 @@ pub struct Explanation {
     pub groups: Vec<Group>,
     /// More branches than the limit: the rest is not shown.
     pub truncated: bool,
+    /// The same flow as part of captured connections: one for each address of the destination that has one.
+    /// Empty unless the source port was given. `branches` is about a new connection.
+    pub connections: Vec<Connection>,
     /// What was taken for granted.
     pub assumptions: Vec<Assumed>,
     /// What could not be told and mattered.
@@ -56,6 +59,20 @@ pub struct Explanation {
     pub nodeport: Option<Box<NodePortExplanation>>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
+}
+
+/// What becomes of a packet of a connection that captured conntrack tables hold: the translation it has is
+/// used, and no nat rule is asked.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The rows, and whose table they stand in.
+    pub entries: Vec<(NsId, Evidence)>,
+    /// The ways the packet can go.
+    pub branches: Vec<Branch>,
+    /// Branches that end alike. Indexes into `branches`.
+    pub groups: Vec<Group>,
+    /// More branches than the limit: the rest is not shown.
+    pub truncated: bool,
 }
 
 /// Something taken for granted.

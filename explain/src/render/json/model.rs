@@ -34,6 +34,10 @@ pub struct TraceDocument {
     /// There are more branches than the limit.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// The same flow as part of captured connections, when the source port was given and conntrack has it.
+    /// `branches`, `outcome` and the exit code are about a new connection.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connection>,
     /// What was taken for granted.
     pub assumptions: Vec<Note>,
     /// What could not be told and mattered.
@@ -193,6 +197,29 @@ pub enum OverallSees {
 pub enum MixedWord {
     /// `mixed`
     Mixed,
+}
+
+/// What becomes of a packet of a captured connection.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Connection {
+    /// The rows of conntrack that hold it.
+    pub entries: Vec<ConnectionEntry>,
+    /// Every way the packet can go.
+    pub branches: Vec<Branch>,
+    /// There are more branches than the limit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// A row of a conntrack table.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ConnectionEntry {
+    /// Node.
+    pub node: String,
+    /// Namespace: `host`, or a folder under `netns/`.
+    pub netns: String,
+    /// Where it is written.
+    pub evidence: Evidence,
 }
 
 /// One way the packet can go.

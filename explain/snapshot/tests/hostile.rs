@@ -46,6 +46,12 @@ const SAMPLES: &[(&str, &[u8])] = samples! {
     "nodes/n/host/conntrack.txt": "conntrack.txt";
     "nodes/n/host/sockets.txt": "sockets.txt";
     "nodes/n/host/sysctl.txt": "sysctl.txt";
+    "nodes/n/host/nft.json": "nft.json";
+    "nodes/n/host/nft.txt": "nft.txt";
+    "nodes/n/host/ipvs.save": "ipvs.save";
+    "nodes/n/host/ipvs-conn.txt": "ipvs-conn.txt";
+    "nodes/n/host/xfrm.txt": "xfrm.txt";
+    "nodes/n/host/wg.txt": "wg.txt";
     "cluster/nodes.json": "cluster/nodes.json";
     "cluster/pods.json": "cluster/pods.json";
     "cluster/services.json": "cluster/services.json";

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use knet_snapshot::artifact::name;
 use knet_snapshot::id::Family;
+use knet_snapshot::ipvs::IpvsRow;
 use knet_snapshot::store::Blob;
+use knet_snapshot::xfrm::Xfrm;
 use knet_snapshot::xtsave::XtSave;
 use knet_snapshot::{Fact, Row, Snapshot, Table};
 
@@ -25,6 +27,18 @@ pub fn read(path: &str, bytes: &[u8]) {
         check(bytes, namespace.sockets(), |row| row.at);
         check(bytes, namespace.conntrack(), |row| row.at);
         check(bytes, namespace.ipsets(), |row| row.at);
+        check(bytes, namespace.ipvs(), |row| match row {
+            IpvsRow::Service(row) => row.at,
+            IpvsRow::Server(row) => row.at,
+        });
+        check(bytes, namespace.ipvs_connections(), |row| row.at);
+        check(bytes, namespace.wireguard(), |row| row.at);
+        check(bytes, namespace.xfrm(), |row| match row {
+            Xfrm::Policy(row) => row.at,
+            Xfrm::State(row) => row.at,
+        });
+        check(bytes, namespace.nft(), |row| row.at);
+        let _ = namespace.nft_listing();
         for family in [Family::V4, Family::V6] {
             check(bytes, namespace.routes(family), |row| row.at);
             check(bytes, namespace.rules(family), |row| row.at);

@@ -17,6 +17,12 @@ const NOISE: f64 = 0.15;
 
 /// Asks about a flow of a truth and compares. Returns the flow's name with the verdict.
 pub(crate) fn flow(truth: &Value, ask: impl Fn(Value) -> Value) -> (String, Verdict) {
+    let (name, query) = query(truth);
+    (name, compare(&truth["result"], &ask(query)))
+}
+
+/// A flow's name, and the query that asks for it.
+pub(crate) fn query(truth: &Value) -> (String, Value) {
     let source = &truth["source"];
     let src = match text(source, "kind") {
         "pod" => format!("pod/{}/{}", text(source, "namespace"), text(source, "name")),
@@ -36,10 +42,7 @@ pub(crate) fn flow(truth: &Value, ask: impl Fn(Value) -> Value) -> (String, Verd
         .as_str()
         .map(|node| format!(" via {node}"))
         .unwrap_or_default();
-    (
-        format!("{src}{via} -> {dst}/{proto}"),
-        compare(&truth["result"], &ask(query)),
-    )
+    (format!("{src}{via} -> {dst}/{proto}"), query)
 }
 
 /// A branch, as the JSON says it.

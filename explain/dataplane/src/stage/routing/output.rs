@@ -247,7 +247,13 @@ impl Cx<'_, '_> {
         let value = self.ns.sysctl().conf4_or(&link.name, "route_localnet").map(i64::from);
         let key = format!("net.ipv4.conf.{}.route_localnet", link.name);
         if self.ask_sysctl(&key, value, &[0, 1]) == 0 {
-            refuse(Errno::Invalid, Reason::Martian)
+            let rows = self.ns.sysctl().evidence(&key);
+            Err(Failed::Refused(Refusal::new(
+                Errno::Invalid,
+                Reason::Martian,
+                None,
+                rows,
+            )))
         } else {
             Ok(())
         }

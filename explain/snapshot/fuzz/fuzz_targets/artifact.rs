@@ -32,6 +32,7 @@ const PATHS: &[&str] = &[
     "cluster/namespaces.json",
     "cluster/configmaps.json",
     "cluster/ingresses.json",
+    touch::TRACE,
 ];
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use knet_snapshot::id::{IfIndex, TableId};
 
+use crate::against::Against;
 use crate::findings::Finding;
 use crate::fold::Group;
 use crate::names::{PlaceName, Whose};
@@ -54,6 +55,8 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
     /// The answer to "why is it not in netstat", when the destination is a NodePort.
     pub nodeport: Option<Box<NodePortExplanation>>,
+    /// The walk beside a recording of the kernel's own trace, when there is one.
+    pub against: Option<Box<Against>>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
 }

@@ -70,6 +70,26 @@ pub struct TraceArgs {
     #[arg(long, requires = "flows", help_heading = "Many flows")]
     pub brief: bool,
 
+    /// Put a recording of the kernel's own trace beside the walk and tell where they part (`-`: standard
+    /// input): the output of `nft monitor trace` or `xtables-monitor --trace`, or the kernel log of legacy
+    /// iptables
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "The kernel's own trace",
+        conflicts_with = "flows"
+    )]
+    pub against: Option<std::path::PathBuf>,
+
+    /// Where the recording was made: NODE, or NODE/NETNS [default: where it agrees furthest]
+    #[arg(
+        long,
+        value_name = "NODE",
+        help_heading = "The kernel's own trace",
+        requires = "against"
+    )]
+    pub against_node: Option<String>,
+
     /// How much to tell
     #[arg(long, value_enum, default_value_t, value_name = "LEVEL", help_heading = "Output")]
     pub detail: DetailArg,

@@ -1,5 +1,6 @@
 //! For programs: `knet.trace/v1`, `knet.explain/v1`. Only types here are serialised.
 
+mod against;
 mod convert;
 mod findings;
 mod model;

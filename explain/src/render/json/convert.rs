@@ -109,6 +109,10 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .map(|b| note(names, notes::boundary(b)))
             .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
+        against: explanation
+            .against
+            .as_ref()
+            .map(|a| super::against::document(&explanation.glossary, a)),
     }
 }
 

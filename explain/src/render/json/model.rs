@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::against::AgainstDoc;
 use super::steps::Step;
 use crate::query::IpFamily;
 
@@ -45,6 +46,9 @@ pub struct TraceDocument {
     /// The same as `explain nodeport`, when the destination is a NodePort.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodeport: Option<Value>,
+    /// The walk beside a recording of the kernel's own trace (`--against`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<AgainstDoc>,
 }
 
 /// What stands in place of a trace when the query could not be asked.

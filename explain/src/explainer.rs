@@ -143,6 +143,7 @@ impl<'s> Explainer<'s> {
             findings,
             nodeport: None,
             against: None,
+            verify: None,
             sent,
             start,
             branches,
@@ -217,6 +218,13 @@ impl<'s> Explainer<'s> {
         let mut explanation = self.trace(query, detail)?;
         explanation.against = Some(Box::new(against));
         Ok(explanation)
+    }
+
+    /// Adds how to record the kernel's own trace of a flow that was traced.
+    #[must_use]
+    pub fn with_commands(&self, mut explanation: Explanation) -> Explanation {
+        explanation.verify = Some(Box::new(against::verify::verify(&self.world, &explanation)));
+        explanation
     }
 
     /// Why a NodePort is in no `netstat`, and what takes its packets instead.

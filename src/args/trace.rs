@@ -90,6 +90,11 @@ pub struct TraceArgs {
     )]
     pub against_node: Option<String>,
 
+    /// Print the commands that record the kernel's own trace of this flow at every place it passes, and their
+    /// undo. knet runs none of them
+    #[arg(long, help_heading = "The kernel's own trace", conflicts_with_all = ["flows", "against", "detail"])]
+    pub verify_commands: bool,
+
     /// How much to tell
     #[arg(long, value_enum, default_value_t, value_name = "LEVEL", help_heading = "Output")]
     pub detail: DetailArg,

@@ -25,6 +25,14 @@ pub(super) fn run(args: &TraceArgs, console: &Console) -> Result<Exit, Failure> 
             .trace(&query(args), detail(args.detail))
             .map_err(asked_wrongly)?,
     };
+    if args.verify_commands {
+        let explanation = explainer.with_commands(explanation);
+        match args.output.unwrap_or_default() {
+            Output::Text => console.print(&render::text::verify(&explanation, &again(args)))?,
+            output => print_document(&render::json::trace(&explanation, false), output, console)?,
+        }
+        return Ok(Exit::Delivered);
+    }
     match args.output.unwrap_or_default() {
         Output::Text => console.print(&render::text::trace(&explanation, &style(args.detail, console)))?,
         output => print_document(&render::json::trace(&explanation, false), output, console)?,
@@ -34,6 +42,38 @@ pub(super) fn run(args: &TraceArgs, console: &Console) -> Result<Exit, Failure> 
         None => explanation.exit_code(),
     };
     Ok(exit(code))
+}
+
+/// The command line that asks for this flow once more.
+fn again(args: &TraceArgs) -> Vec<String> {
+    let mut out: Vec<String> = ["kubectl", "knet", "trace"].map(str::to_owned).to_vec();
+    out.extend(args.src.clone());
+    out.extend(args.dst.clone());
+    let mut option =
+        |name: &str, value: Option<String>| out.extend(value.map(|v| [name.to_owned(), v]).into_iter().flatten());
+    option(
+        "--snapshot",
+        args.snapshot.path.as_ref().map(|p| p.display().to_string()),
+    );
+    option("--namespace", Some(args.namespace.clone()).filter(|n| n != "default"));
+    let flow = &args.flow;
+    option("--proto", flow.proto.as_ref().map(|p| p.0.clone()));
+    option("--via", flow.via.clone());
+    option("--sport", flow.sport.map(|n| n.to_string()));
+    option("--tcp-flags", flow.tcp_flags.clone());
+    option("--icmp-type", flow.icmp_type.clone());
+    option("--ttl", flow.ttl.map(|n| n.to_string()));
+    option("--tos", flow.tos.map(|n| n.to_string()));
+    option("--mark", flow.mark.map(|m| m.to_string()));
+    option("--uid", flow.uid.map(|n| n.to_string()));
+    option("--source-ip", flow.source_ip.map(|ip| ip.to_string()));
+    if args.ipv4 {
+        out.push("-4".to_owned());
+    }
+    if args.ipv6 {
+        out.push("-6".to_owned());
+    }
+    out
 }
 
 /// The trace beside a recording of the kernel's.

@@ -131,9 +131,10 @@ impl<'t> Aligner<'_, 't, '_, '_> {
                 return self.parted(*difference);
             }
         }
-        match self.peek() {
+        let mut rest = self.path.lines.iter().skip(self.next);
+        match rest.find(|l| l.shown && !l.perhaps) {
             None => Compared::Agrees,
-            Some((_, line)) => {
+            Some(line) => {
                 let difference = Difference {
                     what: Part::KernelEnds,
                     kernel: None,
@@ -183,7 +184,12 @@ impl<'t> Aligner<'_, 't, '_, '_> {
 
     /// Puts one event beside the next step.
     fn beside(&mut self, event: &Event) -> Result<(), Box<Difference>> {
-        let Some((at, line)) = self.peek() else {
+        let mut peeked = self.peek();
+        while let Some((at, _)) = peeked.filter(|(_, line)| line.perhaps && !self.same_chain(event, line)) {
+            self.next = at + 1;
+            peeked = self.peek();
+        }
+        let Some((at, line)) = peeked else {
             return if self.undecided(event, self.path.lines.len()) {
                 Ok(())
             } else {
@@ -388,12 +394,14 @@ fn earlier(place: (Hook, i32), start: (Hook, i32), output: bool) -> bool {
     }
 }
 
-/// The rule set tracing on.
-fn is_tracer(event: &Event) -> bool {
-    let EventKind::Rule { rule: Some(text), .. } = &event.what else {
-        return false;
-    };
-    text.contains("nftrace set 1") || text.ends_with("-j TRACE") || text.contains(" -j TRACE ")
+/// The rule switches tracing on.
+pub(super) fn is_tracer(rule: &str) -> bool {
+    rule.contains("nftrace set 1") || rule.ends_with(" -j TRACE")
+}
+
+/// The event is of such a rule.
+fn of_tracer(event: &Event) -> bool {
+    matches!(&event.what, EventKind::Rule { rule: Some(text), .. } if is_tracer(text))
 }
 
 /// Where tracing was switched on: what `--verify-commands` uses, or the place of the rule that did it.
@@ -405,7 +413,7 @@ fn start(packet: &TracedPacket, rules: &Rules<'_, '_>, family: Family) -> Option
         // Only `-t raw … -j TRACE` does it.
         return matches!(&*first.chain, "PREROUTING" | "OUTPUT").then_some((hook, -300));
     }
-    let tracer = packet.events.iter().find(|e| is_tracer(e))?;
+    let tracer = packet.events.iter().find(|e| of_tracer(e))?;
     match rules.base_of(family, tracer) {
         Some(place) => Some(place),
         None if &*tracer.table == "raw" => Some((hook, -300)),
@@ -413,13 +421,14 @@ fn start(packet: &TracedPacket, rules: &Rules<'_, '_>, family: Family) -> Option
     }
 }
 
-/// The events without those of the rule that switched tracing on: itself, and the base chain it is in when
-/// that was made for it alone.
+/// The events without those of the rule that switched tracing on, unless it was there already when the node
+/// was captured: itself, and the base chain it is in when that was made for it.
 fn without_tracer<'p>(packet: &'p TracedPacket, rules: &Rules<'_, '_>, family: Family) -> Vec<&'p Event> {
-    let runs: Vec<usize> = packet.events.iter().filter(|e| is_tracer(e)).map(|e| e.run).collect();
-    let own = |event: &&Event| {
-        if is_tracer(event) {
-            return false;
+    let new = |e: &&Event| of_tracer(e) && !matches!(rules.find(family, e, 0), Known::Rule(_));
+    let runs: Vec<usize> = packet.events.iter().filter(new).map(|e| e.run).collect();
+    let kept = |event: &&Event| {
+        if of_tracer(event) {
+            return !new(event);
         }
         // iptables-legacy shows nothing of its TRACE rule but the policy of the table it made.
         let raw = &*event.table == "raw" && matches!(event.what, EventKind::Policy { .. });
@@ -431,9 +440,9 @@ fn without_tracer<'p>(packet: &'p TracedPacket, rules: &Rules<'_, '_>, family: F
                 ..
             }
         );
-        !(made && !dropped && rules.has_chain(family, event) == Some(false))
+        dropped || !made || rules.has_chain(family, event) != Some(false)
     };
-    packet.events.iter().filter(own).collect()
+    packet.events.iter().filter(kept).collect()
 }
 
 /// The policy of a chain has the number behind its last rule.

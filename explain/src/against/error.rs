@@ -173,7 +173,9 @@ pub(super) fn no_packet(
     let mut wanted: Vec<String> = Vec::new();
     for branch in &walked.branches {
         for &ns in spaces {
-            let path = hops(branch, Direction::Request).and_then(|(hops, _)| super::Path::of(hops, ns, false, false));
+            let rules = super::Rules::new(context.world.space(ns));
+            let hops = hops(branch, Direction::Request).map(|(hops, _)| hops);
+            let path = hops.and_then(|hops| super::Path::of(hops, ns, false, false, &rules));
             let Some(face) = path.and_then(|p| p.faces.first().copied()) else {
                 continue;
             };

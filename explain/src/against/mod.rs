@@ -7,7 +7,9 @@ mod align;
 mod error;
 mod path;
 mod rules;
+pub mod verify;
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -254,7 +256,7 @@ fn one(
         .filter_map(|(i, branch)| {
             let (hops, ended) = hops(branch, direction)?;
             let unknown = ended == Outcome::Unknown;
-            let path = Path::of(hops, ns, in_log, unknown)?;
+            let path = Path::of(hops, ns, in_log, unknown, rules)?;
             Some((i, path))
         })
         .collect();
@@ -279,10 +281,15 @@ fn one(
         found.comparison.direction = direction;
         found.comparison.branch = *i;
         found.comparison.candidate = (1, like.len());
+        let share = |f: &Found| &walked.branches[f.comparison.branch].at_most;
         match best.as_ref().map(|b| b.score().cmp(&found.score())) {
-            Some(std::cmp::Ordering::Greater) => {}
-            Some(std::cmp::Ordering::Equal) => alike += 1,
-            Some(std::cmp::Ordering::Less) | None => (best, alike) = (Some(found), 1),
+            Some(Ordering::Greater) => {}
+            Some(Ordering::Equal) => {
+                alike += 1;
+                // The likelier one stands for all.
+                best = best.map(|b| if share(&b) < share(&found) { found } else { b });
+            }
+            Some(Ordering::Less) | None => (best, alike) = (Some(found), 1),
         }
     }
     let mut best = best?;

@@ -7,6 +7,8 @@ use knet_dataplane::trace::{Engine, Hop, NsId, RuleVerdict, Stage, Step, What};
 use knet_snapshot::id::{Family, IfIndex};
 use knet_snapshot::kernel_trace::Header;
 
+use super::align::is_tracer;
+use super::rules::Rules;
 use super::{TELLING, telling};
 
 /// Addresses and ports of a packet at one place.
@@ -78,6 +80,9 @@ pub(super) struct Line<'t> {
     pub run: usize,
     /// The kernel would show it. Otherwise it is a rule that did not match, or of which nobody could tell.
     pub shown: bool,
+    /// The kernel may not have the chain: `iptables-nft-save` prints every chain a table could have, and the
+    /// kernel has those that somebody made.
+    pub perhaps: bool,
 }
 
 /// The walk of one branch in one namespace.
@@ -99,7 +104,7 @@ pub(super) struct Path<'t> {
 impl<'t> Path<'t> {
     /// The steps in a namespace; `None` when the packet does not come there. The outer packet of a tunnel is
     /// another packet: the kernel forgets that the inner one was traced (`skb_scrub_packet`).
-    pub fn of(hops: &'t [Hop], ns: NsId, in_log: bool, unknown: bool) -> Option<Self> {
+    pub fn of(hops: &'t [Hop], ns: NsId, in_log: bool, unknown: bool, rules: &Rules<'_, '_>) -> Option<Self> {
         let mut path: Option<Self> = None;
         let mut before: Option<Face> = None;
         let mut run = 0;
@@ -125,12 +130,12 @@ impl<'t> Path<'t> {
                     _ => None,
                 },
             });
-            path.hop(hop, entry, in_log, &mut run);
+            path.hop(hop, entry, in_log, &mut run, rules);
         }
         path
     }
 
-    fn hop(&mut self, hop: &'t Hop, mut face: Face, in_log: bool, run: &mut usize) {
+    fn hop(&mut self, hop: &'t Hop, mut face: Face, in_log: bool, run: &mut usize, rules: &Rules<'_, '_>) {
         self.faces.push(face);
         let mut inside = false;
         for step in &hop.steps {
@@ -142,7 +147,9 @@ impl<'t> Path<'t> {
                 }
                 What::Rule { engine, verdict, .. } => {
                     let ends = verdict.as_ref().is_some_and(ends_chain);
-                    (Some(*engine), ends, verdict.is_some())
+                    // xt_TRACE switches tracing on for the rules behind it.
+                    let text = step.evidence.first().map_or("", |e| &*e.text);
+                    (Some(*engine), ends, verdict.is_some() && !(in_log && is_tracer(text)))
                 }
                 What::Policy { engine, .. } => (Some(*engine), true, true),
                 What::Undecided => (None, false, false),
@@ -155,7 +162,17 @@ impl<'t> Path<'t> {
                 *run += 1;
                 inside = true;
             }
+            let perhaps = match &step.what {
+                What::Policy {
+                    engine: Engine::XtNft,
+                    table,
+                    chain,
+                    drop: false,
+                } => !rules.registered(self.family, table, chain),
+                _ => false,
+            };
             self.lines.push(Line {
+                perhaps,
                 step,
                 face,
                 output: hop.stage == Stage::Output,
@@ -195,4 +212,23 @@ fn untranslated(hop: &Hop) -> Face {
             What::Nat { source, from, .. } => face.translated(*source, *from),
             _ => face,
         })
+}
+
+/// Where a packet comes into a namespace, with its addresses and ports there. The loopback device brings it
+/// back into the same one, where it is still traced.
+pub(super) fn entries(hops: &[Hop]) -> Vec<(&Hop, Face)> {
+    let mut out: Vec<(&Hop, Face)> = Vec::new();
+    let mut before: Option<(NsId, Face)> = None;
+    for hop in hops {
+        if hop.packet.inner.is_some() {
+            before = None;
+            continue;
+        }
+        let entry = before.map_or_else(|| untranslated(hop), |(_, face)| face);
+        if before.is_none_or(|(ns, _)| ns != hop.ns) {
+            out.push((hop, entry));
+        }
+        before = Some((hop.ns, Face::of(&hop.packet)));
+    }
+    out
 }

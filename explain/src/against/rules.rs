@@ -143,6 +143,13 @@ impl<'a, 's> Rules<'a, 's> {
         }
     }
 
+    /// The kernel has this base chain of an iptables-nft table, as `nft` lists it.
+    pub fn registered(&self, family: Family, table: &str, chain: &str) -> bool {
+        let wanted = table_family(family);
+        let mut bases = self.space.nft().xt_bases();
+        bases.any(|b| nf_family(b.family) == wanted && b.table == table && b.chain == chain)
+    }
+
     /// The capture knows the table's chain.
     pub fn has_chain(&self, family: Family, event: &Event) -> Option<bool> {
         if event.form == Form::Log {

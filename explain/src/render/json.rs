@@ -6,6 +6,7 @@ mod findings;
 mod model;
 mod nodeport;
 mod steps;
+mod verify;
 
 use serde_json::Value;
 

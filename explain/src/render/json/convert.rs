@@ -113,6 +113,10 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .against
             .as_ref()
             .map(|a| super::against::document(&explanation.glossary, a)),
+        verify: explanation
+            .verify
+            .as_ref()
+            .map(|v| super::verify::document(explanation, v)),
     }
 }
 

@@ -9,6 +9,7 @@ mod path;
 mod steps;
 mod tail;
 mod verdict;
+mod verify;
 
 use crate::explanation::Explanation;
 use crate::resolve::QueryError;
@@ -70,6 +71,14 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     }
     tail::notes(&mut page, explanation, style.show);
     page.finish()
+}
+
+/// The commands that record the kernel's own trace, for a shell; empty when the explanation has none. `again`
+/// is the command line that asked, without `--verify-commands`.
+#[must_use]
+pub fn verify(explanation: &Explanation, again: &[String]) -> String {
+    let script = |v: &crate::against::verify::Verify| verify::script(explanation, v, again);
+    explanation.verify.as_deref().map(script).unwrap_or_default()
 }
 
 /// `explain nodeport`, with a newline at the end.

@@ -190,8 +190,10 @@ fn tools(world: &World<'_>, space: &Netns<'_>, family: Family) -> (Vec<TraceTool
     let no_legacy = world.no_legacy_tables(space.id, family);
     let doubtful = nft.missing().is_some() || missing(Engine::XtNft) || (missing(Engine::XtLegacy) && !no_legacy);
     let mut out = Vec::new();
-    // Where nobody looked, the monitor that shows most.
-    if native || nft.missing().is_some() {
+    // Where nobody looked, the monitor that shows most. And for IPv6: xtables-monitor of iptables 1.8.9 ends at
+    // the first rule with a port ("unsupported layer 4 protocol value").
+    let v6 = family == Family::V6 && holds(Engine::XtNft);
+    if native || v6 || nft.missing().is_some() {
         let free = |name: &String| !nft.tables().iter().any(|t| *t.name == **name);
         let names = std::iter::once("knet_trace".to_owned()).chain((2..).map(|n| format!("knet_trace{n}")));
         let table = names.into_iter().find(free).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ const MONITOR: Duration = Duration::from_millis(600);
 pub struct Lab {
     names: [(&'static str, String); 2],
     dir: tempfile::TempDir,
+    recorded: AtomicU32,
 }
 
 /// What the client sends.
@@ -74,6 +76,7 @@ impl Lab {
         let lab = Self {
             names: [("c", format!("ka{id}-c")), ("s", format!("ka{id}-s"))],
             dir: tempfile::tempdir().expect("a directory for the snapshot"),
+            recorded: AtomicU32::new(0),
         };
         must("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1", "");
         must("sysctl -qw net.ipv6.conf.default.accept_dad=0", "");
@@ -185,6 +188,7 @@ impl Lab {
             rules_left(&self::rules()),
             "the undo leaves nothing"
         );
+        self.dump(&recordings);
         recordings
             .into_iter()
             .map(|(place, recording)| {
@@ -194,6 +198,25 @@ impl Lab {
                 Recorded { place, text, file }
             })
             .collect()
+    }
+
+    /// `KNET_DUMP=DIR` keeps snapshots and recordings, for cases that need no root.
+    fn dump(&self, recordings: &[(String, Value)]) {
+        let Some(to) = std::env::var_os("KNET_DUMP").map(PathBuf::from) else {
+            return;
+        };
+        let to = to.join(format!(
+            "{}-{}",
+            std::process::id(),
+            self.recorded.fetch_add(1, Ordering::Relaxed)
+        ));
+        std::fs::create_dir_all(&to).expect("a directory for what is kept");
+        let from = self.snapshot();
+        must(&format!("cp -r {} {}", from.display(), to.display()), "");
+        for (_, recording) in recordings {
+            let file = text(&recording["file"]);
+            std::fs::copy(self.dir.path().join(file), to.join(file)).expect("the watcher wrote it");
+        }
     }
 
     /// Puts a recording beside the walk: exit code and document.

@@ -272,12 +272,23 @@ impl<'t> Aligner<'_, 't, '_, '_> {
         })
     }
 
+    /// The walk comes to one of these rules from a place on, and it matches.
+    fn later(&self, rules: &[Evidence], from: usize) -> bool {
+        let mut rest = self.path.lines.iter().skip(from).filter(|l| l.shown);
+        rest.any(|line| {
+            let own = line.step.evidence.first();
+            own.is_some_and(|own| rules.iter().any(|r| r.artifact == own.artifact && r.at == own.at))
+        })
+    }
+
     fn difference(&self, what: Part, event: &Event, line: Option<&Line<'t>>) -> Box<Difference> {
         let kernel = self.side(event);
         let until = self.peek().map_or(self.path.lines.len(), |(i, _)| i);
         let passed = (what != Part::Verdict && !kernel.captured.is_empty()).then(|| {
+            let later = || self.later(&kernel.captured, until);
+            let none = || if later() { Passed::Later } else { Passed::NotReached };
             self.passed_at(&kernel.captured, until)
-                .map_or(Passed::NotReached, |(_, how)| how)
+                .map_or_else(none, |(_, how)| how)
         });
         Box::new(Difference {
             what,

@@ -155,6 +155,8 @@ pub enum Passed {
     NoMatch,
     /// It could not tell whether it matched.
     Undecided,
+    /// It comes to it, and it matches, later.
+    Later,
     /// It did not come to it.
     NotReached,
 }

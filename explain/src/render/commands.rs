@@ -155,7 +155,7 @@ fn nft(place: &VerifyPlace, table: &str, family: Family, enter: &str, file: Stri
     }
     Recording {
         tool: "nft",
-        what: "nftables: native rules, and those of iptables-nft",
+        what: "nftables; shows the rules of iptables-nft too",
         set_up,
         watch: format!("{enter}nft -a monitor trace > {}", quoted(&file)),
         undo: vec![format!("{enter}nft delete table {own} {table}")],

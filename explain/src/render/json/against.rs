@@ -110,7 +110,7 @@ pub struct KernelDoc {
     pub captured: Vec<Evidence>,
     /// The capture has no such rule or chain.
     pub absent_from_capture: bool,
-    /// What the walk says about that rule: `no-match`, `undecided`, `not-reached`.
+    /// What the walk says about that rule: `no-match`, `undecided`, `later`, `not-reached`.
     pub walk_says: Option<String>,
 }
 
@@ -215,6 +215,7 @@ fn difference(glossary: &Glossary, against: &Against, c: &Comparison, d: &Differ
                 match p {
                     Passed::NoMatch => "no-match",
                     Passed::Undecided => "undecided",
+                    Passed::Later => "later",
                     Passed::NotReached => "not-reached",
                 }
                 .to_owned()

@@ -70,7 +70,7 @@ fn heading(page: &mut Page, explanation: &Explanation, c: &Comparison) {
     };
     let place = sentence::place(&explanation.glossary, Some(c.ns));
     let node = sentence::node(&explanation.glossary, Some(c.ns)).unwrap_or_default();
-    let place = if place == node {
+    let place = if place.contains(node) {
         place
     } else {
         format!("{place} on {node}")
@@ -142,9 +142,10 @@ fn difference(page: &mut Page, against: &Against, d: &Difference, file: &str) {
         }
     }
     let said = match d.passed {
-        Some(Passed::NoMatch) => Some("the walk came to that rule, and it did not match"),
-        Some(Passed::Undecided) => Some("the walk came to that rule and could not tell whether it matches"),
-        Some(Passed::NotReached) => Some("the walk does not come to that rule here"),
+        Some(Passed::NoMatch) => Some("the walk came to the kernel's rule, and it did not match"),
+        Some(Passed::Undecided) => Some("the walk came to the kernel's rule and could not tell whether it matches"),
+        Some(Passed::Later) => Some("the walk comes to the kernel's rule too, but later"),
+        Some(Passed::NotReached) => Some("the walk does not come to the kernel's rule"),
         None => None,
     };
     let Some(step) = &d.walk else {

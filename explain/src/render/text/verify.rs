@@ -27,7 +27,7 @@ pub fn script(explanation: &Explanation, verify: &Verify, again: &[String]) -> S
             line(&format!("# {note}"));
         }
         for recording in &place.recordings {
-            line(&format!("# {}: set up", recording.what));
+            line(&format!("# set up ({})", recording.what));
             recording.set_up.iter().for_each(|command| line(command));
             line("# watch (Ctrl-C ends it)");
             line(&recording.watch);

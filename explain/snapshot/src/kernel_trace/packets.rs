@@ -37,6 +37,9 @@ impl TracedPacket {
 
 type ChainName = (TableFamily, Box<str>, Box<str>);
 
+/// Protocol, identification and length.
+type Unchanged = (Option<u8>, Option<u32>, Option<u32>);
+
 /// A packet whose events are being collected.
 struct Open {
     packet: TracedPacket,
@@ -56,7 +59,7 @@ pub(super) struct Sorter {
     done: Vec<Open>,
     by_id: HashMap<u32, usize>,
     /// Of the kernel log, by what does not change on the way.
-    by_header: HashMap<(Option<u8>, Option<u32>, Option<u32>), usize>,
+    by_header: HashMap<Unchanged, usize>,
 }
 
 impl Open {

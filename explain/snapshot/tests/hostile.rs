@@ -60,6 +60,10 @@ const SAMPLES: &[(&str, &[u8])] = samples! {
     "cluster/namespaces.json": "cluster/namespaces.json";
     "cluster/configmaps.json": "cluster/configmaps.json";
     "cluster/ingresses.json": "cluster/networkpolicies.json";
+    "kernel trace": "kernel-trace/nft.txt";
+    "kernel trace": "kernel-trace/nft-many.txt";
+    "kernel trace": "kernel-trace/xtables-many.txt";
+    "kernel trace": "kernel-trace/log-many.txt";
 };
 
 /// Xorshift: the same mutations on every machine.
@@ -117,6 +121,10 @@ const PIECES: &[&[u8]] = &[
     b"\\ud800",
     b"create ",
     b"add ",
+    b"trace id ",
+    b" (verdict ",
+    b"TRACE: ",
+    b"PACKET: ",
 ];
 
 fn mutate(random: &mut Random, sample: &[u8]) -> Vec<u8> {

@@ -1,10 +1,12 @@
 //! For programs: `knet.trace/v1`, `knet.explain/v1`. Only types here are serialised.
 
+mod against;
 mod convert;
 mod findings;
 mod model;
 mod nodeport;
 mod steps;
+mod verify;
 
 use serde_json::Value;
 

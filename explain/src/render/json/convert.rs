@@ -114,6 +114,14 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .map(|b| note(names, notes::boundary(b)))
             .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
+        against: explanation
+            .against
+            .as_ref()
+            .map(|a| super::against::document(&explanation.glossary, a)),
+        verify: explanation
+            .verify
+            .as_ref()
+            .map(|v| super::verify::document(explanation, v)),
     }
 }
 

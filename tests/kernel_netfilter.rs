@@ -8,8 +8,8 @@
 #[allow(dead_code, reason = "some of the laboratory serves one test only")]
 mod judge;
 
-use judge::lab::{self, Lab};
-use judge::run::{self, Features, Plan};
+use judge::lab;
+use judge::run::{self, Plan};
 
 fn number(key: &str, default: u64) -> u64 {
     std::env::var(key).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
@@ -30,6 +30,8 @@ fn the_kernel_agrees() {
     let backends =
         std::env::var("KNET_JUDGE_BACKENDS").unwrap_or_else(|_| "legacy,xtnft,nft,both,nft,mixed".to_owned());
     let rulesets = number("KNET_JUDGE_RULESETS", 400);
+    // More than one for each CPU: to load rules is mostly to wait for the kernel.
+    let cpus = std::thread::available_parallelism().map_or(2, |n| 2 * n.get() as u64);
     let plan = Plan {
         seed: number("KNET_SEED", 1),
         from: number("KNET_JUDGE_FROM", 0),
@@ -38,16 +40,10 @@ fn the_kernel_agrees() {
         backends: backends.split(',').map(str::to_owned).collect(),
         patience: number("KNET_JUDGE_PATIENCE", 20) as usize,
         seconds: number("KNET_JUDGE_SECONDS", 120),
+        workers: number("KNET_JUDGE_WORKERS", cpus),
     };
     println!("kernel_netfilter: KNET_SEED={} {plan:?}", plan.seed);
-    // The thread stays in the node's namespace, and ends with it.
-    let tally = std::thread::spawn(move || {
-        let mut lab = Lab::new();
-        let features = Features::probe();
-        run::run(&mut lab, &features, &plan)
-    })
-    .join()
-    .expect("the judge ran to its end");
+    let tally = run::run(&plan);
     for (what, count) in &tally.outcomes {
         println!("  outcome {what}: {count}");
     }

@@ -47,8 +47,9 @@ pub struct Flow {
 pub struct Numbers(u32);
 
 impl Numbers {
-    pub const fn new() -> Self {
-        Self(0)
+    /// The numbers of a ruleset's conversations.
+    pub fn of(ruleset: u64, flows: usize) -> Self {
+        Self((ruleset % 10_000) as u32 * flows as u32)
     }
 
     fn next(&mut self) -> (u32, u16) {

@@ -1,6 +1,6 @@
 //! A packet inside a kernel: the header plus what the kernel remembers about it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use knet_snapshot::id::{IfIndex, Zone};
 
@@ -36,6 +36,8 @@ pub struct Skb {
     pub ct: Ct,
     /// The local socket that sent it, in its own namespace only.
     pub sender: Option<Sender>,
+    /// The address and port of the socket that TPROXY gave the packet to (`nf_tproxy_assign_sock`).
+    pub tproxy: Option<SocketAddr>,
     /// `skb->ipvs_property`: IPVS of this namespace has handled the packet.
     pub ipvs: Option<NsId>,
 }
@@ -58,6 +60,7 @@ impl Skb {
             zone: Zone::default(),
             ct: Ct::None,
             sender: None,
+            tproxy: None,
             ipvs: None,
         }
     }

@@ -422,6 +422,8 @@ pub enum Reason {
     NoListener,
     /// Protocol without a handler.
     NoProtocol,
+    /// TPROXY gave the packet a socket, and no route brings it there: such a packet is not forwarded.
+    HasSocket,
     /// The packet is larger than the MTU and may not be fragmented.
     TooBig,
     /// The peer of the device is outside the snapshot.
@@ -652,7 +654,9 @@ pub struct Trace {
 pub struct Established {
     /// The rows that were met, and where.
     pub entries: Vec<(NsId, Evidence)>,
-    /// The ways the packet can go. A TCP packet is not the first one here: it carries data.
+    /// One of them had an answer when it was captured.
+    pub replied: bool,
+    /// The ways the packet can go. A TCP packet of a connection that has its answer carries data here.
     pub branches: Vec<Branch>,
     /// More branches than the limit.
     pub truncated: bool,

@@ -72,6 +72,7 @@ pub const fn reason(reason: Reason) -> &'static str {
         Reason::NoTunnelDevice => "no-tunnel-device",
         Reason::NoListener => "no-listener",
         Reason::NoProtocol => "no-protocol",
+        Reason::HasSocket => "has-socket",
         Reason::TooBig => "too-big",
         Reason::PeerOutside => "peer-outside",
         Reason::NextHopOutside => "next-hop-outside",

@@ -142,8 +142,17 @@ pub struct Entry {
     pub helper: Option<String>,
     /// Index of the connection that expected this one.
     pub master: Option<usize>,
-    /// The captured row it comes from.
-    pub captured: Option<Evidence>,
+    /// Where it comes from, if not from this walk.
+    pub captured: Option<Captured>,
+}
+
+/// The captured row of a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Captured {
+    /// The row.
+    pub row: Evidence,
+    /// It had an answer then.
+    pub replied: bool,
 }
 
 /// `enum tcp_conntrack`
@@ -360,7 +369,10 @@ impl Conntrack {
             tcp: tcp_state(row.state.as_deref()),
             helper: row.helper.clone(),
             master: None,
-            captured: Some(ns.connections().evidence(row)),
+            captured: Some(Captured {
+                row: ns.connections().evidence(row),
+                replied: !row.unreplied,
+            }),
         });
         Some((self.entries.len() - 1, dir))
     }

@@ -35,8 +35,14 @@ pub(super) fn packet(
             };
             (
                 turned(asked, ttl, tos, (asked.tcp_flags() & tcp_flag::SYN) | tcp_flag::ACK)?,
-                Source::Bound,
-                true,
+                // A transparent socket answers in the name of whoever was asked.
+                if request.skb.tproxy.is_some() {
+                    Source::Any
+                } else {
+                    Source::Bound
+                },
+                // `icmp_reply`, `icmpv6_echo_reply`: the kernel's own socket.
+                !matches!(asked.l4, L4::Icmp { .. }),
             )
         }
         // Nobody resets a reset.
@@ -89,11 +95,12 @@ pub(super) fn packet(
         zone: Zone::default(),
         ct,
         sender: Some(Sender {
-            uid: if socket { None } else { Some(0) },
+            uid: if socket { request.owner } else { Some(0) },
             gid: None,
             socket,
             control,
         }),
+        tproxy: None,
         ipvs: None,
     };
     Some((skb, source))

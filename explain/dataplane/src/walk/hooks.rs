@@ -279,7 +279,10 @@ impl Walker<'_, '_> {
         let space = self.space(ns);
         let Some(event) = self.ct.track(space, skb) else { return };
         let evidence = match event {
-            CtEvent::Captured => self.ct.entry(skb.ct).and_then(|e| e.captured.clone()),
+            CtEvent::Captured => self
+                .ct
+                .entry(skb.ct)
+                .and_then(|e| Some(e.captured.as_ref()?.row.clone())),
             _ => None,
         };
         self.step(What::Conntrack(event), evidence);

@@ -45,6 +45,10 @@ impl Walker<'_, '_> {
     /// `ip_forward`, `ip6_forward`
     fn forward(&mut self, ns: NsId, mut skb: Skb, oif: IfIndex, nexthop: IpAddr) -> Next {
         self.stage(Stage::Forward);
+        // "if (unlikely(skb->sk)) goto drop"
+        if skb.tproxy.is_some() {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::HasSocket));
+        }
         if skb.packet.ttl <= 1 {
             let mut ended = self.ended(ns, skb, Outcome::Loop, Reason::TtlExpired);
             ended.answer = Some(Answer::TimeExceeded);
@@ -129,7 +133,9 @@ impl Walker<'_, '_> {
     fn refused_here(&self, mut ended: Box<Ended>) -> Box<Ended> {
         // What a tunnel device sends has no program behind it.
         let program = ended.end.packet.inner.is_none();
+        // NF_DROP_ERR: a route that was not found again says why itself.
         if program
+            && ended.errno.is_none()
             && matches!(ended.end.outcome, Outcome::Dropped | Outcome::Rejected)
             && ended.end.packet.proto != crate::packet::proto::TCP
         {

@@ -58,6 +58,8 @@ pub(super) struct Ended {
     pub skb: Skb,
     /// What is sent back, and by whom.
     pub answer: Option<Answer>,
+    /// UID of the program whose socket took the packet.
+    pub owner: Option<u32>,
     /// How a rule or route refused it.
     pub reject: Option<Reject>,
     /// The error the sending program gets at once.
@@ -249,6 +251,7 @@ impl<'w, 's> Walker<'w, 's> {
             end,
             skb,
             answer: None,
+            owner: None,
             reject: None,
             errno: None,
         })

@@ -150,6 +150,7 @@ pub(super) fn packet(src: &str, dst: &str, proto: u8, l4: L4) -> Skb {
         zone: Zone(0),
         ct: Ct::None,
         sender: None,
+        tproxy: None,
         ipvs: None,
     }
 }

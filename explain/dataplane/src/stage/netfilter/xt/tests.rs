@@ -85,6 +85,7 @@ fn tcp(src: &str, dst: &str, dport: u16) -> Skb {
         zone: Zone(0),
         ct: Ct::None,
         sender: None,
+        tproxy: None,
         ipvs: None,
     }
 }

@@ -290,7 +290,7 @@ fn rules(rng: &mut Rng, v6: bool, out: &mut Vec<String>) {
         if rng.percent(15) && !selector.contains("fwmark") {
             selector.push_str(" fwmark 0x1/0x1");
         }
-        let action = match rng.below(10) {
+        let action = match if v6 { rng.below(10) } else { rng.below(20) } {
             0 => "prohibit".to_owned(),
             1 => "unreachable".to_owned(),
             2 => "blackhole".to_owned(),

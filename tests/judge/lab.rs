@@ -193,7 +193,7 @@ impl Lab {
             conntrack: sys::netlink_netfilter().expect("a netlink socket"),
         };
         lab.listen();
-        ports_forward();
+        settle();
         lab.empty = capture(RULES);
         lab
     }
@@ -358,7 +358,10 @@ impl Lab {
                         let at = i - self.wires.len() - self.raws.len();
                         while let Some(m) = sys::receive(&self.udp[at], &mut buffer) {
                             if let Some(to) = m.to {
-                                let _ = sys::answer(&self.udp[at], b"an answer of ours", m.from, to);
+                                // As short as the model takes the answers of programs to be.
+                                let head = if to.is_ipv4() { 28 } else { 48 };
+                                let len = (m.len + head).min(60).saturating_sub(head);
+                                let _ = sys::answer(&self.udp[at], &[b'a'; 60][..len], m.from, to);
                             }
                         }
                     }
@@ -469,17 +472,25 @@ fn batch_force(lines: &[String]) {
     by_family(lines, true);
 }
 
-/// Waits until both ports of the bridge forward: `linkwatch_event` tells the bridge of a carrier up to a second
-/// late.
-fn ports_forward() {
-    for _ in 0..500 {
-        let shown = must(&["bridge", "link", "show"], "");
-        if String::from_utf8_lossy(&shown).matches("state forwarding").count() == DEVICES.len() - ROUTED {
+/// Waits until every device is what it will be: `linkwatch_event` and `addrconf_dad_work` come late.
+fn settle() {
+    let own = 2 * ROUTED + 1;
+    let mut last = String::new();
+    for _ in 0..1000 {
+        let mut shown = must(&["bridge", "link", "show"], "");
+        shown.extend(must(&["ip", "-6", "route", "show", "table", "all"], ""));
+        shown.extend(must(&["ip", "-6", "addr", "show"], ""));
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        let there = shown.matches("state forwarding").count() == DEVICES.len() - ROUTED
+            && shown.matches("local fd00:").count() >= own
+            && !shown.contains("tentative");
+        if there && shown == last {
             return;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        last = shown;
+        std::thread::sleep(Duration::from_millis(100));
     }
-    panic!("a port of the bridge does not forward");
+    panic!("the devices do not settle");
 }
 
 /// Binds a socket. A program that another thread starts holds on to every socket until it runs.

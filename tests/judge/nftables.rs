@@ -609,7 +609,7 @@ fn one_match(
         13 if l4.is_none() => {
             let icmp = if v6 { "ipv6-icmp" } else { "icmp" };
             let proto = rng.word(&["tcp", "udp", "{ tcp, udp }", icmp, "sctp"]);
-            let demands = (not.is_empty() && !proto.starts_with('{')).then_some(proto);
+            let demands = not.is_empty().then_some(proto);
             Some((format!("meta l4proto {not}{proto}"), demands, false))
         }
         14 => match l4 {
@@ -724,16 +724,11 @@ fn one_match(
             rng.word(&["cs0", "af11", "0x08", "{ cs0, cs1 }", "ef"])
         )),
         27 => some(format!("meta length {}", rng.word(&["< 60", "> 100", "86", "40-90"]))),
-        28 if at.hook == "output" || at.hook == "postrouting" => some(format!(
-            "meta {}",
-            rng.word(&[
-                "skuid 0",
-                "skuid 1000",
-                "skuid { 1000, 1001 }",
-                "skuid != 0",
-                "skgid 100"
-            ])
-        )),
+        28 if at.hook == "output" || at.hook == "postrouting" => {
+            let last = if rng.percent(40) { "skgid 100" } else { "skuid < 1001" };
+            let all = ["skuid 0", "skuid 1000", "skuid { 1000, 1001 }", "skuid != 0", last];
+            some(format!("meta {}", rng.word(&all)))
+        }
         29 => some(format!(
             "meta pkttype {not}{}",
             rng.word(&["host", "unicast", "broadcast"])

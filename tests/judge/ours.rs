@@ -3,7 +3,7 @@
 use knet_dataplane::choice::{Chance, Fork, Taken, Unknown};
 use knet_dataplane::packet::{L4, Packet, Port};
 use knet_dataplane::trace::{Branch, ClientSees, Detail, Outcome, Place as Where, Reason};
-use knet_dataplane::walk::{Limits, Start, of_captured, trace};
+use knet_dataplane::walk::{Limits, Start, trace, with_captured};
 use knet_dataplane::world::World;
 
 use super::lab::{Lab, Place, Seen};
@@ -58,21 +58,15 @@ pub fn predict(world: &World<'_>, start: &Start, later: bool, lab: &Lab) -> Pred
     read(&ask(world, start, later, Detail::Decisions, LIMITS), lab)
 }
 
-/// What becomes of a packet, and whether that is all. A later one of a conversation belongs to the connection
-/// that the capture holds, if it holds one.
+/// What becomes of a packet, and whether that is not all. For a later one of a conversation the captured
+/// connections are asked as well.
 pub fn ask(world: &World<'_>, start: &Start, later: bool, detail: Detail, limits: Limits) -> (Vec<Branch>, bool) {
-    let captured = if later {
-        of_captured(world, start, detail, limits)
-    } else {
-        None
-    };
-    match captured {
-        Some(met) => (met.branches, met.truncated),
-        None => {
-            let trace = trace(world, start, detail, limits);
-            (trace.branches, trace.truncated)
-        }
+    if later {
+        let found = with_captured(world, start, detail, limits);
+        return (found.branches, found.truncated);
     }
+    let found = trace(world, start, detail, limits);
+    (found.branches, found.truncated)
 }
 
 /// Reads a trace.

@@ -94,14 +94,6 @@ impl Part {
                 _ => xt(table, &mut out),
             }
         }
-        if matches!(self.back, Back::Legacy | Back::Legacy6) {
-            for (table, hooks) in HOOKS
-                .iter()
-                .filter(|(name, _)| self.tables.iter().all(|t| t.head != *name))
-            {
-                empty(table, hooks, &mut out);
-            }
-        }
         out
     }
 }
@@ -207,6 +199,12 @@ impl Loaded {
             let mut text = part.text();
             if part.back == Back::Nft && native_only {
                 text.insert_str(0, "flush ruleset\n");
+            }
+            if matches!(part.back, Back::Legacy | Back::Legacy6) {
+                let absent = |name: &str| part.tables.iter().all(|t| t.head != name);
+                for (table, hooks) in HOOKS.iter().filter(|(name, _)| absent(name)) {
+                    empty(table, hooks, &mut text);
+                }
             }
             self.note(part.back);
             let output = lab::run(part.back.argv(), &text);

@@ -40,6 +40,17 @@ impl From<Tuple> for Key {
     }
 }
 
+impl From<Key> for Tuple {
+    fn from(k: Key) -> Self {
+        Self {
+            src: k.src,
+            dst: k.dst,
+            sport: k.sport.value,
+            dport: k.dport.value,
+        }
+    }
+}
+
 impl Key {
     /// The key of a packet, `None` for an ICMP error (which belongs to what it quotes).
     #[must_use]
@@ -248,7 +259,7 @@ impl Conntrack {
             .or_else(|| self.find_captured(ns, skb.zone, proto, key));
         let (entry, dir) = match found {
             Some(hit) => hit,
-            None => match self.open(ns.id, skb, key) {
+            None => match self.open(ns, skb, key) {
                 Some(entry) => (entry, Dir::Original),
                 None => {
                     skb.ct = Ct::Invalid;
@@ -267,7 +278,7 @@ impl Conntrack {
                 TcpVerdict::Reopen => {
                     // The dead connection goes away and the look-up is repeated: it finds nothing.
                     self.entries[entry].gone = true;
-                    let Some(entry) = self.open(ns.id, skb, key) else {
+                    let Some(entry) = self.open(ns, skb, key) else {
                         skb.ct = Ct::Invalid;
                         return Some(CtEvent::Invalid);
                     };
@@ -343,13 +354,7 @@ impl Conntrack {
         if !self.captured || key.sport.drawn || key.dport.drawn {
             return None;
         }
-        let tuple = Tuple {
-            src: key.src,
-            dst: key.dst,
-            sport: key.sport.value,
-            dport: key.dport.value,
-        };
-        let (row, dir) = ns.connections().find(zone, proto, tuple)?;
+        let (row, dir) = ns.connections().find(zone, proto, key.into())?;
         let ipvs = by_ipvs(ns, proto, row);
         self.entries.push(Entry {
             ns: ns.id,
@@ -378,11 +383,13 @@ impl Conntrack {
     }
 
     /// `init_conntrack` after the protocol's own check that a packet may open a connection.
-    fn open(&mut self, ns: NsId, skb: &Skb, key: Key) -> Option<usize> {
+    fn open(&mut self, ns: &Netns<'_>, skb: &Skb, key: Key) -> Option<usize> {
         let packet = &skb.packet;
         let tcp = match packet.proto {
             proto::TCP => match tcp_next(Dir::Original, packet.tcp_flags(), TcpState::None) {
-                TcpVerdict::To(state) => state,
+                TcpVerdict::To(TcpState::SynSent) => TcpState::SynSent,
+                // tcp_new: connections are picked up in the middle unless told not to.
+                TcpVerdict::To(state) if ns.sysctl().get("net.netfilter.nf_conntrack_tcp_loose") != Some(0) => state,
                 _ => return None,
             },
             // Only queries open a connection (`valid_new` in nf_conntrack_proto_icmp.c).
@@ -401,7 +408,7 @@ impl Conntrack {
             _ => TcpState::None,
         };
         self.entries.push(Entry {
-            ns,
+            ns: ns.id,
             zone: skb.zone,
             proto: packet.proto,
             orig: key,
@@ -421,6 +428,22 @@ impl Conntrack {
             captured: None,
         });
         Some(self.entries.len() - 1)
+    }
+
+    /// `nf_nat_used_tuple`: another connection has the tuple that answers this one.
+    pub(crate) fn taken(&self, ns: &Netns<'_>, own: Ct, new: Key) -> bool {
+        let Ct::Of { entry: index, .. } = own else { return false };
+        let Some(entry) = self.entries.get(index) else { return false };
+        let back = new.invert(entry.proto);
+        if back.sport.drawn || back.dport.drawn {
+            return false;
+        }
+        let others = self.entries.iter().enumerate().filter(|(i, e)| {
+            *i != index && !e.gone && e.ns == entry.ns && e.zone == entry.zone && e.proto == entry.proto
+        });
+        let mut others = others.map(|(_, e)| e);
+        others.any(|e| e.orig.same(back) || e.reply.same(back))
+            || (self.captured && ns.connections().find(entry.zone, entry.proto, back.into()).is_some())
     }
 
     /// `nf_confirm`: the packet passed every hook, so the connection is in the table for good.

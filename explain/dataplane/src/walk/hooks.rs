@@ -306,7 +306,7 @@ impl Walker<'_, '_> {
                     break;
                 }
             }
-            nat::null_binding(&mut self.ct, &skb, manip);
+            nat::null_binding(self.space(ns), &mut self.ct, &skb, manip);
         }
         nat::translate(&mut skb, &self.ct, hook, &mut self.sink);
         Ok(skb)

@@ -115,7 +115,8 @@ pub fn trace(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -
 /// more: its packet is an ACK then. Before, it sends its SYN again.
 fn established(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Option<Box<Established>> {
     let opens = start.packet().tcp_flags() == tcp_flag::SYN;
-    let first = of_captured(world, start, detail, limits)?;
+    let some = |found: Established| (!found.entries.is_empty()).then(|| Box::new(found));
+    let first = some(with_captured(world, start, detail, limits))?;
     if !opens || !first.replied {
         return Some(first);
     }
@@ -123,12 +124,12 @@ fn established(world: &World<'_>, start: &Start, detail: Detail, limits: Limits)
     if let L4::Tcp { flags, .. } = &mut later.l4 {
         *flags = tcp_flag::ACK;
     }
-    of_captured(world, &later, detail, limits)
+    some(with_captured(world, &later, detail, limits))
 }
 
-/// Walks this very packet with the captured connections consulted; `None` when none was met.
+/// Walks this very packet with the captured connections consulted: it may belong to one, or want the ports of one.
 #[must_use]
-pub fn of_captured(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Option<Box<Established>> {
+pub fn with_captured(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Established {
     let mut entries = BTreeSet::new();
     let mut replied = false;
     let explored = explore(limits.branches.max(1), |oracle| {
@@ -137,14 +138,12 @@ pub fn of_captured(world: &World<'_>, start: &Start, detail: Detail, limits: Lim
         replied |= met.replied;
         branch
     });
-    (!entries.is_empty()).then(|| {
-        Box::new(Established {
-            entries: entries.into_iter().collect(),
-            replied,
-            branches: fold::branches(explored.leaves),
-            truncated: explored.truncated,
-        })
-    })
+    Established {
+        entries: entries.into_iter().collect(),
+        replied,
+        branches: fold::branches(explored.leaves),
+        truncated: explored.truncated,
+    }
 }
 
 impl Start {

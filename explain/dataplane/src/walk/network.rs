@@ -110,6 +110,10 @@ impl Walker<'_, '_> {
         self.enter(ns, Stage::Output, None, &skb.packet);
         self.route_output(ns, &mut skb, source)?;
         self.learn_client(&skb);
+        if let Source::Port(dev) = source {
+            skb.oif = Some(dev);
+            return Ok(At::Transmit { ns, dev, skb });
+        }
         // What is too large is cut up here, and its fragments may be cut up further (__ip_make_skb).
         let mtu = skb.oif.and_then(|oif| self.mtu_step(ns, oif));
         let hint =

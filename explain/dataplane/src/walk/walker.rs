@@ -39,6 +39,8 @@ pub(super) enum Source {
     Bound,
     /// Already in the packet, and need not be an address of this namespace (`FLOWI_FLAG_ANYSRC`).
     Any,
+    /// The same, and for all its route the packet leaves by this bridge port, past every hook.
+    Port(IfIndex),
 }
 
 /// What happened to a received packet before it reached the network layer.

@@ -240,10 +240,11 @@ fn one(lab: &mut Lab, loaded: &mut Loaded, features: &Features, plan: &Plan, num
 }
 
 /// Repeats a conversation by itself; the step that differs, if one does every time of three.
-pub fn alone(lab: &Lab, files: &Files, flow: &Flow) -> Option<Step> {
+pub fn alone(lab: &mut Lab, files: &Files, flow: &Flow) -> Option<Step> {
     let mut last = None;
     for _ in 0..3 {
         lab.forget();
+        lab.listen();
         lab.collect(2);
         let mut differs = None;
         exchange::run(lab, files, std::slice::from_ref(flow), |_, step| {

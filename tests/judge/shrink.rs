@@ -16,7 +16,7 @@ use super::rules::{Back, Loaded, Ruleset};
 use super::run::alone;
 
 /// Does the conversation still differ under these rules?
-fn differs(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> Option<Step> {
+fn differs(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> Option<Step> {
     loaded.replace(rules).ok()?;
     let files = lab.files(&rules.artifacts());
     alone(lab, &files, flow)
@@ -80,7 +80,7 @@ fn smaller(rules: &Ruleset) -> Vec<Ruleset> {
 }
 
 /// Shrinks and tells. The ruleset is cleared afterwards.
-pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, seed: u64, number: u64) -> String {
+pub fn explain(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, seed: u64, number: u64) -> String {
     let mut best = rules.clone();
     let mut flow = flow.clone();
     let mut tries = 0;
@@ -133,6 +133,7 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
     let _ = write!(out, "    ours:\n{}", report::predicted(&step.prediction));
     let mut files = lab.files(&best.artifacts());
     lab.forget();
+    lab.listen();
     let mut before: Flow = flow.clone();
     if step.stage > 0 {
         before.follow.truncate(step.stage - 1);
@@ -157,13 +158,14 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
 }
 
 /// What the kernel says it did: rule counters, and its own trace where nf_tables runs the rules.
-fn kernel(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> String {
+fn kernel(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> String {
     let mut out = String::new();
     if loaded.replace(rules).is_err() {
         return out;
     }
     let files = lab.files(&rules.artifacts());
     lab.forget();
+    lab.listen();
     let traced = rules
         .parts
         .iter()

@@ -446,6 +446,8 @@ pub enum Reason {
     Client,
     /// NAT found no free tuple or address to use.
     NatFailed,
+    /// A masqueraded connection would leave by another device than the one it was masqueraded for.
+    MasqueradeMoved,
     /// The sender has no usable source address.
     NoSource,
     /// An IPVS service has no real server for the packet.

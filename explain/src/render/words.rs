@@ -83,6 +83,7 @@ pub const fn reason(reason: Reason) -> &'static str {
         Reason::Socket => "socket",
         Reason::Kernel => "kernel",
         Reason::Client => "client",
+        Reason::MasqueradeMoved => "masquerade-moved",
         Reason::NatFailed => "nat-failed",
         Reason::NoSource => "no-source",
         Reason::NoRealServer => "no-real-server",

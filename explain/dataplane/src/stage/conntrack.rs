@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use knet_snapshot::id::Zone;
+use knet_snapshot::id::{IfIndex, Zone};
 
 use crate::packet::{L4, Packet, Port, proto, tcp_flag};
 use crate::skb::{Ct, CtState, Dir, Skb};
@@ -147,6 +147,8 @@ pub struct Entry {
     pub snat: bool,
     /// `IPS_DST_NAT`: the destination really changes.
     pub dnat: bool,
+    /// `masq_index`: the device it was masqueraded for.
+    pub masquerade: Option<IfIndex>,
     /// TCP state.
     pub tcp: TcpState,
     /// Helper assigned.
@@ -371,6 +373,7 @@ impl Conntrack {
             dnat_done: true,
             snat: translated(row.reply.dst, row.orig.src, row.reply.dport, row.orig.sport, proto),
             dnat: !ipvs && translated(row.reply.src, row.orig.dst, row.reply.sport, row.orig.dport, proto),
+            masquerade: None,
             tcp: tcp_state(row.state.as_deref()),
             helper: row.helper.clone(),
             master: None,
@@ -422,6 +425,7 @@ impl Conntrack {
             dnat_done: false,
             snat: false,
             dnat: false,
+            masquerade: None,
             tcp,
             helper: None,
             master: None,

@@ -98,6 +98,7 @@ pub fn setup_nat(
         Manip::Src => {
             entry.snat |= changed;
             entry.snat_done = true;
+            entry.masquerade = range.masquerade;
         }
         Manip::Dst => {
             entry.dnat |= changed;

@@ -8,7 +8,7 @@ use super::ipvs::Passed;
 use super::walker::{Ended, Walker};
 use crate::choice::Unknown;
 use crate::packet::{L4, proto};
-use crate::skb::{Ct, Dir, Skb};
+use crate::skb::{Ct, CtState, Dir, Skb};
 use crate::stage::conntrack::Manip;
 use crate::stage::nat;
 use crate::stage::netfilter::{HookCx, Verdict, nft, xt};
@@ -308,8 +308,38 @@ impl Walker<'_, '_> {
             }
             nat::null_binding(self.space(ns), &mut self.ct, &skb, manip);
         }
+        if !icmp_error && hook == Hook::Postrouting && self.masquerade_moved(ns, &skb) {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::MasqueradeMoved));
+        }
         nat::translate(&mut skb, &self.ct, hook, &mut self.sink);
         Ok(skb)
+    }
+
+    /// `nf_nat_oif_changed`: the packet is dropped, and its connection forgotten. A captured connection does not show
+    /// whether it was masqueraded, and for which device only by its address.
+    fn masquerade_moved(&mut self, ns: NsId, skb: &Skb) -> bool {
+        let Ct::Of {
+            entry,
+            dir: Dir::Original,
+            state: CtState::Established | CtState::New,
+        } = skb.ct
+        else {
+            return false;
+        };
+        let (Some(entry), Some(oif)) = (self.ct.entries().get(entry), skb.oif) else {
+            return false;
+        };
+        if entry.masquerade.is_some() || entry.captured.is_none() {
+            return entry.masquerade.is_some_and(|dev| dev != oif);
+        }
+        let links = self.space(ns).links();
+        let address = entry.reply.dst;
+        let elsewhere = links.owner(address).is_some() && !links.addresses_of(oif).any(|a| a.local == address);
+        if !entry.snat || !elsewhere {
+            return false;
+        }
+        let what = Unknown::Outside("for which device a connection was masqueraded");
+        self.oracle.unknown(format!("masquerade {ns:?} {oif:?}"), what, 2) == 1
     }
 
     fn run(&mut self, ns: NsId, hook: Hook, mut skb: Skb, chain: Base<'_, '_>) -> Result<Skb, Box<Ended>> {

@@ -115,6 +115,9 @@ pub(super) fn device(fib: &Fib, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) ->
         bound: linklocal && wanted.is_some(),
         mark: if fib.mark { cx.skb.mark } else { 0 },
         tos: packet.tos & 0x1c,
+        // `pkt->tprot`, and no ports.
+        proto: packet.proto,
+        uid: Some(0),
         ..Query::to(dst)
     };
     let depth = Depth {

@@ -75,6 +75,7 @@ pub(in crate::stage::netfilter) fn masquerade(range: &NatRange, cx: &HookCx<'_, 
             Manip::Src,
             NatRange {
                 addrs: Some((addr, addr)),
+                masquerade: cx.skb.oif,
                 ..range.clone()
             },
         )

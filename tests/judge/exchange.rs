@@ -172,9 +172,11 @@ fn wired(
     };
     let prediction = timed("predict", || ours::predict(world, &start, stage > 0, lab));
     timed("inject", || lab.inject(device, packet, live.flow.number, side));
-    let about_own = |s: &Seen| s.place == Place::Local && quotes(&s.packet) && !quotes(packet);
+    let about_own = |s: &Seen| {
+        s.place == Place::Local && ((quotes(&s.packet) && !quotes(packet)) || (s.number.is_none() && resets(&s.packet)))
+    };
     let mut seen = timed("collect", || lab.collect(0));
-    // An error about the node's own answer, told to the node.
+    // An error about the node's own answer, or a reset, told to the node.
     seen.retain(|s| !about_own(s));
     let number = live.flow.number;
     if prediction.open == 0 && ours::matching(&prediction, &seen, number, request_only).is_none() {
@@ -214,6 +216,10 @@ fn follow_up(live: &mut Live<'_>, seen: &[Seen], by_client: bool) {
         _ => None,
     });
     live.out = forwarded;
+}
+
+fn resets(packet: &Packet) -> bool {
+    packet.tcp_flags() & knet_dataplane::packet::tcp_flag::RST != 0
 }
 
 fn quotes(packet: &Packet) -> bool {

@@ -514,6 +514,11 @@ fn rule(rng: &mut Rng, at: At<'_>, deeper: &[&String], named: &[Named], may_map:
     let mut with_address = false;
     for _ in 0..count {
         if let Some((text, proto, addressed)) = one_match(rng, at, v6, named, l4) {
+            // nft 1.0.6 lists `ip ttl < 5 ip length > 60` as one range of the second field.
+            let ordered = |t: &str| t.contains(" < ") || t.contains(" > ");
+            if ordered(&text) && matches.iter().any(|m| ordered(m)) {
+                continue;
+            }
             l4 = l4.or(proto);
             with_address |= addressed;
             matches.push(text);

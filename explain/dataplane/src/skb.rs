@@ -32,6 +32,8 @@ pub struct Skb {
     pub pkt_type: PktType,
     /// Zone that the template set by `CT --zone` chose, before conntrack sees the packet.
     pub zone: Zone,
+    /// Its connection is that template so far (`CT`, `ct zone set`).
+    pub template: bool,
     /// Its connection, once conntrack saw it in this namespace.
     pub ct: Ct,
     /// The local socket that sent it, in its own namespace only.
@@ -58,6 +60,7 @@ impl Skb {
             physout: None,
             pkt_type: PktType::Host,
             zone: Zone::default(),
+            template: false,
             ct: Ct::None,
             sender: None,
             tproxy: None,

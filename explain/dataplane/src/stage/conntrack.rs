@@ -242,6 +242,7 @@ impl Conntrack {
 
     /// `nf_conntrack_in`: finds or opens the connection of a packet and sets `skb.ct`.
     pub fn track(&mut self, ns: &Netns<'_>, skb: &mut Skb) -> Option<CtEvent> {
+        skb.template = false;
         match skb.ct {
             // "Previously seen (loopback or untracked)? Ignore."
             Ct::Untracked => return Some(CtEvent::Untracked),
@@ -271,7 +272,13 @@ impl Conntrack {
         };
         if found.is_some() && proto == proto::TCP {
             match tcp_next(dir, skb.packet.tcp_flags(), self.entries[entry].tcp) {
-                TcpVerdict::To(next) => self.entries[entry].tcp = next,
+                TcpVerdict::To(next) => {
+                    use TcpState::{Established, SynRecv};
+                    let e = &mut self.entries[entry];
+                    // "Set ASSURED if we see valid ack in ESTABLISHED after SYN_RECV".
+                    e.assured |= e.seen_reply && matches!(e.tcp, SynRecv | Established) && next == Established;
+                    e.tcp = next;
+                }
                 TcpVerdict::Ignore => {}
                 TcpVerdict::Invalid => {
                     skb.ct = Ct::Invalid;

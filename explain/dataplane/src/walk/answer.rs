@@ -102,6 +102,7 @@ pub(super) fn packet(
         physout: None,
         pkt_type: PktType::Host,
         zone: Zone::default(),
+        template: false,
         ct,
         sender: Some(Sender {
             uid: if socket { request.owner } else { Some(0) },

@@ -1,6 +1,7 @@
 //! Netfilter hooks: conntrack, NAT and the base chains of every engine, by priority.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 
 use knet_snapshot::id::{Family, IfIndex};
 
@@ -15,6 +16,7 @@ use crate::stage::netfilter::{HookCx, Verdict, nft, xt};
 use crate::table::nft as nft_table;
 use crate::table::xt as xt_table;
 use crate::trace::{Answer, CtEvent, Engine, Evidence, Hook, NsId, Outcome, Reason, Reject, What};
+use crate::tri::Tri;
 use crate::world::Netns;
 
 /// `NF_IP_PRI_CONNTRACK`
@@ -77,6 +79,13 @@ fn connect_goes_on(mut ended: Box<Ended>) -> Box<Ended> {
         ended.errno = None;
     }
     ended
+}
+
+/// What `ipt_mangle_out` and `ip6t_mangle_out` compare: when it changes, the packet is routed again. IPv6 looks at the
+/// hop limit as well.
+fn route_key(skb: &Skb) -> (u32, IpAddr, IpAddr, u8, Option<u8>) {
+    let p = &skb.packet;
+    (skb.mark, p.src, p.dst, p.tos, p.dst.is_ipv6().then_some(p.ttl))
 }
 
 /// Every base chain at a hook with its place.
@@ -179,10 +188,10 @@ impl Walker<'_, '_> {
                     }
                 }
                 Item::Chain(chain) => {
-                    let before = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
+                    let before = route_key(&skb);
                     skb = self.run(ns, hook, skb, chain)?;
                     skb.oif = routed;
-                    let after = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
+                    let after = route_key(&skb);
                     if hook == Hook::Output && chain.reroutes() && before != after {
                         self.reroute(ns, &mut skb).map_err(connect_goes_on)?;
                     }
@@ -277,6 +286,12 @@ impl Walker<'_, '_> {
 
     fn track(&mut self, ns: NsId, skb: &mut Skb) {
         let space = self.space(ns);
+        match space.tracks(skb.packet.family()) {
+            Tri::Yes => {}
+            Tri::No => return,
+            Tri::Unknown if !self.tracks_perhaps(ns, skb.packet.family()) => return,
+            Tri::Unknown => {}
+        }
         let Some(event) = self.ct.track(space, skb) else { return };
         let evidence = match event {
             CtEvent::Captured => self
@@ -286,6 +301,15 @@ impl Walker<'_, '_> {
             _ => None,
         };
         self.step(What::Conntrack(event), evidence);
+    }
+
+    /// It matters only to nat chains, and to connections that were captured.
+    fn tracks_perhaps(&mut self, ns: NsId, family: Family) -> bool {
+        let space = self.space(ns);
+        let hooks = [Hook::Prerouting, Hook::Input, Hook::Output, Hook::Postrouting];
+        let nat = hooks.iter().any(|&h| bases(space, family, h).iter().any(|(_, b)| b.is_nat()));
+        let what = Unknown::Outside("whether conntrack is on");
+        !nat || self.oracle.unknown(format!("conntrack {ns:?} {family:?}"), what, 2) == 0
     }
 
     /// `nf_nat_inet_fn`: a connection's first packet asks the rules once for each kind of translation;

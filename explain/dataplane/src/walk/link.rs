@@ -113,6 +113,7 @@ impl Walker<'_, '_> {
         skb.physin = None;
         skb.physout = None;
         skb.zone = knet_snapshot::id::Zone::default();
+        skb.template = false;
         if from != to {
             skb.mark = 0;
         }

@@ -114,7 +114,7 @@ pub(super) fn device(fib: &Fib, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) ->
         oif: if linklocal { wanted } else { None },
         bound: linklocal && wanted.is_some(),
         mark: if fib.mark { cx.skb.mark } else { 0 },
-        tos: packet.tos & 0x1c,
+        tos: packet.tos,
         // `pkt->tprot`, and no ports.
         proto: packet.proto,
         uid: Some(0),

@@ -83,6 +83,7 @@ fn tcp(src: &str, dst: &str, dport: u16) -> Skb {
         physout: None,
         pkt_type: PktType::Host,
         zone: Zone(0),
+        template: false,
         ct: Ct::None,
         sender: None,
         tproxy: None,

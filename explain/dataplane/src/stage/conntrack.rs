@@ -378,7 +378,9 @@ impl Conntrack {
             gone: false,
             snat_done: true,
             dnat_done: true,
-            snat: translated(row.reply.dst, row.orig.src, row.reply.dport, row.orig.sport, proto),
+            // The id of a query is drawn by source NAT, and is in the same place of both tuples.
+            snat: translated(row.reply.dst, row.orig.src, row.reply.dport, row.orig.sport, proto)
+                || (matches!(proto, proto::ICMP | proto::ICMPV6) && row.reply.sport != row.orig.sport),
             dnat: !ipvs && translated(row.reply.src, row.orig.dst, row.reply.sport, row.orig.dport, proto),
             masquerade: None,
             tcp: tcp_state(row.state.as_deref()),

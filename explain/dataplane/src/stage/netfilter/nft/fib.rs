@@ -121,7 +121,8 @@ pub(super) fn device(fib: &Fib, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) ->
         ..Query::to(dst)
     };
     let depth = Depth {
-        any_path: wanted.is_some(),
+        // IPv4 asks whether any next hop is by the device, IPv6 about the one that the hash selects.
+        any_path: wanted.is_some() && dst.is_ipv4(),
         ignore_linkstate: dst.is_ipv4(),
     };
     let v4 = dst.is_ipv4();

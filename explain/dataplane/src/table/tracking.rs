@@ -40,7 +40,7 @@ pub(crate) fn tracks(family: Family, xt: &Xt<'_>, nft: &Nft<'_>, ipvs: &Ipvs<'_>
         }
         for chain in nft.chain_names(table).filter_map(|(_, name)| nft.chain_of(i, name)) {
             for rule in nft.rules(chain) {
-                known = rule.stmts.iter().fold(known, |k, stmt| k.or(nft_stmt(stmt)));
+                known = rule.stmts.iter().fold(known, |k, stmt| k.or(nft_stmt(stmt, family)));
                 known = rule.decl.expr.iter().fold(known, |k, stmt| k.or(other(stmt)));
                 if known == Tri::Yes {
                     return Tri::Yes;
@@ -80,7 +80,7 @@ fn xt_rule(rule: &Rule) -> Tri {
 }
 
 /// Expressions of `nft_ct.c`, `nft_nat.c`, `nft_masq.c`, `nft_redir.c` and `nft_flow_offload.c`.
-fn nft_stmt(stmt: &Stmt<'_>) -> Tri {
+fn nft_stmt(stmt: &Stmt<'_>, family: Family) -> Tri {
     match stmt {
         Stmt::Match(m) => nft_match(m),
         Stmt::Vmap(key, _) => asks(key).into(),
@@ -90,7 +90,13 @@ fn nft_stmt(stmt: &Stmt<'_>) -> Tri {
             let own = matches!(target, NftTarget::CtMark | NftTarget::CtZone);
             (own || asks(value)).into()
         }
-        Stmt::Nat(_) | Stmt::Helper(_) => Tri::Yes,
+        // nft_nat_init: of an inet table's rule only the family it names.
+        Stmt::Nat(nat) => match nat.family {
+            Some(NfFamily::Ip) => (family == Family::V4).into(),
+            Some(NfFamily::Ip6) => (family == Family::V6).into(),
+            _ => Tri::Yes,
+        },
+        Stmt::Helper(_) => Tri::Yes,
         Stmt::Plain(effect) => nft_effect(*effect),
         _ => Tri::No,
     }

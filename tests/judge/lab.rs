@@ -246,6 +246,11 @@ impl Lab {
 
     /// Programs an epoch and captures everything but the rules.
     pub fn enter(&mut self, env: &Environment) {
+        self.enter_with(env, &[]);
+    }
+
+    /// The same with lines for `bridge -batch`.
+    pub fn enter_with(&mut self, env: &Environment, bridge: &[&str]) {
         let mut script = Vec::new();
         for flag in ["", "-6 "] {
             for table in ["100", "101", "102", "103"] {
@@ -266,6 +271,9 @@ impl Lab {
             sysctl(key, value);
         }
         batch(&env.ip);
+        if !bridge.is_empty() {
+            must(&["bridge", "-batch", "-"], &(bridge.join("\n") + "\n"));
+        }
         self.listen();
         let wanted: Vec<&str> = REFERENCES
             .iter()

@@ -201,7 +201,8 @@ impl Loaded {
                 text.insert_str(0, "flush ruleset\n");
             }
             if matches!(part.back, Back::Legacy | Back::Legacy6) {
-                let absent = |name: &str| part.tables.iter().all(|t| t.head != name);
+                let given = text.clone();
+                let absent = |name: &str| !given.contains(&format!("*{name}\n"));
                 for (table, hooks) in HOOKS.iter().filter(|(name, _)| absent(name)) {
                     empty(table, hooks, &mut text);
                 }

@@ -429,7 +429,11 @@ fn extension(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> Option<String> {
             ),
         ),
         17 if matches!(at.hook, "OUTPUT" | "POSTROUTING") => {
-            let third = if rng.percent(40) { "--gid-owner 100" } else { "--uid-owner 101" };
+            let third = if rng.percent(40) {
+                "--gid-owner 100"
+            } else {
+                "--uid-owner 101"
+            };
             let what = rng.word(&[
                 "--uid-owner 0",
                 "--uid-owner 1000",

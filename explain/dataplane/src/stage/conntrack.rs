@@ -446,7 +446,9 @@ impl Conntrack {
     /// `nf_nat_used_tuple`: another connection has the tuple that answers this one.
     pub(crate) fn taken(&self, ns: &Netns<'_>, own: Ct, new: Key) -> bool {
         let Ct::Of { entry: index, .. } = own else { return false };
-        let Some(entry) = self.entries.get(index) else { return false };
+        let Some(entry) = self.entries.get(index) else {
+            return false;
+        };
         let back = new.invert(entry.proto);
         if back.sport.drawn || back.dport.drawn {
             return false;

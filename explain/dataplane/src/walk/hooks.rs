@@ -307,7 +307,9 @@ impl Walker<'_, '_> {
     fn tracks_perhaps(&mut self, ns: NsId, family: Family) -> bool {
         let space = self.space(ns);
         let hooks = [Hook::Prerouting, Hook::Input, Hook::Output, Hook::Postrouting];
-        let nat = hooks.iter().any(|&h| bases(space, family, h).iter().any(|(_, b)| b.is_nat()));
+        let nat = hooks
+            .iter()
+            .any(|&h| bases(space, family, h).iter().any(|(_, b)| b.is_nat()));
         let what = Unknown::Outside("whether conntrack is on");
         !nat || self.oracle.unknown(format!("conntrack {ns:?} {family:?}"), what, 2) == 0
     }

@@ -40,6 +40,8 @@ pub(super) enum Source {
     Bound,
     /// Already in the packet, and need not be an address of this namespace (`FLOWI_FLAG_ANYSRC`).
     Any,
+    /// The same, and for all its route the packet leaves by this bridge port, past every hook.
+    Port(IfIndex),
 }
 
 /// What happened to a received packet before it reached the network layer.
@@ -59,6 +61,8 @@ pub(super) struct Ended {
     pub skb: Skb,
     /// What is sent back, and by whom.
     pub answer: Option<Answer>,
+    /// UID of the program whose socket took the packet.
+    pub owner: Option<u32>,
     /// How a rule or route refused it.
     pub reject: Option<Reject>,
     /// The error the sending program gets at once.
@@ -265,6 +269,7 @@ impl<'w, 's> Walker<'w, 's> {
             end,
             skb,
             answer: None,
+            owner: None,
             reject: None,
             errno: None,
         })

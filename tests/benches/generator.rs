@@ -98,6 +98,10 @@ fn write_service(out: &mut String, service: u32, size: Size) -> std::fmt::Result
             out,
             "[0:0] -A KUBE-SVC-{svc} -m comment --comment \"{name} -> {ip}:8080\" {chance}-j KUBE-SEP-{sep}"
         )?;
+    }
+    // A save prints the rules chain by chain, in the order of the headers.
+    for endpoint in 0..size.endpoints {
+        let (sep, ip) = (hash(service, endpoint), ENDPOINTS[endpoint as usize % ENDPOINTS.len()]);
         writeln!(
             out,
             "[0:0] -A KUBE-SEP-{sep} -s {ip}/32 -m comment --comment \"{name}\" -j KUBE-MARK-MASQ"

@@ -52,7 +52,7 @@ fn a_real_save_with_counters() {
         ("[0:0] -A FOO-A -j DROP", Some((0, 0)))
     );
     assert_eq!(
-        text(bytes, filter.chain(bytes, b"INPUT").unwrap().header.unwrap()),
+        text(bytes, filter.chain(bytes, b"INPUT").unwrap().header().unwrap()),
         ":INPUT ACCEPT [0:0]"
     );
 }
@@ -70,7 +70,11 @@ fn without_counters() {
     let bytes = b"*nat\n:PREROUTING ACCEPT [7:420]\n-A PREROUTING -j KUBE\n-A KUBE -j ACCEPT\n-A PREROUTING -j RETURN\n:KUBE - [0:0]\nCOMMIT\n";
     let save = XtSave::index(bytes);
     assert_eq!(
-        save.table("nat").unwrap().chain(bytes, b"PREROUTING").unwrap().counters,
+        save.table("nat")
+            .unwrap()
+            .chain(bytes, b"PREROUTING")
+            .unwrap()
+            .counters(bytes),
         Some((7, 420))
     );
     assert_eq!(
@@ -89,7 +93,7 @@ fn without_counters() {
             .unwrap()
             .chain(bytes, b"KUBE")
             .unwrap()
-            .header
+            .header()
             .is_some()
     );
 }

@@ -8,7 +8,7 @@ use knet_dataplane::walk::{self, Limits};
 use knet_dataplane::world::World;
 use knet_snapshot::Snapshot;
 
-use crate::explanation::{Assumed, Entry, Explanation, Open, Source, Target};
+use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
@@ -83,9 +83,23 @@ impl<'s> Explainer<'s> {
         let mut branches: Vec<Branch> = Vec::new();
         let mut truncated = false;
         let mut sent = None;
+        let mut connection = None;
         let share = ratio(1, starts.len() as u64);
         for start in &starts {
-            let trace = walk::trace(&self.world, start, detail, Limits::default());
+            let mut trace = walk::trace(&self.world, start, detail, Limits::default());
+            connection = trace.established.take().filter(|_| starts.len() == 1).map(|known| {
+                let known = *known;
+                let mut other = known.branches;
+                if known.live {
+                    std::mem::swap(&mut other, &mut trace.branches);
+                    trace.truncated = known.truncated;
+                }
+                Box::new(Connection {
+                    rows: known.entries.into_iter().map(|(_, row)| row).collect(),
+                    live: known.live,
+                    other,
+                })
+            });
             truncated |= trace.truncated;
             sent.get_or_insert((trace.sent, trace.start));
             branches.extend(trace.branches.into_iter().map(|mut branch| {
@@ -107,8 +121,12 @@ impl<'s> Explainer<'s> {
         builder.place(start);
         builder.address(sent.src);
         builder.address(sent.dst);
-        for branch in &branches {
+        let other = connection.iter().flat_map(|c| &c.other);
+        for branch in branches.iter().chain(other) {
             builder.branch(branch);
+        }
+        for row in connection.iter().flat_map(|c| &c.rows) {
+            builder.evidence(row);
         }
         let findings = if detail > Detail::Outcome {
             let Self { world, names } = self;
@@ -140,6 +158,7 @@ impl<'s> Explainer<'s> {
             boundary: boundary::of(&self.world, &branches),
             findings,
             nodeport: None,
+            connection,
             sent,
             start,
             branches,

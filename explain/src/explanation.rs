@@ -54,8 +54,23 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
     /// The answer to "why is it not in netstat", when the destination is a NodePort.
     pub nodeport: Option<Box<NodePortExplanation>>,
+    /// What the capture knows of a connection with these very addresses and ports.
+    pub connection: Option<Box<Connection>>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
+}
+
+/// A captured connection that has the addresses and ports of the packet. Only where the source port was given
+/// can it be recognised.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The rows of conntrack and IPVS tables.
+    pub rows: Vec<Evidence>,
+    /// It is not over: `branches` of the explanation are those of its next packet. Else they are those of a
+    /// new connection.
+    pub live: bool,
+    /// The branches of the other case.
+    pub other: Vec<Branch>,
 }
 
 /// Something taken for granted.

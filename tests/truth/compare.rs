@@ -94,10 +94,15 @@ fn compare(result: &Value, answer: &Value) -> Verdict {
         .map(|a| Answered {
             who: match text(a, "ns") {
                 "" => text(a, "pod").to_owned(),
+                // A server in the node's own namespace.
+                "host" => format!("node:{}", text(a, "pod")),
                 ns => format!("{ns}/{}", text(a, "pod")),
             },
             times: count(&a["n"]),
-            saw: list(a, "seen_src").iter().filter_map(Value::as_str).collect(),
+            saw: match &a["seen_src"] {
+                Value::String(one) => BTreeSet::from([one.as_str()]),
+                _ => list(a, "seen_src").iter().filter_map(Value::as_str).collect(),
+            },
         })
         .collect();
     let mut failed: BTreeMap<&str, u64> = result["failed"]

@@ -177,6 +177,11 @@ fn faults_in_nftables_mode() {
 }
 
 #[test]
+fn ipvs_calico_and_overlays_in_virtual_machines() {
+    clusters(sets("vm"));
+}
+
+#[test]
 fn kube_proxy_cases_in_iptables_mode() {
     kube_proxy_cases("iptables");
 }

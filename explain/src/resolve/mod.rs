@@ -80,6 +80,8 @@ pub enum Entry {
     Given,
     /// The query says the node; the device is the one by which it routes back to the client.
     GivenNode,
+    /// Client and destination are in one subnet of the node's device: whoever answers there gets the packet.
+    OnSegment,
     /// The destination is an address of the node.
     OwnsDestination,
     /// The destination is in a namespace on the node.

@@ -101,6 +101,10 @@ pub(super) struct Walker<'w, 's> {
     pub assumptions: BTreeSet<Assumption>,
     /// Neighbours that were learned from questions asked during this run.
     pub learned: BTreeMap<(NsId, IfIndex, IpAddr), Mac>,
+    /// Captured connections the packet was found to be of, and whether one of them lives.
+    pub met: (BTreeSet<(NsId, Evidence)>, bool),
+    /// Who answered the question of a client on a segment: where a frame to him comes in, and his MAC.
+    pub first_answer: Option<((NsId, IfIndex), Mac)>,
     /// The narrowest place so far.
     pub mtu: Option<PathMtu>,
     /// `mtu` of the route in use, when it names one.
@@ -127,6 +131,8 @@ impl<'w, 's> Walker<'w, 's> {
             leg: Leg::Request,
             assumptions: BTreeSet::new(),
             learned: BTreeMap::new(),
+            first_answer: None,
+            met: (BTreeSet::new(), false),
             mtu: None,
             route_mtu: None,
             overhead: 0,
@@ -166,6 +172,12 @@ impl<'w, 's> Walker<'w, 's> {
         self.ct.forget_unconfirmed(&ended.skb);
         self.leave(None, &ended.skb.packet);
         ended
+    }
+
+    /// The packet belongs to a captured connection.
+    pub fn met_captured(&mut self, ns: NsId, row: Evidence, closed: bool) {
+        self.met.0.insert((ns, row));
+        self.met.1 |= !closed;
     }
 
     /// A tunnel has wrapped the packet in hand.

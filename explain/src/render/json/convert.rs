@@ -6,7 +6,7 @@ use super::model::{
 };
 use super::{findings, steps};
 use crate::explanation::{
-    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Fork, Glossary,
+    self, Branch as TraceBranch, ClientSees, End, Entry, Evidence as TraceEvidence, Explanation, Fork, Glossary,
     Hop as TraceHop, NsId, Packet, Port, Source, Verdict,
 };
 use crate::query::Query;
@@ -109,6 +109,11 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .map(|b| note(names, notes::boundary(b)))
             .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
+        connection: explanation.connection.as_ref().map(|known| model::Connection {
+            rows: names.all_evidence(&known.rows),
+            live: known.live,
+            other: known.other.iter().map(|b| branch(names, b, brief)).collect(),
+        }),
     }
 }
 
@@ -171,6 +176,12 @@ pub fn asked(query: &Query) -> Asked {
 fn resolved(explanation: &Explanation) -> ResolvedNames {
     let (node, enters_by) = match &explanation.src {
         Source::Pod { node, .. } | Source::Netns { node, .. } | Source::Node(node) => (node.clone(), None),
+        // Who answers on the segment decides where it enters.
+        Source::Client {
+            node,
+            entry: Entry::OnSegment,
+            ..
+        } => (node.clone(), None),
         Source::Client { node, dev, .. } => (node.clone(), Some(dev.clone())),
     };
     ResolvedNames {

@@ -45,6 +45,21 @@ pub struct TraceDocument {
     /// The same as `explain nodeport`, when the destination is a NodePort.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodeport: Option<Value>,
+    /// What the capture knows of a connection with these very addresses and ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
+}
+
+/// A captured connection that has the addresses and ports of the packet.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Connection {
+    /// The rows of conntrack and IPVS tables that hold it.
+    pub rows: Vec<Evidence>,
+    /// It is not over: `branches` of the trace are those of its next packet. Otherwise they are those of a new
+    /// connection.
+    pub live: bool,
+    /// The branches of the other case: a new connection when this one lives, this one when it is over.
+    pub other: Vec<Branch>,
 }
 
 /// What stands in place of a trace when the query could not be asked.

@@ -83,25 +83,18 @@ impl<'s> Explainer<'s> {
         let mut branches: Vec<Branch> = Vec::new();
         let mut truncated = false;
         let mut sent = None;
-        let mut connection = None;
+        let mut connections = Vec::new();
         let share = ratio(1, starts.len() as u64);
         for start in &starts {
-            let mut trace = walk::trace(&self.world, start, detail, Limits::default());
-            connection = trace.established.take().filter(|_| starts.len() == 1).map(|known| {
-                let known = *known;
-                let mut other = known.branches;
-                if known.live {
-                    std::mem::swap(&mut other, &mut trace.branches);
-                    trace.truncated = known.truncated;
-                }
-                Box::new(Connection {
-                    rows: known.entries.into_iter().map(|(_, row)| row).collect(),
-                    live: known.live,
-                    other,
-                })
-            });
+            let trace = walk::trace(&self.world, start, detail, Limits::default());
             truncated |= trace.truncated;
             sent.get_or_insert((trace.sent, trace.start));
+            connections.extend(trace.established.map(|met| Connection {
+                groups: fold::groups(&met.branches),
+                entries: met.entries,
+                branches: met.branches,
+                truncated: met.truncated,
+            }));
             branches.extend(trace.branches.into_iter().map(|mut branch| {
                 branch.at_least *= &share;
                 branch.at_most *= &share;
@@ -121,12 +114,12 @@ impl<'s> Explainer<'s> {
         builder.place(start);
         builder.address(sent.src);
         builder.address(sent.dst);
-        let other = connection.iter().flat_map(|c| &c.other);
-        for branch in branches.iter().chain(other) {
+        for branch in branches.iter().chain(connections.iter().flat_map(|c| &c.branches)) {
             builder.branch(branch);
         }
-        for row in connection.iter().flat_map(|c| &c.rows) {
-            builder.evidence(row);
+        for (ns, evidence) in connections.iter().flat_map(|c| &c.entries) {
+            builder.place(*ns);
+            builder.evidence(evidence);
         }
         let findings = if detail > Detail::Outcome {
             let Self { world, names } = self;
@@ -158,11 +151,11 @@ impl<'s> Explainer<'s> {
             boundary: boundary::of(&self.world, &branches),
             findings,
             nodeport: None,
-            connection,
             sent,
             start,
             branches,
             truncated,
+            connections,
             assumptions,
             unknowns,
             glossary: builder.finish(),

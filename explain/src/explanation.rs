@@ -44,6 +44,9 @@ pub struct Explanation {
     pub groups: Vec<Group>,
     /// More branches than the limit: the rest is not shown.
     pub truncated: bool,
+    /// The same flow as part of captured connections: one for each address of the destination that has one.
+    /// Empty unless the source port was given. `branches` is about a new connection.
+    pub connections: Vec<Connection>,
     /// What was taken for granted.
     pub assumptions: Vec<Assumed>,
     /// What could not be told and mattered.
@@ -54,23 +57,22 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
     /// The answer to "why is it not in netstat", when the destination is a NodePort.
     pub nodeport: Option<Box<NodePortExplanation>>,
-    /// What the capture knows of a connection with these very addresses and ports.
-    pub connection: Option<Box<Connection>>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
 }
 
-/// A captured connection that has the addresses and ports of the packet. Only where the source port was given
-/// can it be recognised.
+/// What becomes of a packet of a connection that captured conntrack tables hold: the translation it has is
+/// used, and no nat rule is asked.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// The rows of conntrack and IPVS tables.
-    pub rows: Vec<Evidence>,
-    /// It is not over: `branches` of the explanation are those of its next packet. Else they are those of a
-    /// new connection.
-    pub live: bool,
-    /// The branches of the other case.
-    pub other: Vec<Branch>,
+    /// The rows, and whose table they stand in.
+    pub entries: Vec<(NsId, Evidence)>,
+    /// The ways the packet can go.
+    pub branches: Vec<Branch>,
+    /// Branches that end alike. Indexes into `branches`.
+    pub groups: Vec<Group>,
+    /// More branches than the limit: the rest is not shown.
+    pub truncated: bool,
 }
 
 /// Something taken for granted.

@@ -42,6 +42,37 @@ fn the_first_command_of_the_readme() {
 }
 
 #[test]
+fn a_captured_connection_keeps_its_server() {
+    // A row of node-1's conntrack.txt.
+    let flow = ["toolbox-1", "10.96.1.13:80", "--sport", "51950"];
+    let (code, answer) = json(&flow);
+    assert_eq!(code, 0);
+    assert_eq!(
+        answer["branches"].as_array().map(Vec::len),
+        Some(4),
+        "a new one may go to any server"
+    );
+    let connection = &answer["connections"][0];
+    let branches = connection["branches"].as_array().expect("branches");
+    assert_eq!(branches.len(), 1, "this one has its server");
+    assert_eq!(branches[0]["probability"], "1");
+    assert_eq!(branches[0]["client_sees"], "reply");
+    assert_eq!(branches[0]["packet"]["dst"], "10.244.0.3");
+    let row = &connection["entries"][0]["evidence"];
+    assert_eq!(row["artifact"], "nodes/node-1/host/conntrack.txt");
+    assert!(
+        row["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("dst=10.96.1.13 sport=51950")),
+        "{row}"
+    );
+    let text = trace(&flow).stdout;
+    assert!(text.contains("Captured connection: conntrack of node-1"), "{text}");
+    let (_, other) = json(&["toolbox-1", "10.96.1.13:80", "--sport", "51951"]);
+    assert_eq!(other["connections"], Value::Null);
+}
+
+#[test]
 fn exit_codes_say_how_it_ends() {
     assert_eq!(trace(&["toolbox-1", "10.96.1.1:80"]).code, 0);
     // A Service without endpoints rejects; a closed port refuses.

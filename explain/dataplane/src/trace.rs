@@ -654,8 +654,6 @@ pub struct Trace {
 pub struct Established {
     /// The rows that were met, and where.
     pub entries: Vec<(NsId, Evidence)>,
-    /// One of them is of a connection that is not over; a new one cannot have these ports.
-    pub live: bool,
     /// The ways the packet can go. A TCP packet is not the first one here: it carries data.
     pub branches: Vec<Branch>,
     /// More branches than the limit.

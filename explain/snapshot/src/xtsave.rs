@@ -148,6 +148,7 @@ impl XtSave {
             table: None,
             run: None,
             next: 0,
+            headers: false,
         };
         let mut start = 0;
         for end in memchr_iter(b'\n', bytes) {
@@ -198,34 +199,49 @@ impl XtTableIndex {
 
     /// Position of the chain with this name, and whether it is new; a new one has no header.
     fn entry(&mut self, bytes: &[u8], name: &[u8], at: usize) -> (usize, bool) {
+        self.name_all(bytes);
+        if let Some(known) = self.position(bytes, name) {
+            return (known, false);
+        }
+        self.chains.push(XtChainIndex {
+            name: at as u64,
+            name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
+            header_len: 0,
+            policy: XtPolicy::Return,
+            rules: SmallRanges::default(),
+        });
+        self.name_all(bytes);
+        (self.chains.len() - 1, true)
+    }
+
+    /// Puts the chains that were added since into [`Self::by_name`], all at once: a table that grows while
+    /// 120,000 headers are read is moved seventeen times. A second header of one name is dropped.
+    fn name_all(&mut self, bytes: &[u8]) {
         let Self {
             chains,
             by_name: ByName { positions, hasher },
             ..
         } = self;
-        let hash = Named::hash_of(hasher, name);
-        let same = |named: &Named| {
-            let chain = chains.get(named.position as usize);
-            named.hash == hash && chain.is_some_and(|chain| chain.name(bytes) == name)
-        };
-        match positions.entry(Named::spread(hash), same, |named| Named::spread(named.hash)) {
-            Entry::Occupied(known) => (known.get().position as usize, false),
-            Entry::Vacant(free) => {
-                let position = chains.len();
+        let known = positions.len();
+        if known == chains.len() {
+            return;
+        }
+        positions.reserve(chains.len() - known, |named| Named::spread(named.hash));
+        let mut kept = known;
+        for i in known..chains.len() {
+            let name = chains[i].name(bytes);
+            let hash = Named::hash_of(hasher, name);
+            let same = |named: &Named| named.hash == hash && chains[named.position as usize].name(bytes) == name;
+            if let Entry::Vacant(free) = positions.entry(Named::spread(hash), same, |n| Named::spread(n.hash)) {
                 free.insert(Named {
                     hash,
-                    position: u32::try_from(position).unwrap_or(u32::MAX),
+                    position: u32::try_from(kept).unwrap_or(u32::MAX),
                 });
-                chains.push(XtChainIndex {
-                    name: at as u64,
-                    name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
-                    header_len: 0,
-                    policy: XtPolicy::Return,
-                    rules: SmallRanges::default(),
-                });
-                (position, true)
+                chains.swap(kept, i);
+                kept += 1;
             }
         }
+        chains.truncate(kept);
     }
 }
 
@@ -326,6 +342,8 @@ struct Scan<'a> {
     run: Option<Run<'a>>,
     /// The chain after the one that had rules last: a save prints rules in the order of the headers.
     next: usize,
+    /// The table is new, and no rule of it was read yet.
+    headers: bool,
 }
 
 /// So many chains without rules are passed over before one is looked up by its name.
@@ -379,6 +397,7 @@ impl<'a> Scan<'a> {
             b"COMMIT" => {
                 if let Some(table) = self.table.take() {
                     let table = &mut self.save.tables[table];
+                    table.name_all(self.bytes);
                     table.complete &= !table.incompatible;
                 }
             }
@@ -400,6 +419,7 @@ impl<'a> Scan<'a> {
         }
         self.table = Some(position);
         self.next = 0;
+        self.headers = position == known;
     }
 
     /// Position of a table, which is made when it is not there. `None` beyond what a kernel can have by far.
@@ -418,7 +438,9 @@ impl<'a> Scan<'a> {
     /// A table that was not ended by `COMMIT`.
     fn end_table(&mut self, offset: usize) {
         if let Some(table) = self.table.take() {
-            self.save.tables[table].complete = false;
+            let table = &mut self.save.tables[table];
+            table.name_all(self.bytes);
+            table.complete = false;
             self.problem(offset, XtProblemKind::NoCommit);
         }
     }
@@ -440,14 +462,25 @@ impl<'a> Scan<'a> {
             Some(b"DROP") => XtPolicy::Drop,
             Some(_) => XtPolicy::Other,
         };
+        let chain = XtChainIndex {
+            name: start as u64 + 1,
+            name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
+            header_len: u32::try_from(1 + header.len()).unwrap_or(u32::MAX),
+            policy,
+            rules: SmallRanges::default(),
+        };
         let table = &mut self.save.tables[table];
+        // The headers stand before the rules. Otherwise one may be of a chain that rules have named.
+        if self.headers {
+            return table.chains.push(chain);
+        }
         let (position, _) = table.entry(self.bytes, name, start + 1);
-        let chain = &mut table.chains[position];
-        // One may have been declared by an earlier section of the same table, or named by rules before its header.
-        if chain.header_len == 0 {
-            chain.name = start as u64 + 1;
-            chain.header_len = u32::try_from(1 + header.len()).unwrap_or(u32::MAX);
-            chain.policy = policy;
+        let known = &mut table.chains[position];
+        if known.header_len == 0 {
+            *known = XtChainIndex {
+                rules: std::mem::take(&mut known.rules),
+                ..chain
+            };
         }
     }
 
@@ -475,6 +508,10 @@ impl<'a> Scan<'a> {
             return self.problem(start, XtProblemKind::OutsideTable);
         };
         let entry = &mut self.save.tables[table];
+        if self.headers {
+            entry.name_all(self.bytes);
+            self.headers = false;
+        }
         let likely = self.next..self.next.saturating_add(EMPTY_CHAINS);
         let chain = match likely.into_iter().find(|&i| entry.is_named(self.bytes, i, name)) {
             Some(chain) => chain,

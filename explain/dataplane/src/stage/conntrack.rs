@@ -146,14 +146,6 @@ pub struct Entry {
     pub captured: Option<Evidence>,
 }
 
-impl Entry {
-    /// A TCP connection that is over: a new one may have its ports.
-    #[must_use]
-    pub const fn closed(&self) -> bool {
-        matches!(self.tcp, TcpState::TimeWait | TcpState::Close)
-    }
-}
-
 /// `enum tcp_conntrack`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each variant is the state it names")]

@@ -26,11 +26,6 @@ pub(super) enum Passed {
 
 type Handled = Result<Passed, Box<Ended>>;
 
-/// The connection is over; its ports may be used again.
-fn closed(row: &IpvsConnection) -> bool {
-    matches!(row.state.as_str(), "TIME_WAIT" | "CLOSE")
-}
-
 impl<'w, 's> Walker<'w, 's> {
     fn ipvs_table(&self, ns: NsId) -> &'w Ipvs<'s> {
         self.space(ns).ipvs()
@@ -241,11 +236,11 @@ impl<'w, 's> Walker<'w, 's> {
         let new = p.proto == proto::TCP && p.tcp_flags() & tcp_flag::SYN != 0;
         let expire = self.vs(ns, "expire_nodest_conn", 0) != 0;
         // A connection that belongs to a template is not taken for over.
-        let over = closed(row) && !service.is_some_and(|s| s.row.persistent);
+        let over = matches!(row.state.as_str(), "TIME_WAIT" | "CLOSE") && !service.is_some_and(|s| s.row.persistent);
         let again = match server {
             None if !expire => {
                 let evidence = table.connection_evidence(row);
-                self.met_captured(ns, evidence.clone(), closed(row));
+                self.met.insert((ns, evidence.clone()));
                 self.step(
                     What::Ipvs {
                         server: None,
@@ -297,7 +292,7 @@ impl<'w, 's> Walker<'w, 's> {
     fn conn_of_row(&mut self, ns: NsId, row: &IpvsConnection, forward: Forward) -> Conn {
         let port = |(addr, port): (IpAddr, u16)| (addr, Port::from(port));
         let evidence = self.ipvs_table(ns).connection_evidence(row);
-        self.met_captured(ns, evidence.clone(), closed(row));
+        self.met.insert((ns, evidence.clone()));
         Conn {
             ns,
             proto: row.proto,

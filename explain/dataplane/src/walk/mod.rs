@@ -132,17 +132,14 @@ fn established(world: &World<'_>, start: &Start, detail: Detail, limits: Limits)
         *flags = tcp_flag::ACK;
     }
     let mut entries = BTreeSet::new();
-    let mut live = false;
     let explored = explore(limits.branches.max(1), |oracle| {
-        let (branch, (met, lives)) = exchange(world, &later, detail, limits, oracle, true);
+        let (branch, met) = exchange(world, &later, detail, limits, oracle, true);
         entries.extend(met);
-        live |= lives;
         branch
     });
     (!entries.is_empty()).then(|| {
         Box::new(Established {
             entries: entries.into_iter().collect(),
-            live,
             branches: fold::branches(explored.leaves),
             truncated: explored.truncated,
         })
@@ -227,7 +224,7 @@ fn exchange(
     limits: Limits,
     oracle: &mut Oracle,
     captured: bool,
-) -> (Branch, (BTreeSet<(NsId, Evidence)>, bool)) {
+) -> (Branch, BTreeSet<(NsId, Evidence)>) {
     let packet = start.packet();
     let client = Client {
         ns: start.ns,
@@ -287,15 +284,10 @@ fn exchange(
         mtu,
         assumptions: walker.assumptions.iter().cloned().collect(),
     };
-    let tracked: Vec<_> = walker
-        .ct
-        .entries()
-        .iter()
-        .filter_map(|e| Some((e.ns, e.captured.clone()?, e.closed())))
-        .collect();
-    for (ns, row, closed) in tracked {
-        walker.met_captured(ns, row, closed);
-    }
+    let tracked = walker.ct.entries().iter();
+    walker
+        .met
+        .extend(tracked.filter_map(|e| Some((e.ns, e.captured.clone()?))));
     *oracle = walker.oracle;
     (branch, walker.met)
 }

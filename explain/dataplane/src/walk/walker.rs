@@ -101,8 +101,8 @@ pub(super) struct Walker<'w, 's> {
     pub assumptions: BTreeSet<Assumption>,
     /// Neighbours that were learned from questions asked during this run.
     pub learned: BTreeMap<(NsId, IfIndex, IpAddr), Mac>,
-    /// Captured connections the packet was found to be of, and whether one of them lives.
-    pub met: (BTreeSet<(NsId, Evidence)>, bool),
+    /// Captured connections the packet was found to be of.
+    pub met: BTreeSet<(NsId, Evidence)>,
     /// Who answered the question of a client on a segment: where a frame to him comes in, and his MAC.
     pub first_answer: Option<((NsId, IfIndex), Mac)>,
     /// The narrowest place so far.
@@ -132,7 +132,7 @@ impl<'w, 's> Walker<'w, 's> {
             assumptions: BTreeSet::new(),
             learned: BTreeMap::new(),
             first_answer: None,
-            met: (BTreeSet::new(), false),
+            met: BTreeSet::new(),
             mtu: None,
             route_mtu: None,
             overhead: 0,
@@ -172,12 +172,6 @@ impl<'w, 's> Walker<'w, 's> {
         self.ct.forget_unconfirmed(&ended.skb);
         self.leave(None, &ended.skb.packet);
         ended
-    }
-
-    /// The packet belongs to a captured connection.
-    pub fn met_captured(&mut self, ns: NsId, row: Evidence, closed: bool) {
-        self.met.0.insert((ns, row));
-        self.met.1 |= !closed;
     }
 
     /// A tunnel has wrapped the packet in hand.

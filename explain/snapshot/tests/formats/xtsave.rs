@@ -168,3 +168,19 @@ fn garbage_does_not_grow_a_list_of_problems() {
     assert_eq!(save.problems.len(), 1001);
     assert_eq!(save.problems[1000].kind, XtProblemKind::More);
 }
+
+#[test]
+fn a_second_header_is_no_second_chain() {
+    let bytes = b"*nat\n:A - [0:0]\n:B - [0:0]\n:A ACCEPT [1:1]\n:C - [0:0]\n-A A -j ACCEPT\n-A C -j RETURN\n:B DROP [0:0]\n:D - [0:0]\n-A D -j DROP\nCOMMIT\n*nat\n:C DROP [0:0]\n-A A -j DROP\nCOMMIT\n";
+    let save = XtSave::index(bytes);
+    let nat = save.table("nat").unwrap();
+    let names: Vec<_> = nat.chains.iter().map(|chain| chain.name(bytes)).collect();
+    assert_eq!(names, [b"A", b"B", b"C", b"D"]);
+    assert!(nat.chains.iter().all(|chain| chain.policy == XtPolicy::Return));
+    for (i, name) in names.into_iter().enumerate() {
+        assert_eq!(nat.position(bytes, name), Some(i));
+    }
+    assert_eq!(rules(&save, bytes, "nat", "A"), ["-A A -j ACCEPT", "-A A -j DROP"]);
+    assert_eq!(rules(&save, bytes, "nat", "C"), ["-A C -j RETURN"]);
+    assert_eq!(rules(&save, bytes, "nat", "D"), ["-A D -j DROP"]);
+}

@@ -88,6 +88,11 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
         client_sees: overall(explanation),
         branches: explanation.branches.iter().map(|b| branch(names, b, brief)).collect(),
         truncated: explanation.truncated,
+        connections: explanation
+            .connections
+            .iter()
+            .map(|c| connection(names, c, brief))
+            .collect(),
         assumptions: explanation
             .assumptions
             .iter()
@@ -109,11 +114,6 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .map(|b| note(names, notes::boundary(b)))
             .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
-        connection: explanation.connection.as_ref().map(|known| model::Connection {
-            rows: names.all_evidence(&known.rows),
-            live: known.live,
-            other: known.other.iter().map(|b| branch(names, b, brief)).collect(),
-        }),
     }
 }
 
@@ -190,6 +190,22 @@ fn resolved(explanation: &Explanation) -> ResolvedNames {
         enters_by,
         dst: words::target(&explanation.dst, &explanation.sent),
         packet: packet(&explanation.sent, Some(0)),
+    }
+}
+
+fn connection(names: Names<'_>, connection: &explanation::Connection, brief: bool) -> model::Connection {
+    let entry = |(ns, evidence): &(NsId, TraceEvidence)| {
+        let (node, netns) = names.place(*ns);
+        model::ConnectionEntry {
+            node,
+            netns,
+            evidence: names.evidence(evidence),
+        }
+    };
+    model::Connection {
+        entries: connection.entries.iter().map(entry).collect(),
+        branches: connection.branches.iter().map(|b| branch(names, b, brief)).collect(),
+        truncated: connection.truncated,
     }
 }
 

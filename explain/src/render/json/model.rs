@@ -34,6 +34,10 @@ pub struct TraceDocument {
     /// There are more branches than the limit.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// The same flow as part of captured connections, when the source port was given and conntrack has it.
+    /// `branches`, `outcome` and the exit code are about a new connection.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connection>,
     /// What was taken for granted.
     pub assumptions: Vec<Note>,
     /// What could not be told and mattered.
@@ -45,21 +49,6 @@ pub struct TraceDocument {
     /// The same as `explain nodeport`, when the destination is a NodePort.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodeport: Option<Value>,
-    /// What the capture knows of a connection with these very addresses and ports.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub connection: Option<Connection>,
-}
-
-/// A captured connection that has the addresses and ports of the packet.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Connection {
-    /// The rows of conntrack and IPVS tables that hold it.
-    pub rows: Vec<Evidence>,
-    /// It is not over: `branches` of the trace are those of its next packet. Otherwise they are those of a new
-    /// connection.
-    pub live: bool,
-    /// The branches of the other case: a new connection when this one lives, this one when it is over.
-    pub other: Vec<Branch>,
 }
 
 /// What stands in place of a trace when the query could not be asked.
@@ -208,6 +197,29 @@ pub enum OverallSees {
 pub enum MixedWord {
     /// `mixed`
     Mixed,
+}
+
+/// What becomes of a packet of a captured connection.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Connection {
+    /// The rows of conntrack that hold it.
+    pub entries: Vec<ConnectionEntry>,
+    /// Every way the packet can go.
+    pub branches: Vec<Branch>,
+    /// There are more branches than the limit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// A row of a conntrack table.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ConnectionEntry {
+    /// Node.
+    pub node: String,
+    /// Namespace: `host`, or a folder under `netns/`.
+    pub netns: String,
+    /// Where it is written.
+    pub evidence: Evidence,
 }
 
 /// One way the packet can go.

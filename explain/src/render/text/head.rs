@@ -54,28 +54,6 @@ pub fn block(page: &mut Page, explanation: &Explanation) {
     page.field(MARGIN, INDENT, &dim("to"), &to);
     servers(page, explanation);
     source_seen(page, explanation);
-    connection(page, explanation);
-}
-
-/// The captured connection the packet is of, and how a new one would fare.
-fn connection(page: &mut Page, explanation: &Explanation) {
-    let Some(known) = &explanation.connection else { return };
-    let what = if known.live {
-        "the capture holds this very connection; what is said is about its next packet"
-    } else {
-        "the capture holds this connection, and it is over; what is said is about a new one"
-    };
-    page.field(MARGIN, INDENT, &dim("conn"), &[what.into()]);
-    for row in &known.rows {
-        page.field(MARGIN, INDENT, &dim(""), &[strong(row.text.to_string())]);
-        page.field(MARGIN, INDENT, &dim(""), &[dim(cite(&explanation.glossary, row))]);
-    }
-    if known.live {
-        let mut fates: Vec<&str> = known.other.iter().map(|b| words::sees(b.client_sees)).collect();
-        fates.dedup();
-        let text = format!("a new connection from another port: {}", fates.join(" or "));
-        page.field(MARGIN, INDENT, &dim(""), &[text.into()]);
-    }
 }
 
 /// Who gets the packet, with odds.

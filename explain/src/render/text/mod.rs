@@ -1,5 +1,6 @@
 //! For people: one verdict line, then as much as was asked for.
 
+mod connection;
 mod head;
 mod layout;
 mod nodeport;
@@ -56,6 +57,7 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     page.gap();
     head::block(&mut page, explanation);
     head::why(&mut page, explanation);
+    connection::sections(&mut page, explanation, style.show);
     tail::findings(&mut page, explanation, style.show);
     if style.show > Show::Summary {
         path::paths(&mut page, explanation, style.show == Show::Full);

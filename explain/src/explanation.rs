@@ -16,6 +16,7 @@ use crate::owner::{Owner, RouteOwner};
 use crate::query::Query;
 use crate::service_chain::{Role, ServicePortName};
 use crate::topics::nodeport::NodePortExplanation;
+use crate::topics::vip::VipExplanation;
 
 pub use crate::resolve::{Entry, Source, Target};
 pub use knet_dataplane::choice::{Chance, Fork, Ratio, Taken, Unknown};
@@ -57,6 +58,8 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
     /// The answer to "why is it not in netstat", when the destination is a NodePort.
     pub nodeport: Option<Box<NodePortExplanation>>,
+    /// Who answers for the destination, when somebody outside sends to an address of a Service.
+    pub vip: Option<Box<VipExplanation>>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::{Verdict, host_port};
+use crate::{Verdict, host_port, list};
 
 /// Less likely than this by the prediction, and it is taken for a difference.
 const CHANCE: f64 = 1e-3;
@@ -266,10 +266,6 @@ const fn differ(why: String) -> Verdict {
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
-}
-
-fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
-    value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 fn count(value: &Value) -> u64 {

@@ -3,8 +3,12 @@
 //! The comparison is in `compare` (clusters) and `cases` (kube-proxy's packet-flow tables). One line is printed per
 //! set, `KNET-TRUTH <set> agree/total`, and every flow that differs must be in [`DIFFERENCES`] with its reason.
 
+mod arp;
 mod cases;
 mod compare;
+#[allow(dead_code, reason = "shared by tests that each use a part")]
+#[path = "../support/shipped.rs"]
+mod shipped;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,6 +79,10 @@ fn host_port(ip: &str, port: u64) -> String {
     } else {
         format!("{ip}:{port}")
     }
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Counts one set, prints its line, and returns what should not be.
@@ -179,6 +187,16 @@ fn faults_in_nftables_mode() {
 #[test]
 fn ipvs_calico_and_overlays_in_virtual_machines() {
     clusters(sets("vm"));
+}
+
+#[test]
+fn who_answered_arp_in_virtual_machines() {
+    let mut wrong = Vec::new();
+    for set in sets("vm").iter().filter(|set| set.join("arp.json").exists()) {
+        let name = format!("vm/{}", set.file_name().expect("it has a name").to_string_lossy());
+        wrong.extend(grade(&format!("{name}/arp"), arp::set(set, &name)));
+    }
+    finish(&wrong);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod findings;
 mod model;
 mod nodeport;
 mod steps;
+mod vip;
 
 use serde_json::Value;
 
@@ -12,8 +13,10 @@ use crate::explanation::Explanation;
 use crate::query::Query;
 use crate::resolve::QueryError;
 use crate::topics::nodeport::NodePortExplanation;
+use crate::topics::vip::VipExplanation;
 
 pub use model::{ErrorDocument, ExplainDocument, TraceDocument};
+pub use vip::VipDocument;
 
 /// A trace. `brief` leaves hops out.
 #[must_use]
@@ -29,6 +32,12 @@ pub fn nodeport(answer: &NodePortExplanation) -> Value {
         topic: "nodeport".to_owned(),
         nodeport: nodeport::document(answer),
     })
+}
+
+/// `vip`: every address that was meant.
+#[must_use]
+pub fn vip(answers: &[VipExplanation]) -> Value {
+    value(&vip::document(answers))
 }
 
 /// An error in place of a trace (`--flows`): `{"id":…,"schema":"knet.trace/v1","error":{…}}`. `query` is

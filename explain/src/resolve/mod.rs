@@ -265,3 +265,17 @@ impl From<IpFamily> for Family {
         }
     }
 }
+
+/// A Service by `svc/NS/NAME`, `svc/NAME`, `NS/NAME` or `NAME`.
+pub fn service_named(context: Context<'_, '_>, text: &str, namespace: Option<&str>) -> Result<Named, QueryError> {
+    match form::target(text)? {
+        form::TargetForm::Service(ns, name, None) | form::TargetForm::Name(ns, name, None) => {
+            find::service(context, ns.as_deref().or(namespace), &name)
+        }
+        _ => Err(QueryError::Form {
+            text: text.to_owned(),
+            expected: "an address or a service",
+            examples: &["192.0.2.10", "svc/shop/web"],
+        }),
+    }
+}

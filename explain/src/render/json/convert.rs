@@ -114,6 +114,7 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .map(|b| note(names, notes::boundary(b)))
             .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
+        vip: explanation.vip.as_ref().map(|v| super::vip::one(v)),
     }
 }
 

@@ -49,6 +49,9 @@ pub struct TraceDocument {
     /// The same as `explain nodeport`, when the destination is a NodePort.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodeport: Option<Value>,
+    /// An entry of `vip`, when somebody outside sends to an address of a Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vip: Option<super::vip::VipDoc>,
 }
 
 /// What stands in place of a trace when the query could not be asked.

@@ -16,6 +16,7 @@ use crate::names::{Names, TiedBy};
 use crate::query::Query;
 use crate::resolve::{self, Context, QueryError, Resolved};
 use crate::topics::nodeport::{self, NodePortExplanation, NodePortQuery, PortOwner};
+use crate::topics::vip::{self, VipExplanation, VipQuery};
 use crate::{boundary, findings, fold};
 
 /// A loaded snapshot, ready for any number of questions.
@@ -42,6 +43,7 @@ impl<'s> Explainer<'s> {
         let mut explanation = self.walked(query, detail)?;
         if detail > Detail::Outcome {
             explanation.nodeport = self.nodeport_of(&explanation);
+            explanation.vip = self.vip_of(&explanation);
         }
         Ok(explanation)
     }
@@ -78,6 +80,15 @@ impl<'s> Explainer<'s> {
         };
         let answer = nodeport::explain(self, &query).ok()?;
         (!matches!(answer.owner, PortOwner::Nobody | PortOwner::NotCaptured)).then(|| Box::new(answer))
+    }
+
+    /// The section on who answers for the address, of a trace from outside.
+    fn vip_of(&self, explanation: &Explanation) -> Option<Box<VipExplanation>> {
+        let Source::Client { addr, .. } = explanation.src else {
+            return None;
+        };
+        let address = explanation.sent.dst;
+        vip::concerns(self.context(), address).then(|| Box::new(vip::of_address(self, address, Some(addr))))
     }
 
     fn explain(&self, query: &Query, resolved: Resolved, detail: Detail) -> Explanation {
@@ -155,6 +166,7 @@ impl<'s> Explainer<'s> {
             nodeport: None,
             against: None,
             verify: None,
+            vip: None,
             sent,
             start,
             branches,
@@ -246,6 +258,16 @@ impl<'s> Explainer<'s> {
     /// Always about the query.
     pub fn nodeport(&self, query: &NodePortQuery) -> Result<NodePortExplanation, QueryError> {
         nodeport::explain(self, query)
+    }
+
+    /// Who answers for an address that Services give to clients outside, and what each node does with a packet
+    /// to it. One answer for every address that is meant.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query.
+    pub fn vip(&self, query: &VipQuery) -> Result<Vec<VipExplanation>, QueryError> {
+        vip::explain(self, query)
     }
 
     /// Every name that can stand in a query, for completion.

@@ -18,6 +18,7 @@ use crate::owner::{Owner, RouteOwner};
 use crate::query::Query;
 use crate::service_chain::{Role, ServicePortName};
 use crate::topics::nodeport::NodePortExplanation;
+use crate::topics::vip::VipExplanation;
 
 pub use crate::resolve::{Entry, Source, Target};
 pub use knet_dataplane::choice::{Chance, Fork, Ratio, Taken, Unknown};
@@ -63,6 +64,8 @@ pub struct Explanation {
     pub against: Option<Box<Against>>,
     /// How to record the kernel's own trace of the flow, when that was asked.
     pub verify: Option<Box<Verify>>,
+    /// Who answers for the destination, when somebody outside sends to an address of a Service.
+    pub vip: Option<Box<VipExplanation>>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
 }

@@ -4,6 +4,7 @@ mod explain;
 mod flow;
 mod snapshot;
 mod trace;
+mod vip;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -11,6 +12,7 @@ pub use explain::{ExplainArgs, NodePortArgs, Topic};
 pub use flow::{FlowArgs, Mark, Protocol};
 pub use snapshot::{SnapshotAction, SnapshotArgs};
 pub use trace::{DetailArg, TraceArgs};
+pub use vip::VipArgs;
 
 use crate::console::Color;
 
@@ -68,6 +70,8 @@ pub enum Command {
     Trace(Box<TraceArgs>),
     /// Answer a question about one thing of the cluster
     Explain(ExplainArgs),
+    /// Who answers for a load balancer's address, and what each node does with a packet to it
+    Vip(VipArgs),
     /// Look into a snapshot
     Snapshot(SnapshotArgs),
     /// Print the JSON Schema of an output
@@ -94,6 +98,8 @@ pub enum SchemaOf {
     Trace,
     /// `explain -o json`
     Explain,
+    /// `vip -o json`
+    Vip,
     /// One line of the input of `trace --flows`
     Flows,
 }

@@ -7,6 +7,7 @@ mod load;
 mod schema;
 mod show;
 mod trace;
+mod vip;
 
 use crate::args::{Command, Output, SnapshotAction, Topic};
 use crate::console::Console;
@@ -27,6 +28,7 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Explain(args) => match args.topic {
             Topic::Nodeport(args) => explain::nodeport(&args, console),
         },
+        Command::Vip(args) => vip::run(&args, console),
         Command::Snapshot(args) => match args.action {
             SnapshotAction::Show { path, output } => show::run(&path, output, console),
         },

@@ -73,6 +73,30 @@ fn a_captured_connection_keeps_its_server() {
 }
 
 #[test]
+fn who_answers_for_a_load_balancer_address() {
+    let ask = |set: &str, args: &[&str]| {
+        let snapshot = fixture(&format!("vm/{set}/snapshot.tar.zst"));
+        run(&[&["vip", "-s", &snapshot], args].concat())
+    };
+    let race = ask("ipvs-fault-strictarp-off", &["svc/shop/lb-l2"]);
+    assert_eq!(race.code, 1);
+    insta::assert_snapshot!("vip_race", race.stdout);
+    let silent = ask("ipvs-rr-strictarp", &["192.168.56.240", "-o", "json"]);
+    assert_eq!(silent.code, 1);
+    let silent: Value = serde_json::from_str(&silent.stdout).expect("JSON");
+    assert_eq!(silent["addresses"][0]["outcome"], "nobody");
+    assert_eq!(silent["addresses"][0]["segments"][0]["heard"][0]["arp_ignore"], 1);
+    let routed = ask("ipvs-rr-strictarp", &["svc/frontend", "-n", "shop", "-o", "yaml"]);
+    assert_eq!(routed.code, 3);
+    assert!(routed.stdout.contains("outcome: routed"), "{}", routed.stdout);
+    assert_eq!(
+        ask("ipvs-rr-strictarp", &["svc/shop/web"]).code,
+        2,
+        "a ClusterIP service has none"
+    );
+}
+
+#[test]
 fn exit_codes_say_how_it_ends() {
     assert_eq!(trace(&["toolbox-1", "10.96.1.1:80"]).code, 0);
     // A Service without endpoints rejects; a closed port refuses.

@@ -3,9 +3,13 @@
 //! The comparison is in `compare` (clusters) and `cases` (kube-proxy's packet-flow tables). One line is printed per
 //! set, `KNET-TRUTH <set> agree/total`, and every flow that differs must be in [`DIFFERENCES`] with its reason.
 
+mod arp;
 mod cases;
 mod compare;
 mod decisive;
+#[allow(dead_code, reason = "shared by tests that each use a part")]
+#[path = "../support/shipped.rs"]
+mod shipped;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,6 +80,10 @@ fn host_port(ip: &str, port: u64) -> String {
     } else {
         format!("{ip}:{port}")
     }
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Counts one set, prints its line, and returns what should not be.
@@ -207,6 +215,21 @@ fn faults_are_named_in_iptables_mode() {
 #[test]
 fn faults_are_named_in_nftables_mode() {
     named("faults/nftables");
+}
+
+#[test]
+fn ipvs_calico_and_overlays_in_virtual_machines() {
+    clusters(sets("vm"));
+}
+
+#[test]
+fn who_answered_arp_in_virtual_machines() {
+    let mut wrong = Vec::new();
+    for set in sets("vm").iter().filter(|set| set.join("arp.json").exists()) {
+        let name = format!("vm/{}", set.file_name().expect("it has a name").to_string_lossy());
+        wrong.extend(grade(&format!("{name}/arp"), arp::set(set, &name)));
+    }
+    finish(&wrong);
 }
 
 #[test]

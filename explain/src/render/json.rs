@@ -7,6 +7,7 @@ mod model;
 mod nodeport;
 mod steps;
 mod verify;
+mod vip;
 
 use serde_json::Value;
 
@@ -14,8 +15,10 @@ use crate::explanation::Explanation;
 use crate::query::Query;
 use crate::resolve::QueryError;
 use crate::topics::nodeport::NodePortExplanation;
+use crate::topics::vip::VipExplanation;
 
 pub use model::{ErrorDocument, ExplainDocument, TraceDocument};
+pub use vip::VipDocument;
 
 /// A trace. `brief` leaves hops out.
 #[must_use]
@@ -31,6 +34,12 @@ pub fn nodeport(answer: &NodePortExplanation) -> Value {
         topic: "nodeport".to_owned(),
         nodeport: nodeport::document(answer),
     })
+}
+
+/// `vip`: every address that was meant.
+#[must_use]
+pub fn vip(answers: &[VipExplanation]) -> Value {
+    value(&vip::document(answers))
 }
 
 /// An error in place of a trace (`--flows`): `{"id":…,"schema":"knet.trace/v1","error":{…}}`. `query` is

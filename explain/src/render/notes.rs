@@ -32,6 +32,10 @@ pub fn assumption(assumed: &Assumed) -> Note {
                 Entry::GivenNode => {
                     format!("the packet enters {node} by {dev} (--via node/{node}/DEVICE chooses another)")
                 }
+                Entry::OnSegment => format!(
+                    "the client is on the segment of {dev} of {node} and asks there for the destination; say --via \
+                     node/NAME for a client that knows where to send"
+                ),
                 Entry::OwnsDestination => {
                     format!("the packet enters {node} by {dev}: the destination is an address of {node}")
                 }

@@ -1,3 +1,6 @@
 //! Questions that are pure confusion, answered from the capture.
 
+mod client;
+
 pub mod nodeport;
+pub mod vip;

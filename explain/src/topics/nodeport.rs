@@ -3,7 +3,6 @@
 //! Answered from the capture: which Service has the port, which sockets listen on it and what they are,
 //! which rule takes the packet before any socket is looked up, and what clients in three places see.
 
-mod client;
 mod listeners;
 
 use std::net::IpAddr;
@@ -165,7 +164,7 @@ pub fn explain(explainer: &Explainer<'_>, query: &NodePortQuery) -> Result<NodeP
     )?;
     let address = own.sent.dst;
     let mut views = Vec::new();
-    if let Some(client) = client::stand_in(context, &node, address) {
+    if let Some(client) = super::client::stand_in(context, &node, address) {
         let query = Query {
             src: format!("ip/{client}"),
             via: Some(format!("node/{node}")),

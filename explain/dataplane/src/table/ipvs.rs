@@ -128,15 +128,6 @@ impl<'s> Ipvs<'s> {
             .or_else(|| at(0))
     }
 
-    /// A real server of any service with this address and port.
-    #[must_use]
-    pub fn has_server(&self, addr: IpAddr, port: u16) -> bool {
-        self.services
-            .iter()
-            .flat_map(|s| &s.servers)
-            .any(|s| s.addr == addr && (s.port == port || s.port == 0))
-    }
-
     /// A captured connection.
     #[must_use]
     pub fn connection(&self, proto: u8, client: Socket, virt: Socket) -> Option<&'s IpvsConnection> {

@@ -10,6 +10,7 @@ mod ipvs;
 mod link;
 mod neighbour;
 mod network;
+mod onlink;
 mod overlay;
 mod respond;
 mod route;
@@ -23,7 +24,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use knet_snapshot::id::{Family, IfIndex};
 
-use self::walker::{At, Client, Ended, Leg, Source, Walker};
+pub use self::onlink::{Hearing, asks_as, segment, who_has};
+pub use self::respond::Said;
+
+use self::walker::{At, Client, Ended, Leg, Next, Source, Walker};
 use crate::choice::{Oracle, explore};
 use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
 use crate::skb::{Sender, Skb};
@@ -69,6 +73,11 @@ pub enum Origin {
     },
     /// It comes from outside the snapshot by this device.
     Wire {
+        /// The device.
+        dev: IfIndex,
+    },
+    /// A client on the segment of this device asks there for the destination, and sends to whoever answers.
+    Segment {
         /// The device.
         dev: IfIndex,
     },
@@ -170,7 +179,7 @@ impl Start {
     }
 
     /// The first stage of a packet of the client.
-    fn enter(&self, world: &World<'_>, packet: Packet) -> At {
+    fn enter(&self, walker: &mut Walker<'_, '_>, packet: Packet) -> Next {
         let skb = Skb {
             mark: self.mark,
             ..Skb::new(packet)
@@ -188,20 +197,21 @@ impl Start {
                     socket: true,
                     control: false,
                 });
-                At::Send {
+                Ok(At::Send {
                     ns: self.ns,
                     skb: Skb { sender, ..skb },
                     source,
-                }
+                })
             }
+            Origin::Segment { dev } => walker.from_segment(self.ns, dev, skb),
             Origin::Wire { dev } => {
                 // The sender's MAC is not known; the frame is addressed to the device, or to the bridge
                 // that the device is a port of.
-                let links = world.space(self.ns).links();
+                let links = walker.space(self.ns).links();
                 let own = links.get(dev);
                 let master = own.and_then(|l| l.master.as_deref()).and_then(|m| links.named(m));
                 let dst = master.or(own).and_then(|l| l.mac);
-                At::Receive {
+                Ok(At::Receive {
                     ns: self.ns,
                     dev,
                     skb: Skb {
@@ -212,7 +222,7 @@ impl Start {
                         }),
                         ..skb
                     },
-                }
+                })
             }
         }
     }
@@ -237,7 +247,7 @@ fn exchange(
     let packet = start.packet();
     let client = Client {
         ns: start.ns,
-        outside: matches!(start.origin, Origin::Wire { .. }),
+        outside: matches!(start.origin, Origin::Wire { .. } | Origin::Segment { .. }),
         sent: Key::of(&packet).unwrap_or(Key {
             src: packet.src,
             dst: packet.dst,
@@ -258,7 +268,10 @@ fn exchange(
     {
         walker.assumptions.insert(Assumption::SourcePort(port.value));
     }
-    let request = walker.follow(start.enter(world, packet));
+    let request = match start.enter(&mut walker, packet) {
+        Ok(at) => walker.follow(at),
+        Err(ended) => ended,
+    };
     let hops = walker.take_hops();
     let mtu = walker.mtu.take();
     let sent = walker.client.sent;
@@ -268,7 +281,7 @@ fn exchange(
         Some(reply)
             if opens && reply.fits && client.proto == proto::TCP && reply.answer == crate::trace::Answer::Data =>
         {
-            followup(&mut walker, world, start)
+            followup(&mut walker, start)
         }
         _ => None,
     };
@@ -294,10 +307,12 @@ fn exchange(
         let entries = walker.ct.entries().iter();
         entries.filter_map(|e| Some((e.ns, e.captured.as_ref()?)))
     };
-    let by_ipvs: Vec<_> = walker.ipvs.captured().collect();
     let met = Met {
-        replied: !by_ipvs.is_empty() || tracked().any(|(_, c)| c.replied),
-        rows: tracked().map(|(ns, c)| (ns, c.row.clone())).chain(by_ipvs).collect(),
+        replied: !walker.met.is_empty() || tracked().any(|(_, c)| c.replied),
+        rows: tracked()
+            .map(|(ns, c)| (ns, c.row.clone()))
+            .chain(walker.met.iter().cloned())
+            .collect(),
     };
     *oracle = walker.oracle;
     (branch, met)
@@ -305,22 +320,22 @@ fn exchange(
 
 /// A TCP client that has its SYN-ACK sends an ACK, and data with it. On a node that saw only one
 /// direction, conntrack takes that packet for invalid.
-fn followup(walker: &mut Walker<'_, '_>, world: &World<'_>, start: &Start) -> Option<Followup> {
+fn followup(walker: &mut Walker<'_, '_>, start: &Start) -> Option<Followup> {
     walker.leg = Leg::Followup;
     let mut packet = start.packet();
     packet.src = walker.client.sent.src;
     if let L4::Tcp { flags, .. } = &mut packet.l4 {
         *flags = tcp_flag::ACK;
     }
-    let at = match start.enter(world, packet) {
-        At::Send { ns, skb, .. } => At::Send {
+    let ended = match start.enter(walker, packet) {
+        Ok(At::Send { ns, skb, .. }) => walker.follow(At::Send {
             ns,
             skb,
             source: Source::Bound,
-        },
-        other => other,
+        }),
+        Ok(other) => walker.follow(other),
+        Err(ended) => ended,
     };
-    let ended = walker.follow(at);
     let hops = walker.take_hops();
     // Only a packet that does not get through is worth telling.
     (ended.end.outcome != Outcome::Delivered).then_some(Followup { end: ended.end, hops })

@@ -105,6 +105,10 @@ pub(super) struct Walker<'w, 's> {
     pub assumptions: BTreeSet<Assumption>,
     /// Neighbours that were learned from questions asked during this run.
     pub learned: BTreeMap<(NsId, IfIndex, IpAddr), Mac>,
+    /// Captured connections the packet was found to be of.
+    pub met: BTreeSet<(NsId, Evidence)>,
+    /// Who answered the question of a client on a segment: where a frame to him comes in, and his MAC.
+    pub first_answer: Option<((NsId, IfIndex), Mac)>,
     /// The narrowest place so far.
     pub mtu: Option<PathMtu>,
     /// `mtu` of the route in use, when it names one.
@@ -131,6 +135,8 @@ impl<'w, 's> Walker<'w, 's> {
             leg: Leg::Request,
             assumptions: BTreeSet::new(),
             learned: BTreeMap::new(),
+            first_answer: None,
+            met: BTreeSet::new(),
             mtu: None,
             route_mtu: None,
             overhead: 0,

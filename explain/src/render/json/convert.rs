@@ -6,7 +6,7 @@ use super::model::{
 };
 use super::{findings, steps};
 use crate::explanation::{
-    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Fork, Glossary,
+    self, Branch as TraceBranch, ClientSees, End, Entry, Evidence as TraceEvidence, Explanation, Fork, Glossary,
     Hop as TraceHop, NsId, Packet, Port, Source, Verdict,
 };
 use crate::query::Query;
@@ -122,6 +122,7 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .verify
             .as_ref()
             .map(|v| super::verify::document(explanation, v)),
+        vip: explanation.vip.as_ref().map(|v| super::vip::one(v)),
     }
 }
 
@@ -184,6 +185,12 @@ pub fn asked(query: &Query) -> Asked {
 fn resolved(explanation: &Explanation) -> ResolvedNames {
     let (node, enters_by) = match &explanation.src {
         Source::Pod { node, .. } | Source::Netns { node, .. } | Source::Node(node) => (node.clone(), None),
+        // Who answers on the segment decides where it enters.
+        Source::Client {
+            node,
+            entry: Entry::OnSegment,
+            ..
+        } => (node.clone(), None),
         Source::Client { node, dev, .. } => (node.clone(), Some(dev.clone())),
     };
     ResolvedNames {

@@ -57,6 +57,9 @@ pub struct TraceDocument {
     /// The commands that record the kernel's own trace of this flow (`--verify-commands`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Vec<VerifyDoc>>,
+    /// An entry of `vip`, when somebody outside sends to an address of a Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vip: Option<super::vip::VipDoc>,
 }
 
 /// What stands in place of a trace when the query could not be asked.

@@ -1,6 +1,6 @@
 //! The flow as part of a connection that conntrack holds.
 
-use crate::explanation::{Connection, Explanation};
+use crate::explanation::{Connection, Evidence, Explanation};
 use crate::fold;
 use crate::render::{sentence, words};
 
@@ -31,8 +31,9 @@ fn section(page: &mut Page, explanation: &Explanation, connection: &Connection, 
         &[
             Span("Captured connection:".to_owned(), Tone::Head),
             format!(
-                "conntrack of {} has this flow. What is said above is for a new one; a packet of this one keeps its \
-                 translation, and no nat rule is asked:",
+                "{} of {} has this flow. What is said above is for a new one; a packet of this one keeps its server \
+                 and its translation, and no nat rule is asked:",
+                tables(connection),
                 places.join(", ")
             )
             .into(),
@@ -57,5 +58,16 @@ fn section(page: &mut Page, explanation: &Explanation, connection: &Connection, 
     for (_, evidence) in &connection.entries {
         page.flow(2, 4, &[evidence.text.to_string().into()]);
         page.flow(2, 4, &[dim(cite(glossary, evidence))]);
+    }
+}
+
+/// Whose table it is.
+fn tables(connection: &Connection) -> &'static str {
+    let ipvs = |(_, row): &(_, Evidence)| row.artifact.ends_with("/ipvs-conn.txt");
+    let (all, any) = (connection.entries.iter().all(ipvs), connection.entries.iter().any(ipvs));
+    match (all, any) {
+        (true, _) => "IPVS",
+        (false, true) => "conntrack and IPVS",
+        (false, false) => "conntrack",
     }
 }

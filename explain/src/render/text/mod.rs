@@ -11,10 +11,12 @@ mod steps;
 mod tail;
 mod verdict;
 mod verify;
+mod vip;
 
 use crate::explanation::Explanation;
 use crate::resolve::QueryError;
 use crate::topics::nodeport::NodePortExplanation;
+use crate::topics::vip::VipExplanation;
 
 use layout::{Page, Span, Tone};
 
@@ -57,6 +59,10 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     let mut page = Page::new(style.width, style.colour);
     verdict::line(&mut page, explanation);
     page.gap();
+    if let Some(answer) = &explanation.vip {
+        vip::answer(&mut page, answer);
+        page.gap();
+    }
     head::block(&mut page, explanation);
     head::why(&mut page, explanation);
     connection::sections(&mut page, explanation, style.show);
@@ -88,6 +94,17 @@ pub fn verify(explanation: &Explanation, again: &[String]) -> String {
 pub fn nodeport(answer: &NodePortExplanation, style: &Style) -> String {
     let mut page = Page::new(style.width, style.colour);
     nodeport::answer(&mut page, answer);
+    page.finish()
+}
+
+/// `vip`, with a newline at the end.
+#[must_use]
+pub fn vip(answers: &[VipExplanation], style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    for answer in answers {
+        page.gap();
+        vip::answer(&mut page, answer);
+    }
     page.finish()
 }
 

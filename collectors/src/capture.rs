@@ -1,8 +1,10 @@
 //! Captures one network namespace: what netlink and procfs say themselves, the rest with the host's tools.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use knet_snapshot::artifact::name;
@@ -19,22 +21,23 @@ use crate::reference::{REFERENCES, Reference};
 use crate::tools::{self, Captured};
 
 /// Which network namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Target {
     /// The one this thread is in.
     Current,
     /// A named one (`ip netns`).
     Named(String),
-    /// One by the path of its file.
-    Path(PathBuf),
+    /// One whose file is open.
+    Open(Arc<File>),
 }
 
 impl Target {
-    fn path(&self) -> Option<PathBuf> {
+    /// The namespace's file; `None` when there is nothing to enter.
+    fn file(&self) -> io::Result<Option<Arc<File>>> {
         match self {
-            Self::Current => None,
-            Self::Named(name) => Some(PathBuf::from("/run/netns").join(name)),
-            Self::Path(path) => Some(path.clone()),
+            Self::Current => Ok(None),
+            Self::Named(name) => File::open(Path::new("/run/netns").join(name)).map(|file| Some(Arc::new(file))),
+            Self::Open(file) => Ok(Some(file.clone())),
         }
     }
 }
@@ -51,18 +54,20 @@ pub fn capture_netns(target: &Target, limits: Limits) -> Vec<Captured> {
 /// The same, with a look at the kernel's modules that serves for many namespaces.
 #[must_use]
 pub fn capture_netns_with(target: &Target, limits: Limits, modules: &Modules) -> Vec<Captured> {
-    let Some(path) = target.path() else {
-        return Capture::begin(limits, modules).all();
+    let entered = match target.file() {
+        Ok(None) => return Capture::begin(limits, modules).all(),
+        Ok(Some(file)) => {
+            let inside = || {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+                Ok(Capture::begin(limits, modules).all())
+            };
+            thread::scope(|scope| scope.spawn(inside).join())
+        }
+        Err(e) => Ok(Err(e)),
     };
-    let inside = || -> Result<Vec<Captured>, std::io::Error> {
-        let file = File::open(&path)?;
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-        Ok(Capture::begin(limits, modules).all())
-    };
-    let entered = thread::scope(|scope| scope.spawn(inside).join());
     let (reason, detail) = match entered {
         Ok(Ok(captured)) => return captured,
-        Ok(Err(e)) => (because(&e), format!("{}: {e}", path.display())),
+        Ok(Err(e)) => (because(&e), format!("the namespace cannot be entered: {e}")),
         Err(_) => (AbsentReason::Error, "the collector stopped".to_owned()),
     };
     REFERENCES
@@ -71,9 +76,9 @@ pub fn capture_netns_with(target: &Target, limits: Limits, modules: &Modules) ->
         .collect()
 }
 
-pub(crate) fn because(error: &std::io::Error) -> AbsentReason {
+pub(crate) fn because(error: &io::Error) -> AbsentReason {
     match error.kind() {
-        std::io::ErrorKind::PermissionDenied => AbsentReason::Permission,
+        io::ErrorKind::PermissionDenied => AbsentReason::Permission,
         _ => AbsentReason::Error,
     }
 }
@@ -104,7 +109,11 @@ impl<'m> Capture<'m> {
                 continue;
             };
             let Ok(before) = &first.content else { continue };
-            let unchanged = self.one(again).content.ok().map(|after| stable(before) == stable(&after));
+            let unchanged = self
+                .one(again)
+                .content
+                .ok()
+                .map(|after| stable(before) == stable(&after));
             first.entry.consistent = match (first.entry.consistent, unchanged) {
                 (Some(false), _) => Some(false),
                 (_, unchanged) => unchanged,
@@ -148,7 +157,9 @@ impl<'m> Capture<'m> {
                 let mut entry = entry(artifact, "netlink", at);
                 entry.consistent = Some(printed.consistent);
                 if !printed.consistent {
-                    entry.notes.push("the table changed during every dump (NLM_F_DUMP_INTR)".to_owned());
+                    entry
+                        .notes
+                        .push("the table changed during every dump (NLM_F_DUMP_INTR)".to_owned());
                 }
                 Captured::known(entry, printed.bytes)
             }
@@ -208,7 +219,7 @@ impl<'m> Capture<'m> {
                 Captured::known(entry, Vec::new())
             }
             Ok(_) => self.tool(reference),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => no_state(reference.artifact, names),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => no_state(reference.artifact, names),
             Err(e) => Captured::absent(reference.artifact, because(&e), format!("/proc/net/{names}: {e}")),
         }
     }
@@ -273,7 +284,7 @@ fn no_state(artifact: &str, file: &str) -> Captured {
     Captured::absent(artifact, AbsentReason::ModuleNotLoaded, detail)
 }
 
-fn proc_file(artifact: &str, file: &str, read: std::io::Result<Vec<u8>>) -> Captured {
+fn proc_file(artifact: &str, file: &str, read: io::Result<Vec<u8>>) -> Captured {
     let at = clock::now();
     match read {
         Ok(bytes) => {

@@ -78,7 +78,10 @@ mod tests {
         );
         file("sys/module/tcp_diag/refcnt", "0\n");
         let modules = Modules::look_in(root.path());
-        assert_eq!(modules.would_load(&["nf_tables", "nf_conntrack_netlink", "tcp_diag"]), None);
+        assert_eq!(
+            modules.would_load(&["nf_tables", "nf_conntrack_netlink", "tcp_diag"]),
+            None
+        );
         assert_eq!(modules.would_load(&["nf_tables", "ip_set"]), Some("ip_set"));
         file("proc/sys/kernel/modules_disabled", "1\n");
         assert_eq!(Modules::look_in(root.path()).would_load(&["ip_set"]), None);

@@ -189,7 +189,8 @@ pub fn service(payload: &[u8]) -> Result<Service, String> {
         },
         None => Key::Address {
             protocol: u8::try_from(u16_at(value(2).ok_or("a service without a protocol")?, 0)).unwrap_or(0),
-            address: address(value(3).ok_or("a service without an address")?, v6).ok_or("an address that is cut off")?,
+            address: address(value(3).ok_or("a service without an address")?, v6)
+                .ok_or("an address that is cut off")?,
             port: value(4).map_or(0, be16),
         },
     };
@@ -288,7 +289,11 @@ pub fn servers_request(of: &Key) -> Vec<u8> {
         }
     }
     let mut request = vec![IPVS_CMD_GET_DEST, 1, 0, 0];
-    put(&mut request, IPVS_CMD_ATTR_SERVICE | netlink_packet_core::NLA_F_NESTED, &nest);
+    put(
+        &mut request,
+        IPVS_CMD_ATTR_SERVICE | netlink_packet_core::NLA_F_NESTED,
+        &nest,
+    );
     request
 }
 

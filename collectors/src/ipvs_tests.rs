@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// `TCP 10.96.0.1:443 sh, sh-port, persistent 10800`, byte for byte as little-endian x86 dumps it.
+/// `TCP 10.96.0.1:443 sh, sh-port, persistent 10800`, in the byte order of x86.
 #[cfg(target_endian = "little")]
 const SERVICE: &[u8] = &[
     1, 1, 0, 0, // IPVS_CMD_NEW_SERVICE
@@ -21,7 +21,7 @@ const SERVICE: &[u8] = &[
 #[cfg(target_endian = "little")]
 const SERVER: &[u8] = &[
     5, 1, 0, 0, // IPVS_CMD_NEW_DEST
-    0x44, 0, 0x02, 0x80, // nested IPVS_CMD_ATTR_DEST
+    0x40, 0, 0x02, 0x80, // nested IPVS_CMD_ATTR_DEST
     0x14, 0, 0x01, 0, 10, 244, 1, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // address
     0x06, 0, 0x02, 0, 0x19, 0x2b, 0, 0, // 6443
     0x08, 0, 0x03, 0, 0, 0, 0, 0, // masquerading
@@ -32,7 +32,7 @@ const SERVER: &[u8] = &[
 
 #[test]
 #[cfg(target_endian = "little")]
-fn recorded_messages_become_the_lines_of_ipvsadm_save() {
+fn messages_become_the_lines_of_ipvsadm_save() {
     let service = service(SERVICE).expect("it is a service");
     let server = server(SERVER, &service.key).expect("it is a server");
     let table = Table {

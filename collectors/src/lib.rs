@@ -6,7 +6,8 @@
 //!
 //! `netlink`, `ipvs` and `proc` read the kernel themselves; `reference` lists the commands for the rest,
 //! `tools` runs them with the bounds of `exec`. `capture` puts both together for one network namespace,
-//! `bundle` puts captures and their manifest into one snapshot.
+//! `namespaces` finds those of a node, `node` captures them all, and `bundle` puts captures and their manifest
+//! into one snapshot.
 
 pub mod bundle;
 pub mod exec;
@@ -18,9 +19,15 @@ pub mod tools;
 #[cfg(target_os = "linux")]
 pub mod capture;
 #[cfg(target_os = "linux")]
+mod cni;
+#[cfg(target_os = "linux")]
 pub mod ipvs;
 #[cfg(target_os = "linux")]
+pub mod namespaces;
+#[cfg(target_os = "linux")]
 pub mod netlink;
+#[cfg(target_os = "linux")]
+pub mod node;
 #[cfg(target_os = "linux")]
 pub mod proc;
 

@@ -103,7 +103,11 @@ pub const REFERENCES: &[Reference] = &[
     plain(name::BRIDGE_VLAN, &[&["bridge", "-d", "-j", "vlan"]]),
     plain(name::LINK, &[&["ip", "-d", "-j", "-N", "link", "show"]]),
     plain(name::ADDR, &[&["ip", "-d", "-j", "-N", "addr", "show"]]),
-    through(&["inet_diag", "tcp_diag", "udp_diag"], name::SOCKETS, &[&["ss", "-H", "-tulpne"]]),
+    through(
+        &["inet_diag", "tcp_diag", "udp_diag"],
+        name::SOCKETS,
+        &[&["ss", "-H", "-tulpne"]],
+    ),
     plain(name::SYSCTL, &[&["sysctl", "-a", "-r", r"^net\."]]),
     through(
         &["xfrm_user"],

@@ -2,6 +2,7 @@
 
 mod explain;
 mod flow;
+mod node_collect;
 mod snapshot;
 mod trace;
 
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use explain::{ExplainArgs, NodePortArgs, Topic};
 pub use flow::{FlowArgs, Mark, Protocol};
+pub use node_collect::NodeCollectArgs;
 pub use snapshot::{SnapshotAction, SnapshotArgs};
 pub use trace::{DetailArg, TraceArgs};
 
@@ -69,6 +71,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Look into a snapshot
     Snapshot(SnapshotArgs),
+    /// Capture the node this runs on
+    NodeCollect(Box<NodeCollectArgs>),
     /// Print the JSON Schema of an output
     Schema {
         /// Of which document

@@ -4,6 +4,7 @@ mod completion;
 mod explain;
 mod flows;
 mod load;
+mod node_collect;
 mod schema;
 mod show;
 mod trace;
@@ -30,6 +31,7 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         Command::Snapshot(args) => match args.action {
             SnapshotAction::Show { path, output } => show::run(&path, output, console),
         },
+        Command::NodeCollect(args) => node_collect::run(&args, console),
         Command::Schema { of } => schema::run(of, console),
         Command::Completion { shell } => completion::run(shell, console),
         Command::Version => {

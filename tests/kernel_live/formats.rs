@@ -141,7 +141,8 @@ vlan add dev veth1 vid 5 pvid untagged
 ";
 
 /// Not every kernel has classifiers.
-const TC: &str = "tc qdisc add dev veth0 clsact && tc filter add dev veth0 ingress protocol ip pref 5 matchall action drop";
+const TC: &str =
+    "tc qdisc add dev veth0 clsact && tc filter add dev veth0 ingress protocol ip pref 5 matchall action drop";
 
 type Strip = String;
 
@@ -203,14 +204,20 @@ fn known(captured: &[Captured]) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn live_formats() {
-    if !alone("formats::live_formats", &["bridge", "nft", "iptables-nft-save", "ss", "sysctl", "tc"]) {
+    if !alone(
+        "formats::live_formats",
+        &["bridge", "nft", "iptables-nft-save", "ss", "sysctl", "tc"],
+    ) {
         return;
     }
     for (program, batch) in [("ip", LINKS), ("ip", ROUTES), ("bridge", BRIDGE)] {
         let out = shell(&format!("{program} -force -batch -"), batch);
         let stderr = String::from_utf8_lossy(&out.stderr);
         let refused = stderr.lines().filter(|line| line.starts_with("Command failed")).count();
-        say(&format!("live_formats: {program}: {refused} of {} lines are not for this kernel", batch.lines().count()));
+        say(&format!(
+            "live_formats: {program}: {refused} of {} lines are not for this kernel",
+            batch.lines().count()
+        ));
     }
     must("ip neigh add proxy 10.0.0.200 dev veth0", "");
     let filtered = shell(TC, "").status.success();
@@ -221,7 +228,10 @@ fn live_formats() {
     for artifact in name::ALL {
         let (Some(a), Some(b)) = (tools.get(*artifact), ours.get(*artifact)) else {
             let reason = captured.iter().find(|c| c.entry.path == *artifact).map(|c| &c.content);
-            assert!(!tools.contains_key(*artifact), "{artifact}: the tool reads it, we do not: {reason:?}");
+            assert!(
+                !tools.contains_key(*artifact),
+                "{artifact}: the tool reads it, we do not: {reason:?}"
+            );
             continue;
         };
         let Some(theirs) = read(artifact, a) else { continue };
@@ -229,20 +239,41 @@ fn live_formats() {
         if *artifact == name::NEIGH {
             // `ip neigh show` leaves the proxied addresses to `ip neigh show proxy`.
             assert!(mine.contains("proxy: true"), "{mine}");
-            mine = mine.lines().filter(|l| !l.contains("proxy: true")).map(|l| format!("{l}\n")).collect();
+            mine = mine
+                .lines()
+                .filter(|l| !l.contains("proxy: true"))
+                .map(|l| format!("{l}\n"))
+                .collect();
         }
-        let differs: Vec<_> = theirs.lines().zip(mine.lines()).filter(|(a, b)| a != b).take(3).collect();
+        let differs: Vec<_> = theirs
+            .lines()
+            .zip(mine.lines())
+            .filter(|(a, b)| a != b)
+            .take(3)
+            .collect();
         assert!(
             theirs == mine,
             "{artifact}: {} and {} rows; {differs:#?}",
             theirs.lines().count(),
             mine.lines().count()
         );
-        let via = captured.iter().find(|c| c.entry.path == *artifact).map(|c| c.entry.via.as_str());
-        assert!(matches!(via, Some("netlink" | "proc")), "{artifact} was read by {via:?}");
+        let via = captured
+            .iter()
+            .find(|c| c.entry.path == *artifact)
+            .map(|c| c.entry.via.as_str());
+        assert!(
+            matches!(via, Some("netlink" | "proc")),
+            "{artifact} was read by {via:?}"
+        );
         compared += theirs.lines().count();
     }
     let tc = String::from_utf8_lossy(&ours[name::TC]).into_owned();
-    assert_eq!(tc.contains("\"dev\":\"veth0\",\"parent\":\"ingress\",\"protocol\":\"ip\",\"pref\":5"), filtered, "{tc}");
-    say(&format!("KNET-RAN live_formats {compared} rows equal those of the tools"));
+    assert_eq!(
+        tc.contains("\"dev\":\"veth0\",\"parent\":\"ingress\",\"protocol\":\"ip\",\"pref\":5"),
+        filtered,
+        "{tc}"
+    );
+    say(&format!(
+        "KNET-RAN live_formats {compared} rows equal those of the tools"
+    ));
 }

@@ -15,11 +15,7 @@ const IFLA_EXT_MASK: u16 = 29;
 const AF_BRIDGE: u8 = 7;
 const RTEXT_FILTER_BRVLAN_COMPRESSED: u32 = 1 << 2;
 
-fn dump(
-    netlink: &mut Netlink,
-    mask: Option<u32>,
-    mut each: impl FnMut(&LinkMessage),
-) -> Result<bool, NetlinkError> {
+fn dump(netlink: &mut Netlink, mask: Option<u32>, mut each: impl FnMut(&LinkMessage)) -> Result<bool, NetlinkError> {
     let mut request = vec![0; 16];
     request[0] = AF_BRIDGE;
     if let Some(mask) = mask {

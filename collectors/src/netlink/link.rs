@@ -79,10 +79,7 @@ pub(super) fn head(message: &LinkMessage, devices: &Devices) -> Row {
             LinkAttribute::Qdisc(name) => row.text("qdisc", name),
             LinkAttribute::Controller(index) => row.text("master", device(devices, *index)),
             LinkAttribute::OperState(state) => row.text("operstate", operstate((*state).into())),
-            LinkAttribute::Mode(mode) => row.text(
-                "linkmode",
-                if u8::from(*mode) == 0 { "DEFAULT" } else { "DORMANT" },
-            ),
+            LinkAttribute::Mode(mode) => row.text("linkmode", if u8::from(*mode) == 0 { "DEFAULT" } else { "DORMANT" }),
             LinkAttribute::Group(group) => row.text("group", group),
             LinkAttribute::TxQueueLen(len) => row.bare("txqlen", len),
             _ => {}
@@ -146,11 +143,7 @@ fn row(message: &LinkMessage, devices: &Devices) -> Row {
         }
     }
     // What `-d` adds; a reader takes a row without any of it for one that does not say its kind.
-    if !message
-        .attributes
-        .iter()
-        .any(|a| matches!(a, LinkAttribute::MinMtu(_)))
-    {
+    if !message.attributes.iter().any(|a| matches!(a, LinkAttribute::MinMtu(_))) {
         row.bare("min_mtu", 0);
     }
     row
@@ -240,7 +233,11 @@ fn flags(flags: LinkFlags) -> Vec<&'static str> {
         (LinkFlags::Dormant, "DORMANT"),
         (LinkFlags::Echo, "ECHO"),
     ];
-    words.extend(all.iter().filter(|(flag, _)| flags.contains(*flag)).map(|(_, word)| *word));
+    words.extend(
+        all.iter()
+            .filter(|(flag, _)| flags.contains(*flag))
+            .map(|(_, word)| *word),
+    );
     words
 }
 

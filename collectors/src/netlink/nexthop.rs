@@ -36,7 +36,11 @@ fn row(message: Message<'_>, devices: &Devices) -> Option<Row> {
         return None;
     }
     let (scope, protocol, flags) = (header[1], header[2], u32_at(header, 4));
-    let value = |wanted: u16| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let value = |wanted: u16| {
+        attributes(body)
+            .find(|(kind, _)| *kind == wanted)
+            .map(|(_, value)| value)
+    };
     let mut row = Row::new();
     row.bare("id", u32_at(value(NHA_ID)?, 0));
     if let Some(group) = value(NHA_GROUP) {
@@ -46,7 +50,11 @@ fn row(message: Message<'_>, devices: &Devices) -> Option<Row> {
         }
     }
     if let Some(kind) = value(NHA_ENCAP_TYPE) {
-        encap(&mut row, u16_at(kind, 0), attributes(value(NHA_ENCAP).unwrap_or_default()));
+        encap(
+            &mut row,
+            u16_at(kind, 0),
+            attributes(value(NHA_ENCAP).unwrap_or_default()),
+        );
     }
     if let Some(gateway) = value(NHA_GATEWAY).and_then(ip) {
         row.text("gateway", gateway);
@@ -58,7 +66,13 @@ fn row(message: Message<'_>, devices: &Devices) -> Option<Row> {
     row.text("scope", scope);
     row.text("protocol", protocol);
     row.null_if("fdb", value(NHA_FDB).is_some());
-    let words = [(1, "dead"), (4, "onlink"), (8, "offload"), (16, "linkdown"), (64, "trap")];
+    let words = [
+        (1, "dead"),
+        (4, "onlink"),
+        (8, "offload"),
+        (16, "linkdown"),
+        (64, "trap"),
+    ];
     row.words(
         "flags",
         words.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, word)| *word),

@@ -53,8 +53,20 @@ fn row(route: &RouteMessage, devices: &Devices) -> Row {
         None => format!("0/{len}"),
     };
     let find = |pick: fn(&RouteAttribute) -> Option<&RouteAddress>| route.attributes.iter().find_map(pick);
-    let dst = find(|a| if let RouteAttribute::Destination(d) = a { Some(d) } else { None });
-    let src = find(|a| if let RouteAttribute::Source(s) = a { Some(s) } else { None });
+    let dst = find(|a| {
+        if let RouteAttribute::Destination(d) = a {
+            Some(d)
+        } else {
+            None
+        }
+    });
+    let src = find(|a| {
+        if let RouteAttribute::Source(s) = a {
+            Some(s)
+        } else {
+            None
+        }
+    });
     let mut row = Row::new();
     row.text("type", u8::from(header.kind));
     row.text("dst", prefix(dst, header.destination_prefix_length));
@@ -194,7 +206,11 @@ fn hop(row: &mut Row, attributes: &[RouteAttribute], devices: &Devices) {
         });
         // In a multipath route the kernel writes the tunnel before its type, and the message crate keeps it raw.
         let parts: Vec<(u16, Vec<u8>)> = tunnel.unwrap_or_default().iter().map(raw).collect();
-        encap(row, kind.into(), parts.iter().map(|(kind, value)| (*kind, value.as_slice())));
+        encap(
+            row,
+            kind.into(),
+            parts.iter().map(|(kind, value)| (*kind, value.as_slice())),
+        );
     }
     for a in attributes {
         match a {
@@ -208,9 +224,7 @@ fn hop(row: &mut Row, attributes: &[RouteAttribute], devices: &Devices) {
                     RouteVia::Inet(v4) => ("inet".to_owned(), v4.to_string()),
                     RouteVia::Inet6(v6) => ("inet6".to_owned(), v6.to_string()),
                     RouteVia::Packet(bytes) => ("link".to_owned(), super::link_address(bytes, 1)),
-                    RouteVia::Other((family, bytes)) => {
-                        (u8::from(*family).to_string(), super::link_address(bytes, 1))
-                    }
+                    RouteVia::Other((family, bytes)) => (u8::from(*family).to_string(), super::link_address(bytes, 1)),
                     _ => continue,
                 };
                 let mut inner = Row::new();

@@ -112,7 +112,6 @@ impl Rows {
         rows.into_iter().for_each(|row| self.push(row));
     }
 
-
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.0.extend_from_slice(b"]\n");
         self.0

@@ -164,7 +164,9 @@ impl Netlink {
                     let code = i32::from_ne_bytes(u32_at(payload, 0).to_ne_bytes());
                     return match code {
                         0 => Ok(Progress::End),
-                        code => Err(NetlinkError::Refused(io::Error::from_raw_os_error(code.saturating_neg()))),
+                        code => Err(NetlinkError::Refused(io::Error::from_raw_os_error(
+                            code.saturating_neg(),
+                        ))),
                     };
                 }
                 kind => each(Message { kind, payload, whole }).map_err(NetlinkError::Malformed)?,

@@ -56,7 +56,10 @@ pub(super) fn filters(netlink: &mut Netlink) -> Result<(Rows, bool), NetlinkErro
             Ok(changed) => interrupted |= changed,
             // A qdisc that has no classes has no filters, and one that is gone has none either.
             Err(NetlinkError::Refused(e))
-                if matches!(e.raw_os_error(), Some(libc_errno::EINVAL | libc_errno::ENOENT | libc_errno::EOPNOTSUPP)) => {}
+                if matches!(
+                    e.raw_os_error(),
+                    Some(libc_errno::EINVAL | libc_errno::ENOENT | libc_errno::EOPNOTSUPP)
+                ) => {}
             Err(e) => return Err(e),
         }
     }
@@ -80,7 +83,11 @@ fn row(message: Message<'_>, devices: &Devices) -> Option<Row> {
         return None;
     }
     let body = message.payload.get(HEADER..)?;
-    let value = |wanted: u16| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let value = |wanted: u16| {
+        attributes(body)
+            .find(|(kind, _)| *kind == wanted)
+            .map(|(_, value)| value)
+    };
     let index = u32_at(message.payload, 4);
     let (handle, parent, info) = (
         u32_at(message.payload, 8),

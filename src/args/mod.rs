@@ -85,6 +85,12 @@ pub enum Command {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Made when it is not there
+        directory: std::path::PathBuf,
+    },
     /// Print the version
     Version,
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod flows;
 mod mistakes;
+mod plugin;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -18,7 +18,7 @@ pub struct Writer {
 enum To {
     Directory(PathBuf),
     Tar(tar::Builder<Box<dyn Write + Send>>),
-    Gzip(tar::Builder<GzEncoder<Box<dyn Write + Send>>>),
+    Gzip(Box<tar::Builder<GzEncoder<Box<dyn Write + Send>>>>),
     /// The encoder takes a whole input, so the archive is held until the end.
     Zstd(tar::Builder<Vec<u8>>, Box<dyn Write + Send>),
 }
@@ -32,10 +32,10 @@ impl Writer {
     pub fn create(path: &Path) -> io::Result<Self> {
         if path.as_os_str() == "-" {
             return Ok(Self {
-                to: To::Gzip(tar::Builder::new(GzEncoder::new(
+                to: To::Gzip(Box::new(tar::Builder::new(GzEncoder::new(
                     Box::new(io::stdout()),
                     Compression::fast(),
-                ))),
+                )))),
                 rename: None,
             });
         }
@@ -62,7 +62,7 @@ impl Writer {
         let to = if tar {
             To::Tar(tar::Builder::new(file))
         } else if gzip {
-            To::Gzip(tar::Builder::new(GzEncoder::new(file, Compression::fast())))
+            To::Gzip(Box::new(tar::Builder::new(GzEncoder::new(file, Compression::fast()))))
         } else {
             To::Zstd(tar::Builder::new(Vec::new()), file)
         };
@@ -99,7 +99,7 @@ impl Writer {
         match self.to {
             To::Directory(_) => {}
             To::Tar(tar) => tar.into_inner()?.flush()?,
-            To::Gzip(tar) => tar.into_inner()?.finish()?.flush()?,
+            To::Gzip(tar) => (*tar).into_inner()?.finish()?.flush()?,
             To::Zstd(tar, mut file) => {
                 let whole = tar.into_inner()?;
                 let packed =

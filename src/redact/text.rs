@@ -175,7 +175,7 @@ fn word(token: &str, named: bool, redaction: &Redaction, out: &mut String) {
         }
         // `service-ULMVA6XW-shop`, a chain of kube-proxy's nftables mode.
         let hashed = piece.splitn(3, '-').nth(2).filter(|rest| {
-            let hash = piece.splitn(3, '-').nth(1).unwrap_or_default();
+            let hash = piece.split('-').nth(1).unwrap_or_default();
             hash.len() == 8
                 && hash.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
                 && redaction.names.knows(rest)

@@ -92,7 +92,7 @@ fn live_unchanged() {
         .success();
     must("iptables-nft -A INPUT -s 10.9.9.8 -j DROP", "");
     let before = state();
-    assert_eq!(before.contains("filter"), true, "{before}");
+    assert!(before.contains("filter"), "{before}");
     capture();
     assert_eq!(before, state(), "a namespace with rules");
     say(&format!(

@@ -106,6 +106,11 @@ impl Console {
         self.say("warning", "\x1b[1;33m", message);
     }
 
+    /// Prints a remark to stderr.
+    pub fn note(&self, message: &str) {
+        self.say("note", "\x1b[1;32m", message);
+    }
+
     fn say(&self, label: &str, style: &str, message: &str) {
         let stderr = io::stderr();
         let (on, off) = if self.color_for(stderr.is_terminal()) {

@@ -9,6 +9,7 @@ use knet_snapshot::store::NetnsId;
 use serde_json::{Value, json};
 
 use crate::clock;
+use crate::exec::Limits;
 use crate::tools::Captured;
 
 /// One captured namespace of the node.
@@ -31,6 +32,10 @@ pub struct Bundle {
     pub start: String,
     /// Its namespaces.
     pub spaces: Vec<Space>,
+    /// Files of the node, by their path below its root.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Remarks of the collector about the node as a whole.
+    pub notes: Vec<String>,
 }
 
 impl Bundle {
@@ -41,6 +46,19 @@ impl Bundle {
             node: node.to_owned(),
             start: clock::now(),
             spaces: Vec::new(),
+            files: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Whether everything could be looked at: `complete`, or `partial`.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        let looked = |c: &Captured| c.content.as_ref().err().is_none_or(|(reason, _)| reason.means_empty());
+        if self.spaces.iter().flat_map(|space| &space.captured).all(looked) {
+            "complete"
+        } else {
+            "partial"
         }
     }
 
@@ -53,7 +71,7 @@ impl Bundle {
 
     /// The files of the snapshot by path, `manifest.json` first.
     #[must_use]
-    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+    pub fn to_files(&self) -> Vec<(String, Vec<u8>)> {
         let mut manifest = Manifest {
             schema: "knet.snapshot/v1".to_owned(),
             tool: Tool {
@@ -68,7 +86,7 @@ impl Bundle {
             redaction: "secrets".to_owned(),
             nodes: vec![NodeEntry {
                 name: self.node.clone(),
-                status: "complete".to_owned(),
+                status: self.status().to_owned(),
             }],
             ..Manifest::default()
         };
@@ -105,7 +123,15 @@ impl Bundle {
             }
         }
         files.push((format!("nodes/{}/netns.json", self.node), pretty(&Value::Array(spaces))));
-        files.push((format!("nodes/{}/node.json", self.node), pretty(&node_json(&self.node))));
+        let mut node = node_json(&self.node);
+        node["cni_files"] = self.files.iter().map(|(path, _)| path.as_str()).collect();
+        if !self.notes.is_empty() {
+            node["notes"] = json!(self.notes);
+        }
+        files.push((format!("nodes/{}/node.json", self.node), pretty(&node)));
+        for (path, bytes) in &self.files {
+            files.push((format!("nodes/{}/files/{path}", self.node), bytes.clone()));
+        }
         // Kubernetes objects are not on the node.
         manifest.absent.extend(
             ["nodes", "pods", "services", "endpointslices"].map(|resource| AbsentEntry {
@@ -125,7 +151,7 @@ impl Bundle {
     /// # Errors
     /// When a file cannot be written; what was written before stays.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
-        for (path, bytes) in self.files() {
+        for (path, bytes) in self.to_files() {
             let path = directory.join(path);
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder)?;
@@ -160,13 +186,43 @@ fn node_json(node: &str) -> Value {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     });
-    json!({"hostname": node, "kernel": read("/proc/sys/kernel/osrelease"), "os": os, "modules": modules})
+    let tools: serde_json::Map<String, Value> = VERSIONS
+        .iter()
+        .filter_map(|argv| Some((argv[0].to_owned(), Value::from(version(argv)?))))
+        .collect();
+    json!({
+        "hostname": node,
+        "kernel": read("/proc/sys/kernel/osrelease"),
+        "os": os,
+        "modules": modules,
+        "tools": tools,
+    })
 }
 
-#[cfg(test)]
+/// What says the version of each tool.
+const VERSIONS: &[&[&str]] = &[
+    &["nft", "--version"],
+    &["iptables-nft-save", "--version"],
+    &["iptables-legacy-save", "--version"],
+    &["ipset", "--version"],
+    &["conntrack", "--version"],
+    &["ss", "-V"],
+];
+
+fn version(argv: &[&str]) -> Option<String> {
+    let limits = Limits {
+        time: std::time::Duration::from_secs(2),
+        bytes: 4096,
+    };
+    let ran = crate::exec::run(argv, limits).ok().filter(|ran| ran.code == Some(0))?;
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    text.lines().next().map(|line| line.trim().to_owned())
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::{Limits, Target, capture_netns};
+    use crate::{Target, capture_netns};
     use knet_snapshot::Snapshot;
     use knet_snapshot::store::Blob;
     use std::sync::Arc;
@@ -181,7 +237,7 @@ mod tests {
             entry: None,
         });
         let files: Vec<(String, Blob)> = bundle
-            .files()
+            .to_files()
             .into_iter()
             .map(|(path, bytes)| (path, Arc::new(bytes) as Blob))
             .collect();

@@ -4,16 +4,37 @@
 //! data (a table that could not be read is *absent* with a reason, never empty), and it changes nothing on
 //! the machine: no module is loaded, no table is created by looking at it.
 //!
-//! `reference` lists the commands, `exec` runs one with bounds, `tools` captures a network namespace with
-//! them, `bundle` puts captures and their manifest into one snapshot.
+//! `netlink`, `ipvs` and `proc` read the kernel themselves; `reference` lists the commands for the rest,
+//! `tools` runs them with the bounds of `exec`. `capture` puts both together for one network namespace,
+//! `namespaces` finds those of a node, `node` captures them all, and `bundle` puts captures and their manifest
+//! into one snapshot.
 
 pub mod bundle;
 pub mod exec;
+pub mod guard;
 pub mod reference;
 pub mod tools;
+
+// The node side. It runs on Linux only; the client side compiles everywhere.
+#[cfg(target_os = "linux")]
+pub mod capture;
+#[cfg(target_os = "linux")]
+mod cni;
+#[cfg(target_os = "linux")]
+pub mod ipvs;
+#[cfg(target_os = "linux")]
+pub mod namespaces;
+#[cfg(target_os = "linux")]
+pub mod netlink;
+#[cfg(target_os = "linux")]
+pub mod node;
+#[cfg(target_os = "linux")]
+pub mod proc;
 
 mod clock;
 
 pub use bundle::{Bundle, Space};
+#[cfg(target_os = "linux")]
+pub use capture::{Target, capture_netns};
 pub use exec::Limits;
-pub use tools::{Captured, Target, capture_netns};
+pub use tools::Captured;

@@ -12,6 +12,8 @@ pub struct Reference {
     /// A file that is there only when the kernel already holds such state. Without it the command is not
     /// run, because running it would load a module or create a table.
     pub only_if: Option<&'static str>,
+    /// Modules the command talks to; where one is not there yet, the command would load it and find nothing.
+    pub modules: &'static [&'static str],
     /// A line that begins so (after blanks) is a key and is left out.
     pub secrets: &'static [&'static str],
 }
@@ -21,7 +23,20 @@ const fn plain(artifact: &'static str, commands: &'static [&'static [&'static st
         artifact,
         commands,
         only_if: None,
+        modules: &[],
         secrets: &[],
+    }
+}
+
+/// A command that talks to the kernel through modules.
+const fn through(
+    modules: &'static [&'static str],
+    artifact: &'static str,
+    commands: &'static [&'static [&'static str]],
+) -> Reference {
+    Reference {
+        modules,
+        ..plain(artifact, commands)
     }
 }
 
@@ -34,23 +49,25 @@ const fn guarded(
         artifact,
         commands,
         only_if: Some(only_if),
-        secrets: &[],
+        ..plain(artifact, commands)
     }
 }
 
 /// Every artifact of a namespace in capture order: what changes fastest comes first, and links close the
-/// window. `ss`, `nft` and `iptables-nft-save` may make the kernel load its own socket-diagnosis or
-/// nf_tables module when no program on the machine ever used it.
+/// window.
 pub const REFERENCES: &[Reference] = &[
-    guarded(
-        name::CONNTRACK,
-        "/proc/sys/net/netfilter/nf_conntrack_count",
-        &[&["conntrack", "-L", "-o", "extended"]],
-    ),
-    plain(name::NFT_JSON, &[&["nft", "-j", "list", "ruleset"]]),
-    plain(name::NFT_TEXT, &[&["nft", "-a", "list", "ruleset"]]),
-    plain(name::IPTABLES_NFT, &[&["iptables-nft-save", "-c"]]),
-    plain(name::IP6TABLES_NFT, &[&["ip6tables-nft-save", "-c"]]),
+    Reference {
+        only_if: Some("/proc/sys/net/netfilter/nf_conntrack_count"),
+        ..through(
+            &["nf_conntrack_netlink"],
+            name::CONNTRACK,
+            &[&["conntrack", "-L", "-o", "extended"]],
+        )
+    },
+    through(&["nf_tables"], name::NFT_JSON, &[&["nft", "-j", "list", "ruleset"]]),
+    through(&["nf_tables"], name::NFT_TEXT, &[&["nft", "-a", "list", "ruleset"]]),
+    through(&["nf_tables"], name::IPTABLES_NFT, &[&["iptables-nft-save", "-c"]]),
+    through(&["nf_tables"], name::IP6TABLES_NFT, &[&["ip6tables-nft-save", "-c"]]),
     guarded(
         name::IPTABLES_LEGACY,
         "/proc/self/net/ip_tables_names",
@@ -61,7 +78,7 @@ pub const REFERENCES: &[Reference] = &[
         "/proc/self/net/ip6_tables_names",
         &[&["ip6tables-legacy-save", "-c"]],
     ),
-    plain(name::IPSET, &[&["ipset", "save"]]),
+    through(&["ip_set"], name::IPSET, &[&["ipset", "save"]]),
     // ipvsadm calls modprobe when the table is not there.
     guarded(name::IPVS, "/proc/self/net/ip_vs", &[&["ipvsadm-save", "-n"]]),
     guarded(
@@ -86,17 +103,20 @@ pub const REFERENCES: &[Reference] = &[
     plain(name::BRIDGE_VLAN, &[&["bridge", "-d", "-j", "vlan"]]),
     plain(name::LINK, &[&["ip", "-d", "-j", "-N", "link", "show"]]),
     plain(name::ADDR, &[&["ip", "-d", "-j", "-N", "addr", "show"]]),
-    plain(name::SOCKETS, &[&["ss", "-H", "-tulpne"]]),
+    through(
+        &["inet_diag", "tcp_diag", "udp_diag"],
+        name::SOCKETS,
+        &[&["ss", "-H", "-tulpne"]],
+    ),
     plain(name::SYSCTL, &[&["sysctl", "-a", "-r", r"^net\."]]),
-    plain(
+    through(
+        &["xfrm_user"],
         name::XFRM,
         &[&["ip", "xfrm", "policy"], &["ip", "xfrm", "state", "list", "nokeys"]],
     ),
     Reference {
-        artifact: name::WG,
-        commands: &[&["wg", "show", "all"]],
-        only_if: None,
         secrets: &["private key:", "preshared key:"],
+        ..through(&["wireguard"], name::WG, &[&["wg", "show", "all"]])
     },
     plain(name::TC, &[&["tc", "-j", "-d", "filter", "show"]]),
 ];

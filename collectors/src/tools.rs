@@ -1,33 +1,13 @@
-//! Captures one network namespace with the reference commands.
+//! Runs the reference commands in the network namespace of this thread.
 
-use std::fmt::Write;
-
-use knet_snapshot::artifact::name;
 use knet_snapshot::manifest::{AbsentReason, ArtifactEntry};
 use sha2::{Digest, Sha256};
+use std::fmt::Write;
 
 use crate::clock;
 use crate::exec::{self, Limits, NotRun, Ran};
+use crate::guard::Modules;
 use crate::reference::{REFERENCES, Reference};
-
-/// Which network namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// The one this process is in.
-    Current,
-    /// A named one (`ip netns`).
-    Named(String),
-}
-
-impl Target {
-    /// A command as it is run in this namespace.
-    fn argv<'a>(&'a self, command: &[&'a str]) -> Vec<&'a str> {
-        match self {
-            Self::Current => command.to_vec(),
-            Self::Named(name) => [&["ip", "netns", "exec", name.as_str()], command].concat(),
-        }
-    }
-}
 
 /// One artifact of a namespace, or why there is none. Its paths are file names: where the namespace's
 /// folder is in a snapshot is for [`crate::bundle`] to say.
@@ -39,58 +19,45 @@ pub struct Captured {
     pub content: Result<Vec<u8>, (AbsentReason, String)>,
 }
 
-/// Captures every artifact of the registry, in capture order, and then looks again at links and rules:
-/// what changed meanwhile is marked inconsistent. Never fails; failures are in the result.
+impl Captured {
+    /// An artifact whose bytes are there.
+    #[must_use]
+    pub fn known(mut entry: ArtifactEntry, bytes: Vec<u8>) -> Self {
+        entry.bytes = Some(bytes.len() as u64);
+        entry.sha256 = sha256(&bytes);
+        Self {
+            entry,
+            content: Ok(bytes),
+        }
+    }
+
+    /// An artifact that is not there.
+    #[must_use]
+    pub fn absent(artifact: &str, reason: AbsentReason, detail: impl Into<String>) -> Self {
+        let entry = ArtifactEntry {
+            path: artifact.to_owned(),
+            ..ArtifactEntry::default()
+        };
+        Self {
+            entry,
+            content: Err((reason, detail.into())),
+        }
+    }
+}
+
+/// Captures every artifact of the registry with the reference commands, for comparison with what the
+/// collectors read themselves.
 #[must_use]
-pub fn capture_netns(target: &Target, limits: Limits) -> Vec<Captured> {
-    let mut captured: Vec<Captured> = REFERENCES
+pub fn capture_with_tools(limits: Limits) -> Vec<Captured> {
+    let modules = Modules::look();
+    REFERENCES
         .iter()
-        .map(|reference| capture(reference, target, limits))
-        .collect();
-    for again in REFERENCES
-        .iter()
-        .filter(|reference| is_checked_twice(reference.artifact))
-    {
-        let Some(first) = captured.iter_mut().find(|c| c.entry.path == again.artifact) else {
-            continue;
-        };
-        let Ok(before) = &first.content else { continue };
-        let second = capture(again, target, limits);
-        first.entry.consistent = second.content.ok().map(|after| stable(before) == stable(&after));
-    }
-    captured
+        .map(|reference| capture(reference, &modules, limits))
+        .collect()
 }
 
-fn is_checked_twice(artifact: &str) -> bool {
-    matches!(
-        artifact,
-        name::LINK | name::IPTABLES_NFT | name::IP6TABLES_NFT | name::IPTABLES_LEGACY | name::IP6TABLES_LEGACY
-    )
-}
-
-/// A save without what changes all the time: counters, and the comment lines with the date.
-fn stable(save: &[u8]) -> Vec<u8> {
-    let mut kept = Vec::with_capacity(save.len());
-    for line in save.split(|&b| b == b'\n').filter(|line| !line.starts_with(b"#")) {
-        let rule = match line {
-            [b'[', rest @ ..] => rest
-                .iter()
-                .position(|&b| b == b']')
-                .map_or(line, |end| &rest[end + 1..]),
-            // `:INPUT ACCEPT [12:3456]`
-            [b':', ..] => line
-                .iter()
-                .rposition(|&b| b == b'[')
-                .map_or(line, |start| &line[..start]),
-            _ => line,
-        };
-        kept.extend_from_slice(rule);
-        kept.push(b'\n');
-    }
-    kept
-}
-
-fn capture(reference: &Reference, target: &Target, limits: Limits) -> Captured {
+/// Runs the commands of one artifact.
+pub(crate) fn capture(reference: &Reference, modules: &Modules, limits: Limits) -> Captured {
     let entry = ArtifactEntry {
         path: reference.artifact.to_owned(),
         via: "exec".to_owned(),
@@ -107,15 +74,13 @@ fn capture(reference: &Reference, target: &Target, limits: Limits) -> Captured {
         entry,
         content: Ok(Vec::new()),
     };
-    if let Some(file) = reference.only_if
-        && let Some(absent) = not_there(file, target, limits)
-    {
+    if let Some(absent) = not_asked(reference, modules) {
         captured.content = Err(absent);
         return captured;
     }
     let mut bytes = Vec::new();
     for command in reference.commands {
-        match exec::run(&target.argv(command), limits) {
+        match exec::run(command, limits) {
             Ok(Ran {
                 stdout,
                 code: Some(0),
@@ -139,28 +104,29 @@ fn capture(reference: &Reference, target: &Target, limits: Limits) -> Captured {
     if !reference.secrets.is_empty() {
         bytes = without_secrets(&bytes, reference.secrets);
     }
-    captured.entry.bytes = Some(bytes.len() as u64);
-    captured.entry.sha256 = sha256(&bytes);
-    captured.content = Ok(bytes);
-    captured
+    Captured::known(captured.entry, bytes)
 }
 
-/// `None` when the file is there.
-fn not_there(file: &str, target: &Target, limits: Limits) -> Option<(AbsentReason, String)> {
-    match exec::run(&target.argv(&["test", "-e", file]), limits) {
-        Ok(Ran { code: Some(0), .. }) => None,
-        Ok(Ran {
-            code: Some(1), stderr, ..
-        }) if stderr.is_empty() => Some((
-            AbsentReason::ModuleNotLoaded,
-            format!("no {file}: the kernel holds no such state"),
-        )),
-        Ok(ran) => Some((reason(&ran), first_line(&ran))),
-        Err(not_run) => Some(why(&not_run, "test")),
+/// Why a command is not run: the kernel holds no such state, and running it would change that.
+pub(crate) fn not_asked(reference: &Reference, modules: &Modules) -> Option<(AbsentReason, String)> {
+    if let Some(file) = reference.only_if {
+        // The command would see this thread's namespace in its own /proc/self.
+        let here = file.replace("/proc/self/", "/proc/thread-self/");
+        match std::fs::exists(&here) {
+            Ok(true) => {}
+            Ok(false) => {
+                let detail = format!("no {file}: the kernel holds no such state");
+                return Some((AbsentReason::ModuleNotLoaded, detail));
+            }
+            Err(e) => return Some((AbsentReason::Permission, format!("{file}: {e}"))),
+        }
     }
+    let module = modules.would_load(reference.modules)?;
+    let detail = format!("module {module} is not loaded, and asking would load it");
+    Some((AbsentReason::ModuleNotLoaded, detail))
 }
 
-fn why(not_run: &NotRun, program: &str) -> (AbsentReason, String) {
+pub(crate) fn why(not_run: &NotRun, program: &str) -> (AbsentReason, String) {
     match not_run {
         NotRun::Missing => (AbsentReason::ToolMissing, format!("{program} is not installed")),
         NotRun::Timeout => (AbsentReason::Timeout, format!("{program} took too long")),
@@ -181,9 +147,6 @@ fn reason(ran: &Ran) -> AbsentReason {
         AbsentReason::Permission
     } else if says(&["Operation not supported", "Protocol not supported"]) {
         AbsentReason::NotSupported
-    } else if says(&["No such file or directory"]) && says(&["exec of"]) {
-        // `ip netns exec` found the namespace but not the program.
-        AbsentReason::ToolMissing
     } else {
         AbsentReason::Error
     }
@@ -225,37 +188,6 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_capture_of_this_namespace_has_every_artifact_or_a_reason() {
-        let captured = capture_netns(&Target::Current, Limits::default());
-        assert_eq!(captured.len(), REFERENCES.len());
-        for artifact in captured {
-            match artifact.content {
-                Ok(bytes) => assert_eq!(artifact.entry.sha256, sha256(&bytes)),
-                Err((_, detail)) => assert!(!detail.is_empty(), "{}", artifact.entry.path),
-            }
-        }
-    }
-
-    #[test]
-    fn a_namespace_that_is_not_there_is_never_empty() {
-        for artifact in capture_netns(&Target::Named("knet-no-such".into()), Limits::default()) {
-            let (reason, _) = artifact.content.expect_err("nobody could look");
-            assert!(!reason.means_empty(), "{}: {reason:?}", artifact.entry.path);
-        }
-    }
-
-    #[test]
-    fn counters_are_no_change() {
-        let a = b"# Generated on Sun\n*nat\n:PREROUTING ACCEPT [1:60]\n[1:60] -A PREROUTING -j X\n";
-        let b = b"# Generated on Mon\n*nat\n:PREROUTING ACCEPT [2:99]\n[7:60] -A PREROUTING -j X\n";
-        assert_eq!(stable(a), stable(b));
-        assert_ne!(
-            stable(a),
-            stable(b"*nat\n:PREROUTING DROP [1:60]\n[1:60] -A PREROUTING -j X\n")
-        );
-    }
 
     #[test]
     fn keys_stay_where_they_are() {

@@ -10,6 +10,7 @@ mod directory;
 mod entries;
 mod limits;
 mod packed;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use knet_snapshot::Problem;
 use knet_snapshot::store::Blob;
 
 pub use limits::Limits;
+pub use write::Writer;
 
 /// Where a snapshot is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 mod explain;
 mod flow;
+mod node_collect;
 mod snapshot;
 mod trace;
 mod vip;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub use explain::{ExplainArgs, NodePortArgs, Topic};
 pub use flow::{FlowArgs, Mark, Protocol};
+pub use node_collect::NodeCollectArgs;
 pub use snapshot::{SnapshotAction, SnapshotArgs};
 pub use trace::{DetailArg, TraceArgs};
 pub use vip::VipArgs;
@@ -74,6 +76,8 @@ pub enum Command {
     Vip(VipArgs),
     /// Look into a snapshot
     Snapshot(SnapshotArgs),
+    /// Capture the node this runs on
+    NodeCollect(Box<NodeCollectArgs>),
     /// Print the JSON Schema of an output
     Schema {
         /// Of which document
@@ -85,6 +89,12 @@ pub enum Command {
         /// For which shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
+    },
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Made when it is not there
+        directory: std::path::PathBuf,
     },
     /// Print the version
     Version,

@@ -1,9 +1,13 @@
 //! What each command does: open, ask the core, print.
 
+pub mod complete;
 mod completion;
 mod explain;
 mod flows;
 mod load;
+mod man;
+mod node_collect;
+mod redact;
 mod schema;
 mod show;
 mod trace;
@@ -30,10 +34,13 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         },
         Command::Vip(args) => vip::run(&args, console),
         Command::Snapshot(args) => match args.action {
+            SnapshotAction::Redact { from, to } => redact::run(&from, &to, console),
             SnapshotAction::Show { path, output } => show::run(&path, output, console),
         },
+        Command::NodeCollect(args) => node_collect::run(&args, console),
         Command::Schema { of } => schema::run(of, console),
         Command::Completion { shell } => completion::run(shell, console),
+        Command::Man { directory } => man::run(&directory, console),
         Command::Version => {
             console.print(&format!("kubectl-knet {}", env!("CARGO_PKG_VERSION")))?;
             Ok(Exit::Delivered)

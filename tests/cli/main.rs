@@ -4,6 +4,7 @@ mod against;
 mod answers;
 mod flows;
 mod mistakes;
+mod plugin;
 
 use std::io::Write;
 use std::path::PathBuf;

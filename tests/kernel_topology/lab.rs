@@ -163,7 +163,7 @@ impl Lab {
                 });
                 bundle = bundle.with(Space { id, captured, entry });
             }
-            for (path, bytes) in bundle.files() {
+            for (path, bytes) in bundle.to_files() {
                 if path != "manifest.json" {
                     files.insert(path, bytes);
                     continue;

@@ -1,0 +1,10 @@
+//! The collectors on live namespaces: the same as the tools say, no change to what they look at, and a small
+//! cluster captured node by node with the program itself, traced, and tried with real connections.
+
+#[path = "../support/netns.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod netns;
+
+mod cluster;
+mod formats;
+mod unchanged;

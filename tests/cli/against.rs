@@ -172,11 +172,7 @@ fn several_packets_fit() {
     let again = once.replace("ip id ", "ip id 1");
     let ran = piped("nftables", &format!("{once}{again}"), &["--detail", "summary"]);
     assert_eq!(ran.code, 0, "{}", ran.page());
-    assert!(
-        ran.stdout.contains("(packet 1 of 2 that fit the flow)"),
-        "{}",
-        ran.page()
-    );
+    assert!(ran.stdout.contains("(packet 1 of 2"), "{}", ran.page());
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct Lab {
 
 /// What the client sends.
 pub struct Packet {
+    /// `c`, or the node itself.
+    from: &'static str,
     proto: &'static str,
     to: &'static str,
     port: u16,
@@ -30,11 +32,27 @@ pub struct Packet {
 
 impl Packet {
     pub const fn tcp(to: &'static str, port: u16) -> Self {
-        Self { proto: "tcp", to, port }
+        Self {
+            from: "c",
+            proto: "tcp",
+            to,
+            port,
+        }
     }
 
     pub const fn udp(to: &'static str, port: u16) -> Self {
-        Self { proto: "udp", to, port }
+        Self {
+            from: "c",
+            proto: "udp",
+            to,
+            port,
+        }
+    }
+
+    /// Sent by a program on the node.
+    pub const fn by_node(mut self) -> Self {
+        self.from = "node/lab";
+        self
     }
 
     fn destination(&self) -> String {
@@ -100,6 +118,8 @@ impl Lab {
                 "",
             );
         }
+        // Service addresses are nobody's; a program on the node needs a route to them before they are translated.
+        must("ip route add default via 10.2.0.2", "");
         for last in [3, 4] {
             must(
                 &format!("ip -n {} addr add 10.2.0.{last}/24 dev eth0", lab.name("s")),
@@ -170,12 +190,14 @@ impl Lab {
             .map(|(_, recording)| Watcher::start(text(&recording["watch"]), self.dir.path()))
             .collect();
         sleep(MONITOR);
-        let Packet { proto, to, port } = packet;
+        let Packet { from, proto, to, port } = packet;
+        let inside = if *from == "c" {
+            format!("ip netns exec {}", self.name("c"))
+        } else {
+            String::new()
+        };
         shell(
-            &format!(
-                "ip netns exec {} timeout 2 bash -c 'echo hello > /dev/{proto}/{to}/{port}'",
-                self.name("c")
-            ),
+            &format!("{inside} timeout 2 bash -c 'echo hello > /dev/{proto}/{to}/{port}'"),
             "",
         );
         sleep(MONITOR);
@@ -234,7 +256,15 @@ impl Lab {
 
     fn knet(&self, packet: &Packet, more: &[&str]) -> (i32, Value) {
         let out = Command::new(env!("CARGO_BIN_EXE_kubectl-knet"))
-            .args(["trace", "c", &packet.destination(), "-p", packet.proto, "-o", "json"])
+            .args([
+                "trace",
+                packet.from,
+                &packet.destination(),
+                "-p",
+                packet.proto,
+                "-o",
+                "json",
+            ])
             .arg("--snapshot")
             .arg(self.snapshot())
             .args(more)

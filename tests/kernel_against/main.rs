@@ -56,6 +56,13 @@ fn agrees(lab: &Lab, packet: &Packet) -> u64 {
     steps
 }
 
+/// A program on the node: to a Service, to its own address over the loopback device, and from the client to it.
+fn by_node(lab: &Lab) -> u64 {
+    agrees(lab, &Packet::tcp("10.96.0.1", 80).by_node())
+        + agrees(lab, &Packet::tcp("10.1.0.1", 81).by_node())
+        + agrees(lab, &Packet::tcp("10.1.0.1", 81))
+}
+
 /// What the first difference is like.
 struct Parts {
     what: &'static str,
@@ -109,6 +116,7 @@ fn nftables() {
     }
     steps += agrees(&lab, &Packet::udp("10.96.0.1", 53));
     steps += agrees(&lab, &Packet::udp("fd00:96::1", 53));
+    steps += by_node(&lab);
     netns::say(&format!("KNET-RAN kernel_against::nftables {steps} steps agree"));
     assert!(steps > 60, "{steps}");
     let parts = Parts {
@@ -164,6 +172,7 @@ fn iptables_nft() {
     }
     steps += agrees(&lab, &Packet::udp("10.2.0.2", 5353));
     steps += agrees(&lab, &Packet::udp("fd00:2::2", 5353));
+    steps += by_node(&lab);
     // Native rules beside them: then one monitor of nftables shows both.
     netns::must("nft -f -", rulesets::NFT_BESIDE);
     lab.capture();
@@ -212,6 +221,7 @@ fn iptables_legacy() {
     for _ in 0..3 {
         steps += agrees(&lab, &packet);
     }
+    steps += by_node(&lab);
     netns::say(&format!("KNET-RAN kernel_against::iptables_legacy {steps} steps agree"));
     assert!(steps > 20, "{steps}");
     let parts = Parts {

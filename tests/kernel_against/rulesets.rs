@@ -22,6 +22,10 @@ table ip kube {
 		ct mark set 0x1 counter
 		jump services
 	}
+	chain out {
+		type nat hook output priority -100; policy accept;
+		jump services
+	}
 	chain services {
 		ip daddr . meta l4proto . th dport vmap @services
 		counter
@@ -65,6 +69,15 @@ table inet filt {
 	chain other {
 		return
 	}
+	chain inward {
+		type filter hook input priority 0; policy accept;
+		iifname \"lo\" counter
+		tcp dport 81 counter accept
+	}
+	chain outward {
+		type filter hook output priority 0; policy accept;
+		oifname { \"lo\", \"s0\" } counter
+	}
 }
 ";
 
@@ -105,6 +118,7 @@ pub const IPTABLES: &str = "*nat
 :KUBE-SEP-A - [0:0]
 :KUBE-SEP-B - [0:0]
 -A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES
+-A OUTPUT -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES
 -A POSTROUTING -m mark --mark 0x10/0x10 -j MASQUERADE
 -A KUBE-SERVICES -d 10.96.0.9/32 -p tcp -m tcp --dport 80 -j RETURN
 -A KUBE-SERVICES -d 10.96.0.1/32 -p tcp -m comment --comment \"shop/web:http cluster IP\" -m tcp --dport 80 -j KUBE-SVC
@@ -128,6 +142,7 @@ COMMIT
 :OUTPUT ACCEPT [0:0]
 :APP - [0:0]
 :EMPTY - [0:0]
+-A INPUT -i lo -p tcp -m tcp --dport 81 -j ACCEPT
 -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A FORWARD -j EMPTY
 -A FORWARD -j APP

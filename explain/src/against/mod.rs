@@ -7,6 +7,7 @@ mod align;
 mod error;
 mod path;
 mod rules;
+mod tracer;
 pub mod verify;
 
 use std::cmp::Ordering;

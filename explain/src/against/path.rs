@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use knet_dataplane::packet::{L4, Packet, Port};
-use knet_dataplane::trace::{Engine, Hop, NsId, RuleVerdict, Stage, Step, What};
+use knet_dataplane::trace::{Engine, Hop, NsId, RuleVerdict, Step, What};
 use knet_snapshot::id::{Family, IfIndex};
 use knet_snapshot::kernel_trace::Header;
 
-use super::align::is_tracer;
 use super::rules::Rules;
+use super::tracer::is_tracer;
 use super::{TELLING, telling};
 
 /// Addresses and ports of a packet at one place.
@@ -175,7 +175,7 @@ impl<'t> Path<'t> {
                 perhaps,
                 step,
                 face,
-                output: hop.stage == Stage::Output,
+                output: hop.iif.is_none(),
                 run: *run,
                 shown,
             });

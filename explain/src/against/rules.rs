@@ -163,12 +163,7 @@ impl<'a, 's> Rules<'a, 's> {
             return Some(table.find(&event.chain).is_some());
         }
         let nft = self.space.nft();
-        let declared = nft
-            .tables()
-            .iter()
-            .filter(|t| nf_family(t.family) == event.family && *t.name == *event.table)
-            .any(|t| nft.chain_names(t).any(|(_, name)| **name == *event.chain));
-        if declared {
+        if chain(nft, event).is_some() {
             return Some(true);
         }
         nft.missing().is_none().then_some(false)
@@ -324,12 +319,9 @@ fn plain(text: &str) -> String {
 }
 
 fn chain<'x, 's>(nft: &'x Nft<'s>, event: &Event) -> Option<&'x knet_dataplane::table::nft::Chain<'s>> {
-    let table = nft
-        .tables()
-        .iter()
-        .find(|t| nf_family(t.family) == event.family && *t.name == *event.table)?;
-    let (index, name) = nft.chain_names(table).find(|(_, name)| ***name == *event.chain)?;
-    nft.chain_of(index, name)
+    let mut tables = nft.tables().iter();
+    let table = tables.position(|t| nf_family(t.family) == event.family && *t.name == *event.table)?;
+    nft.chain_of(table, &event.chain)
 }
 
 /// The family of an iptables table.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use knet_dataplane::packet::L4;
 use knet_dataplane::table::xt::Table;
-use knet_dataplane::trace::{Engine, Hook, Hop, NsId, Stage};
+use knet_dataplane::trace::{Engine, Hook, Hop, NsId};
 use knet_dataplane::world::{Netns, World};
 use knet_snapshot::id::Family;
 use knet_snapshot::xtsave::XtPolicy;
@@ -140,7 +140,8 @@ fn wanted(hop: &Hop, mut face: Face, any: Option<u16>, reply: bool) -> Wanted {
     face.sport = face.sport.filter(fixed);
     face.dport = face.dport.filter(fixed);
     Wanted {
-        hook: if hop.stage == Stage::Output {
+        // Over the loopback device a hop ends as input; it began where no device is named.
+        hook: if hop.iif.is_none() {
             Hook::Output
         } else {
             Hook::Prerouting

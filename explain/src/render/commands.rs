@@ -172,7 +172,11 @@ fn nft_match(wanted: &Wanted, address: &str) -> String {
         icmp,
         reply,
     } = wanted;
-    let mut out = format!("{address} saddr {} {address} daddr {}", face.src, face.dst);
+    let mut out = format!("{address} daddr {}", face.dst);
+    // A sender that has no address for this destination.
+    if !face.src.is_unspecified() {
+        out = format!("{address} saddr {} {out}", face.src);
+    }
     let name = match face.proto {
         proto::TCP => "tcp",
         proto::UDP => "udp",
@@ -242,7 +246,10 @@ fn xt_match(wanted: &Wanted, family: Family) -> String {
         other => other.to_string(),
     };
     let bits = if family == Family::V4 { 32 } else { 128 };
-    let mut out = format!("-s {}/{bits} -d {}/{bits} -p {name}", face.src, face.dst);
+    let mut out = format!("-d {}/{bits} -p {name}", face.dst);
+    if !face.src.is_unspecified() {
+        out = format!("-s {}/{bits} {out}", face.src);
+    }
     // Of UDP-Lite only multiport knows the ports.
     let module = if face.proto == proto::UDPLITE {
         "multiport"

@@ -195,19 +195,21 @@ impl Open {
     }
 }
 
-/// `b` goes on where `a` ended: the same identification, and one end of it unchanged.
+/// `b` goes on where `a` ended: the same identification, and one end of it unchanged. Both ends, where the
+/// identification is 0 (a reset, a SYN+ACK).
 fn joins(a: &Open, b: &Open) -> bool {
     let (Some(x), Some(y)) = (&a.packet.header, &b.packet.header) else {
         return false;
     };
-    let marked = x.ident.is_some_and(|ident| ident != 0) && x.ident == y.ident;
     let ends = |h: &Header| ((h.src, h.sport), (h.dst, h.dport));
     let last = a.packet.events.last().and_then(|e| e.header.as_deref()).unwrap_or(x);
-    let near = [&**x, last]
-        .iter()
-        .any(|h| ends(h).0 == ends(y).0 || ends(h).1 == ends(y).1);
-    marked
-        && near
+    let near = if x.ident.is_some_and(|ident| ident != 0) {
+        let same = |h: &Header| ends(h).0 == ends(y).0 || ends(h).1 == ends(y).1;
+        same(x) || same(last)
+    } else {
+        ends(last) == ends(y)
+    };
+    near && x.ident == y.ident
         && a.packet.in_log() == b.packet.in_log()
         && x.len == y.len
         && x.flags == y.flags

@@ -62,6 +62,8 @@ pub struct Nft<'s> {
     artifact: Arc<str>,
     tables: Vec<Table<'s>>,
     chains: Vec<Chain<'s>>,
+    /// Those at a hook: few, where a service may have a chain of its own.
+    bases: Vec<usize>,
     sets: Vec<NamedSet<'s>>,
     listing: Option<&'s Listing>,
     ifs: IfNames<'s>,
@@ -202,6 +204,7 @@ impl<'s> Nft<'s> {
             artifact: facts.path(name::NFT_JSON),
             tables: Vec::new(),
             chains: Vec::new(),
+            bases: Vec::new(),
             sets: Vec::new(),
             listing: facts.nft_listing().get(),
             ifs: IfNames::compile(facts),
@@ -271,6 +274,9 @@ impl<'s> Nft<'s> {
             };
             this.damaged |= !placed;
         }
+        let hooked = |c: &Chain<'_>| c.decl.is_some_and(|(decl, _)| hook_of(decl).is_some());
+        let chains = this.chains.iter().enumerate();
+        this.bases = chains.filter(|(_, c)| hooked(c)).map(|(i, _)| i).collect();
         this
     }
 
@@ -353,7 +359,7 @@ impl<'s> Nft<'s> {
     /// By priority; of equal ones the last registered runs first, as `nf_hook_entries_grow` puts it.
     fn bases(&self, hook: Hook, wanted: impl Fn(NfFamily) -> bool) -> Vec<BaseChain<'_, 's>> {
         let mut all: Vec<(BaseChain<'_, 's>, (u64, u64))> = Vec::new();
-        for chain in &self.chains {
+        for chain in self.bases.iter().map(|&i| &self.chains[i]) {
             let table = &self.tables[chain.table];
             let Some((decl, _)) = chain.decl else { continue };
             if table.xt || table.dormant || !wanted(table.family) || hook_of(decl) != Some(hook) {
@@ -376,7 +382,7 @@ impl<'s> Nft<'s> {
 
     /// Base chains of tables that `iptables-nft` manages: where their rules, which are in a save, run.
     pub fn xt_bases(&self) -> impl Iterator<Item = XtBase<'_>> {
-        self.chains.iter().filter_map(|chain| {
+        self.bases.iter().map(|&i| &self.chains[i]).filter_map(|chain| {
             let table = &self.tables[chain.table];
             let (decl, _) = chain.decl.filter(|_| table.xt && !table.dormant)?;
             Some(XtBase {
@@ -394,14 +400,6 @@ impl<'s> Nft<'s> {
     #[must_use]
     pub fn chain_of(&self, table: usize, name: &str) -> Option<&Chain<'s>> {
         self.chains.get(*self.tables.get(table)?.chains.get(name)?)
-    }
-
-    /// Every chain of a table, with the position [`Nft::chain_of`] wants, in file order.
-    pub fn chain_names<'x>(&'x self, table: &'x Table<'s>) -> impl Iterator<Item = (usize, &'x Arc<str>)> {
-        self.chains
-            .iter()
-            .filter(|c| std::ptr::eq(&raw const self.tables[c.table], table))
-            .map(|c| (c.table, &c.name))
     }
 
     /// The table of a chain.

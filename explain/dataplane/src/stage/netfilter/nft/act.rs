@@ -110,7 +110,7 @@ fn merged_perhaps<'x, 's>(at: usize, here: &Here<'x, 's>) -> Option<(usize, &'x 
     };
     let (_, own) = field(at)?;
     let beside = |a: Payload, b: Payload| {
-        let bytes = a.offset % 8 == 0 && a.len % 8 == 0 && b.len % 8 == 0;
+        let bytes = [a.offset, a.len, b.len].iter().all(|bits| bits.is_multiple_of(8));
         bytes && a.base == b.base && a.offset + a.len == b.offset && a.len + b.len <= 32
     };
     if let Some((m, next)) = field(at + 1)

@@ -6,6 +6,8 @@ mod taught;
 
 use knet_dataplane::packet::{L4, Packet, proto, tcp_flag};
 
+use std::fmt::Write;
+
 use super::environment::{self, DEVICES, Environment};
 use super::exchange::{self, Step, Verdict};
 use super::flow::{Entry, Flow, Follow};
@@ -26,7 +28,7 @@ pub struct Case {
     pub bridge: &'static [&'static str],
     pub sysctl: &'static [(&'static str, &'static str)],
     pub rules: &'static [(Back, &'static str)],
-    /// `eth0 tcp 10.10.0.2 4001 > 10.11.0.2 80 flags 0x10 tos 0x8 len 100`, or `socket UID udp ...`.
+    /// `eth0 tcp 10.10.0.2 4001 > 10.11.0.2 80 flags 0x10 tos 0x8 len 100`, or `socket UID udp ... mark 0x1`.
     pub packet: &'static str,
     pub follow: &'static [Follow],
     /// What comes out of the last packet: places and headers, `nothing`, `refused` for a ruleset nobody can load.
@@ -76,6 +78,69 @@ fn plain(case: &Case) -> Environment {
     }
     env.ip.extend(case.ip.iter().map(|line| (*line).to_owned()));
     env
+}
+
+/// Routes and sysctls of every case.
+pub fn usual() -> Environment {
+    plain(&Case::default())
+}
+
+/// A difference as a case, ready for `taught.rs` once it has a better name.
+pub fn written(name: &str, rules: &Ruleset, env: &Environment, flow: &Flow, step: &Step) -> String {
+    let usual = usual();
+    let mut out = format!("        Case {{\n            name: {name:?},\n");
+    let ip: Vec<&String> = env.ip.iter().filter(|line| !usual.ip.contains(line)).collect();
+    let _ = writeln!(out, "            ip: &{ip:?},");
+    let set = |(key, value): &&(String, String)| {
+        let default = usual.sysctl.iter().rev().find(|(k, _)| k == key);
+        default.map_or("0", |(_, v)| v.as_str()) != value
+    };
+    let sysctl: Vec<_> = env.sysctl.iter().filter(set).collect();
+    let _ = writeln!(out, "            sysctl: &{sysctl:?},");
+    let rules: Vec<String> = rules
+        .parts
+        .iter()
+        .map(|part| format!("({:?}, {:?})", part.back, part.text().trim_end()))
+        .collect();
+    let _ = writeln!(out, "            rules: &[{}],", rules.join(", "));
+    let _ = writeln!(out, "            packet: {:?},", worded(flow));
+    let follow: Vec<String> = flow.follow.iter().map(|f| format!("Follow::{f:?}")).collect();
+    let _ = writeln!(out, "            follow: &[{}],", follow.join(", "));
+    let _ = writeln!(
+        out,
+        "            expect: {:?},\n            ..Case::default()\n        }},",
+        seen(step)
+    );
+    out
+}
+
+/// A packet in the words that [`flow`] reads.
+fn worded(flow: &Flow) -> String {
+    let p = &flow.packet;
+    let (entry, mark) = match flow.entry {
+        Entry::Wire(device) => (DEVICES[device].to_owned(), 0),
+        Entry::Socket { uid, mark, .. } => (format!("socket {uid}"), mark),
+    };
+    let name = match p.proto {
+        proto::TCP => "tcp",
+        proto::UDP => "udp",
+        proto::SCTP => "sctp",
+        _ => "ping",
+    };
+    let (sport, dport) = match &p.l4 {
+        L4::Tcp { sport, dport, .. } | L4::Ports { sport, dport } => (sport.value, dport.value),
+        L4::Icmp { id, .. } => (id.value, 0),
+        L4::Other => (0, 0),
+    };
+    format!(
+        "{entry} {name} {} {sport} > {} {dport} flags {:#x} ttl {} tos {:#x} len {} mark {mark:#x}",
+        p.src,
+        p.dst,
+        p.tcp_flags(),
+        p.ttl,
+        p.tos,
+        p.len
+    )
 }
 
 /// Runs a case; the words say what is wrong with it.
@@ -177,7 +242,7 @@ fn seen(step: &Step) -> String {
 fn flow(case: &Case, number: u32) -> Flow {
     let mut words = case.packet.split_whitespace();
     let mut next = || words.next().unwrap_or_else(|| panic!("{}: too few words", case.name));
-    let entry = match next() {
+    let mut entry = match next() {
         "socket" => Entry::Socket {
             uid: next().parse().expect("a uid"),
             gid: 0,
@@ -187,7 +252,7 @@ fn flow(case: &Case, number: u32) -> Flow {
         device => Entry::Wire(DEVICES.iter().position(|d| *d == device).expect("a device")),
     };
     let name = next();
-    let src = next().parse().expect("a source");
+    let src: std::net::IpAddr = next().parse().expect("a source");
     let sport: u16 = next().parse().expect("a source port or id");
     next();
     let dst: std::net::IpAddr = next().parse().expect("a destination");
@@ -195,17 +260,25 @@ fn flow(case: &Case, number: u32) -> Flow {
     let v6 = dst.is_ipv6();
     let head = if v6 { 40 } else { 20 };
     let local = matches!(entry, Entry::Socket { .. });
+    if let Entry::Socket { bound, .. } = &mut entry {
+        *bound = (!src.is_unspecified()).then_some(src);
+    }
     let (mut flags, mut ttl, mut tos, mut len) = (tcp_flag::SYN, 64u8, 0u8, 0u16);
     while let (Some(key), Some(value)) = (words.next(), words.next()) {
-        let value = value.strip_prefix("0x").map_or_else(
+        let value: u32 = value.strip_prefix("0x").map_or_else(
             || value.parse().expect("a number"),
-            |hex| u16::from_str_radix(hex, 16).expect("a number"),
+            |hex| u32::from_str_radix(hex, 16).expect("a number"),
         );
         match key {
             "flags" => flags = value as u8,
             "ttl" => ttl = value as u8,
             "tos" => tos = value as u8,
-            "len" => len = value,
+            "len" => len = value as u16,
+            "mark" => {
+                if let Entry::Socket { mark, .. } = &mut entry {
+                    *mark = value;
+                }
+            }
             other => panic!("{}: {other}", case.name),
         }
     }
@@ -225,6 +298,13 @@ fn flow(case: &Case, number: u32) -> Flow {
                 dport: dport.into(),
             };
             (proto::UDP, l4, 16)
+        }
+        "sctp" => {
+            let l4 = L4::Ports {
+                sport: sport.into(),
+                dport: dport.into(),
+            };
+            (proto::SCTP, l4, 32)
         }
         "ping" => {
             let l4 = L4::Icmp {

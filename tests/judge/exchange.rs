@@ -173,6 +173,13 @@ fn wired(
     let prediction = timed("predict", || ours::predict(world, &start, stage > 0, lab));
     timed("inject", || lab.inject(device, packet, live.flow.number, side));
     let about_own = |s: &Seen| {
+        // Told to whoever the node spoke for.
+        if let L4::Icmp { quoted: Some(q), .. } = &s.packet.l4
+            && !quotes(packet)
+            && (q.src, q.dst) == (packet.dst, packet.src)
+        {
+            return true;
+        }
         s.place == Place::Local && ((quotes(&s.packet) && !quotes(packet)) || (s.number.is_none() && resets(&s.packet)))
     };
     let mut seen = timed("collect", || lab.collect(0));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::clock::{self, timed};
-use super::environment;
+use super::environment::{self, Environment};
 use super::exchange::{self, Step, Verdict};
 use super::flow::{self, Flow, Numbers};
 use super::ipsets;
@@ -14,7 +14,7 @@ use super::nftables;
 use super::random::Rng;
 use super::report;
 use super::rules::{Back, Loaded, Ruleset};
-use super::shrink;
+use super::shrink::{self, Found};
 use super::sys;
 use super::xtables::{self, Kit, PROBES};
 
@@ -156,6 +156,7 @@ fn work(worker: u64, workers: u64, features: &Features, plan: &Plan) -> Tally {
     let mut tally = Tally::default();
     let mut loaded = Loaded::default();
     let mut epoch = u64::MAX;
+    let mut env = environment::random(&mut Rng::of(plan.seed, 2, epoch));
     let began = Instant::now();
     let mut told = Instant::now();
     let mine = (plan.from..plan.from + plan.rulesets).filter(|n| (n / EPOCH) % workers == worker);
@@ -166,10 +167,10 @@ fn work(worker: u64, workers: u64, features: &Features, plan: &Plan) -> Tally {
         if number / EPOCH != epoch {
             epoch = number / EPOCH;
             timed("clear", || loaded.clear());
-            let env = environment::random(&mut Rng::of(plan.seed, 2, epoch));
+            env = environment::random(&mut Rng::of(plan.seed, 2, epoch));
             timed("epoch", || lab.enter(&env));
         }
-        one(&mut lab, &mut loaded, features, plan, number, &mut tally);
+        one((&mut lab, &mut loaded), features, plan, (number, &env), &mut tally);
         if told.elapsed().as_secs() >= 30 {
             told = Instant::now();
             println!("  ... worker {worker} ruleset {number}: {}", tally.summary(began));
@@ -182,7 +183,13 @@ fn work(worker: u64, workers: u64, features: &Features, plan: &Plan) -> Tally {
 }
 
 /// Loads a ruleset, and has its conversations.
-fn one(lab: &mut Lab, loaded: &mut Loaded, features: &Features, plan: &Plan, number: u64, tally: &mut Tally) {
+fn one(
+    (lab, loaded): (&mut Lab, &mut Loaded),
+    features: &Features,
+    plan: &Plan,
+    (number, env): (u64, &Environment),
+    tally: &mut Tally,
+) {
     let (backend, rules) = ruleset(plan, features, number);
     if let Err(why) = timed("load", || loaded.replace(&rules)) {
         tally.refused += 1;
@@ -233,7 +240,13 @@ fn one(lab: &mut Lab, loaded: &mut Loaded, features: &Features, plan: &Plan, num
             continue;
         }
         explained = true;
-        println!("{}", shrink::explain(lab, loaded, &rules, &flows[i], plan.seed, number));
+        let found = Found {
+            rules: &rules,
+            env,
+            flow: &flows[i],
+        };
+        println!("{}", shrink::explain(lab, loaded, &found, plan.seed, number));
+        lab.enter(env);
         // The ruleset is there again for the rest of its differences.
         loaded.replace(&rules).expect("it was loaded before");
     }

@@ -248,6 +248,17 @@ pub fn cases() -> Vec<Case> {
             ..Case::default()
         },
         Case {
+            name: "nft 1.0.6: two != side by side are one, and listed as two",
+            rules: &[(
+                Nft,
+                "table ip knet {\nchain f {\ntype filter hook forward priority 0\nudp sport != 9090 udp dport != 9090 drop\n}\n}",
+            )],
+            packet: "eth0 udp 10.10.0.2 4001 > 10.11.0.2 9090",
+            expect: "nothing",
+            untold: true,
+            ..Case::default()
+        },
+        Case {
             name: "owner_mt: no snapshot shows the group of an answering program",
             rules: &[(
                 XtNft,

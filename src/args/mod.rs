@@ -8,7 +8,7 @@ mod vip;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub use explain::{ExplainArgs, NodePortArgs, Topic};
+pub use explain::{ClusterIpArgs, ExplainArgs, KubeIpvs0Args, NodePortArgs, Topic};
 pub use flow::{FlowArgs, Mark, Protocol};
 pub use snapshot::{SnapshotAction, SnapshotArgs};
 pub use trace::{DetailArg, TraceArgs};

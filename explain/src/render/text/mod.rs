@@ -1,5 +1,6 @@
 //! For people: one verdict line, then as much as was asked for.
 
+mod clusterip;
 mod connection;
 mod head;
 mod layout;
@@ -13,6 +14,8 @@ mod vip;
 
 use crate::explanation::Explanation;
 use crate::resolve::QueryError;
+use crate::topics::clusterip::ClusterIpExplanation;
+use crate::topics::kube_ipvs0::KubeIpvs0;
 use crate::topics::nodeport::NodePortExplanation;
 use crate::topics::vip::VipExplanation;
 
@@ -81,6 +84,22 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
 pub fn nodeport(answer: &NodePortExplanation, style: &Style) -> String {
     let mut page = Page::new(style.width, style.colour);
     nodeport::answer(&mut page, answer);
+    page.finish()
+}
+
+/// `explain clusterip`, with a newline at the end.
+#[must_use]
+pub fn clusterip(answer: &ClusterIpExplanation, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    clusterip::answer(&mut page, answer);
+    page.finish()
+}
+
+/// `explain kube-ipvs0`, with a newline at the end.
+#[must_use]
+pub fn kube_ipvs0(answer: &KubeIpvs0, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    clusterip::device(&mut page, answer);
     page.finish()
 }
 

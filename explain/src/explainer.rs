@@ -7,8 +7,10 @@ use knet_dataplane::trace::{Branch, Detail, NsId, Outcome};
 use knet_dataplane::walk::{self, Limits};
 use knet_dataplane::world::World;
 use knet_snapshot::Snapshot;
+use knet_snapshot::kernel_trace::KernelTrace;
 
 use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
+use crate::against::{self, AgainstError, Walked};
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
@@ -165,6 +167,8 @@ impl<'s> Explainer<'s> {
             findings,
             nodeport: None,
             vip: None,
+            against: None,
+            verify: None,
             sent,
             start,
             branches,
@@ -204,6 +208,49 @@ impl<'s> Explainer<'s> {
             }
         }
         all.into_iter().collect()
+    }
+
+    /// A trace, and a recording of the kernel's own trace of the same packet put beside it. `place` is the
+    /// `NODE` or `NODE/NETNS` where it was recorded; `None`: where the walk agrees furthest. `file` is what
+    /// the recording is called.
+    ///
+    /// # Errors
+    ///
+    /// About the query, or about the recording: there is no trace in it, or not of this flow.
+    pub fn trace_against(
+        &self,
+        query: &Query,
+        detail: Detail,
+        (file, recording): (&str, &KernelTrace),
+        place: Option<&str>,
+    ) -> Result<Explanation, AgainstError> {
+        let resolved = resolve::resolve(self.context(), query)?;
+        let mut walked = Walked {
+            branches: Vec::new(),
+            any_port: None,
+            truncated: false,
+        };
+        for start in &resolved.starts {
+            // Also the rules that do not match: the kernel may say that one did.
+            let trace = walk::trace(&self.world, start, Detail::Full, Limits::default());
+            if start.any_sport {
+                walked.any_port = trace.sent.sport().map(|p| p.value);
+            }
+            walked.truncated |= trace.truncated;
+            walked.branches.extend(trace.branches);
+        }
+        let mut against = against::compare(self.context(), &walked, recording, place)?;
+        against.file = file.to_owned();
+        let mut explanation = self.trace(query, detail)?;
+        explanation.against = Some(Box::new(against));
+        Ok(explanation)
+    }
+
+    /// Adds how to record the kernel's own trace of a flow that was traced.
+    #[must_use]
+    pub fn with_commands(&self, mut explanation: Explanation) -> Explanation {
+        explanation.verify = Some(Box::new(against::verify::verify(&self.world, &explanation)));
+        explanation
     }
 
     /// Why a NodePort is in no `netstat`, and what takes its packets instead.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use knet_snapshot::id::{IfIndex, TableId};
 
+use crate::against::Against;
+use crate::against::verify::Verify;
 use crate::findings::Finding;
 use crate::fold::Group;
 use crate::names::{PlaceName, Whose};
@@ -22,8 +24,8 @@ pub use crate::resolve::{Entry, Source, Target};
 pub use knet_dataplane::choice::{Chance, Fork, Ratio, Taken, Unknown};
 pub use knet_dataplane::packet::{L4, Packet, Port};
 pub use knet_dataplane::trace::{
-    Answer, Assumption, Branch, ClientSees, CtEvent, Detail, End, Engine, Evidence, FdbTo, Field, Hop, NsId, Outcome,
-    Place, Reason, Reject, Reply, RuleVerdict, Stage, Step, What,
+    Answer, Assumption, Branch, ClientSees, CtEvent, Detail, End, Engine, Evidence, FdbTo, Field, Hook, Hop, NsId,
+    Outcome, Place, Reason, Reject, Reply, RuleVerdict, Stage, Step, What,
 };
 
 /// The answer to one [`crate::Query`].
@@ -60,6 +62,10 @@ pub struct Explanation {
     pub nodeport: Option<Box<NodePortExplanation>>,
     /// Who answers for the destination, when somebody outside sends to an address of a Service.
     pub vip: Option<Box<VipExplanation>>,
+    /// The walk beside a recording of the kernel's own trace, when there is one.
+    pub against: Option<Box<Against>>,
+    /// How to record the kernel's own trace of the flow, when that was asked.
+    pub verify: Option<Box<Verify>>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
 }

@@ -23,6 +23,7 @@ Exit codes:
   2  usage or input error: the question or the snapshot is wrong
   3  cannot tell: the snapshot does not hold what decides, or the model does not know it
 With --flows the worst of all lines decides: 2 before 1 before 3 before 0.
+With trace --against the question is whether kernel and walk agree: 0 they do, 1 they part, 3 cannot tell.
 
 Environment:
   KNET_SNAPSHOT   snapshot to use when --snapshot is not given

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use knet_dataplane::trace::Detail;
-use knet_dataplane::walk::{Limits, trace};
+use knet_dataplane::walk::Limits;
 use knet_dataplane::world::World;
 use knet_snapshot::artifact::name;
 
@@ -16,10 +16,8 @@ use super::rules::{Back, Loaded, Ruleset};
 use super::run::alone;
 
 /// Does the conversation still differ under these rules?
-fn differs(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> Option<Step> {
-    loaded.clear();
-    loaded.note(rules);
-    rules.load().ok()?;
+fn differs(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> Option<Step> {
+    loaded.replace(rules).ok()?;
     let files = lab.files(&rules.artifacts());
     alone(lab, &files, flow)
 }
@@ -82,7 +80,7 @@ fn smaller(rules: &Ruleset) -> Vec<Ruleset> {
 }
 
 /// Shrinks and tells. The ruleset is cleared afterwards.
-pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, seed: u64, number: u64) -> String {
+pub fn explain(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, seed: u64, number: u64) -> String {
     let mut best = rules.clone();
     let mut flow = flow.clone();
     let mut tries = 0;
@@ -135,6 +133,7 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
     let _ = write!(out, "    ours:\n{}", report::predicted(&step.prediction));
     let mut files = lab.files(&best.artifacts());
     lab.forget();
+    lab.listen();
     let mut before: Flow = flow.clone();
     if step.stage > 0 {
         before.follow.truncate(step.stage - 1);
@@ -149,8 +148,8 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
     }
     let snapshot = snapshot(&files);
     let world = World::new(&snapshot);
-    let ours = ours::of_its_connection(trace(&world, &step.start, Detail::Full, Limits::default()));
-    let _ = write!(out, "  our steps:\n{}", report::trace(&ours));
+    let (ours, _) = ours::ask(&world, &step.start, step.stage > 0, Detail::Full, Limits::default());
+    let _ = write!(out, "  our steps:\n{}", report::branches(&ours));
     let _ = write!(out, "  the kernel's:\n{}", kernel(lab, loaded, &best, &flow));
     let _ = writeln!(out, "  ip rule / sysctl: see the epoch of ruleset {number}");
     let _ = matches!(flow.entry, Entry::Wire(_));
@@ -159,15 +158,14 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
 }
 
 /// What the kernel says it did: rule counters, and its own trace where nf_tables runs the rules.
-fn kernel(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> String {
+fn kernel(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> String {
     let mut out = String::new();
-    loaded.clear();
-    loaded.note(rules);
-    if rules.load().is_err() {
+    if loaded.replace(rules).is_err() {
         return out;
     }
     let files = lab.files(&rules.artifacts());
     lab.forget();
+    lab.listen();
     let traced = rules
         .parts
         .iter()

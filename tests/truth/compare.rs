@@ -17,6 +17,18 @@ const NOISE: f64 = 0.15;
 
 /// Asks about a flow of a truth and compares. Returns the flow's name with the verdict.
 pub(crate) fn flow(truth: &Value, ask: impl Fn(Value) -> Value) -> (String, Verdict) {
+    let (name, query) = query(truth);
+    let answer = ask(query);
+    // The very connection that was there when the capture was taken, or a packet with its addresses and ports.
+    let captured = answer["connections"]
+        .get(0)
+        .filter(|_| truth["src_port"].is_u64())
+        .unwrap_or(&answer);
+    (name, compare(&truth["result"], captured))
+}
+
+/// A flow's name, and the query that asks for it.
+pub(crate) fn query(truth: &Value) -> (String, Value) {
     let source = &truth["source"];
     let src = match text(source, "kind") {
         "pod" => format!("pod/{}/{}", text(source, "namespace"), text(source, "name")),
@@ -36,16 +48,7 @@ pub(crate) fn flow(truth: &Value, ask: impl Fn(Value) -> Value) -> (String, Verd
         .as_str()
         .map(|node| format!(" via {node}"))
         .unwrap_or_default();
-    let answer = ask(query);
-    // The very connection that was there when the capture was taken, or a packet with its addresses and ports.
-    let captured = answer["connections"]
-        .get(0)
-        .filter(|_| truth["src_port"].is_u64())
-        .unwrap_or(&answer);
-    (
-        format!("{src}{via} -> {dst}/{proto}"),
-        compare(&truth["result"], captured),
-    )
+    (format!("{src}{via} -> {dst}/{proto}"), query)
 }
 
 /// A branch, as the JSON says it.

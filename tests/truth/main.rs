@@ -6,6 +6,7 @@
 mod arp;
 mod cases;
 mod compare;
+mod decisive;
 #[allow(dead_code, reason = "shared by tests that each use a part")]
 #[path = "../support/shipped.rs"]
 mod shipped;
@@ -182,6 +183,38 @@ fn faults_in_iptables_mode() {
 #[test]
 fn faults_in_nftables_mode() {
     clusters(sets("faults/nftables"));
+}
+
+/// The row that is the fault is the row that is named.
+fn named(folder: &str) {
+    let mut wrong = Vec::new();
+    for set in sets(folder) {
+        let name = set.file_name().expect("it has a name").to_string_lossy().into_owned();
+        let (snapshot, truth) = open(&set);
+        let meta = fs::read(set.join("META.json")).expect("META.json is there");
+        let meta: Value = serde_json::from_slice(&meta).expect("META.json is JSON");
+        let flows = truth.as_array().expect("a list of flows");
+        let (asked, unnamed) = decisive::check(&snapshot, &Explainer::new(&snapshot), &meta, flows);
+        println!(
+            "KNET-TRUTH {folder}/{name}: fault named {}/{asked}",
+            asked - unnamed.len()
+        );
+        if asked == 0 {
+            wrong.push(format!("{name}: no changed flow fails"));
+        }
+        wrong.extend(unnamed.into_iter().map(|flow| format!("{name}: {flow}")));
+    }
+    finish(&wrong);
+}
+
+#[test]
+fn faults_are_named_in_iptables_mode() {
+    named("faults/iptables");
+}
+
+#[test]
+fn faults_are_named_in_nftables_mode() {
+    named("faults/nftables");
 }
 
 #[test]

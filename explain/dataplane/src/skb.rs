@@ -1,6 +1,6 @@
 //! A packet inside a kernel: the header plus what the kernel remembers about it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use knet_snapshot::id::{IfIndex, Zone};
 use knet_snapshot::ipvs::Forward;
@@ -33,10 +33,14 @@ pub struct Skb {
     pub pkt_type: PktType,
     /// Zone that the template set by `CT --zone` chose, before conntrack sees the packet.
     pub zone: Zone,
+    /// Its connection is that template so far (`CT`, `ct zone set`).
+    pub template: bool,
     /// Its connection, once conntrack saw it in this namespace.
     pub ct: Ct,
     /// The local socket that sent it, in its own namespace only.
     pub sender: Option<Sender>,
+    /// The address and port of the socket that TPROXY gave the packet to (`nf_tproxy_assign_sock`).
+    pub tproxy: Option<SocketAddr>,
     /// `skb->ipvs_property`: IPVS of this namespace has handled the packet.
     pub ipvs: Option<IpvsProperty>,
 }
@@ -83,8 +87,10 @@ impl Skb {
             physout: None,
             pkt_type: PktType::Host,
             zone: Zone::default(),
+            template: false,
             ct: Ct::None,
             sender: None,
+            tproxy: None,
             ipvs: None,
         }
     }

@@ -20,6 +20,7 @@ pub mod conntrack;
 pub mod fdb;
 pub mod ipset;
 pub mod ipvs;
+pub mod kernel_trace;
 pub mod link;
 pub mod neigh;
 pub mod nexthop;

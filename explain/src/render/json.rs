@@ -1,12 +1,14 @@
 //! For programs: `knet.trace/v1`, `knet.explain/v1`. Only types here are serialised.
 
 mod clusterip;
+mod against;
 mod convert;
 mod findings;
 mod model;
 mod nodeport;
 mod steps;
 mod vip;
+mod verify;
 
 use serde_json::Value;
 

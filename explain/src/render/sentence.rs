@@ -235,6 +235,10 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
             None => format!("nobody on {at} takes it"),
         },
         Reason::NoProtocol => format!("{at} has no handler for protocol {}", words::protocol(end.packet.proto)),
+        Reason::MasqueradeMoved => {
+            format!("its connection was masqueraded for another device of {at} than the one it would leave by")
+        }
+        Reason::HasSocket => format!("TPROXY gave it a socket of {at}, and no route brings it there"),
         Reason::TooBig => format!(
             "it is larger than the MTU of {} on {at}, and may not be fragmented",
             oif()

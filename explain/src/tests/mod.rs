@@ -1,5 +1,6 @@
 //! The crate as a whole, on a small snapshot.
 
+mod against;
 mod documents;
 mod mini;
 mod names;

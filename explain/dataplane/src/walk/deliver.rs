@@ -91,12 +91,14 @@ impl Walker<'_, '_> {
         let space = self.space(ns);
         let packet = &skb.packet;
         let iif_name = skb.iif.map(|d| space.links().name(d));
-        let dport = packet.dport().map_or(0, |p| p.value);
+        // inet_steal_sock
+        let given = skb.tproxy.map(|to| (to.ip(), to.port()));
+        let (dst, dport) = given.unwrap_or((packet.dst, packet.dport().map_or(0, |p| p.value)));
         let query = SocketQuery {
             proto: packet.proto,
             src: packet.src,
             sport: packet.sport().filter(|p| !p.drawn).map(|p| p.value),
-            dst: packet.dst,
+            dst,
             dport,
             iif: iif_name,
             vrf_port: None,
@@ -110,6 +112,9 @@ impl Walker<'_, '_> {
                 let evidence: Vec<_> = takers.iter().map(|t| t.evidence.clone()).collect();
                 self.step(What::Socket { program }, evidence);
                 let mut ended = self.ended(ns, skb, Outcome::Delivered, Reason::Socket);
+                // Where the kernel may pick one of several, they may differ.
+                let owner = first.and_then(|t| t.socket.uid);
+                ended.owner = owner.filter(|_| takers.iter().all(|t| t.socket.uid == owner));
                 ended.answer = Some(Answer::Data);
                 Err(ended)
             }

@@ -81,6 +81,7 @@ impl Walker<'_, '_> {
     /// `loopback_xmit`: the packet comes back in with its connection and its route, but without its socket.
     fn loopback(&mut self, ns: NsId, dev: IfIndex, mut skb: Skb) -> At {
         skb.sender = None;
+        skb.tproxy = None;
         skb.pkt_type = PktType::Host;
         skb.iif = Some(dev);
         skb.oif = None;
@@ -104,12 +105,14 @@ impl Walker<'_, '_> {
         self.leave(Some(out), &skb.packet);
         skb.ct = Ct::None;
         skb.sender = None;
+        skb.tproxy = None;
         skb.priority = 0;
         skb.oif = None;
         skb.nexthop = None;
         skb.physin = None;
         skb.physout = None;
         skb.zone = knet_snapshot::id::Zone::default();
+        skb.template = false;
         if from != to {
             skb.mark = 0;
         }

@@ -123,27 +123,39 @@ pub fn trace(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -
     }
 }
 
-/// The walk once more, with captured connections consulted; `None` when none was met.
+/// A packet of a captured connection; `None` when none was met. After the SYN-ACK a client sends no SYN any
+/// more: its packet is an ACK then. Before, it sends its SYN again.
 fn established(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Option<Box<Established>> {
+    let opens = start.packet().tcp_flags() == tcp_flag::SYN;
+    let some = |found: Established| (!found.entries.is_empty()).then(|| Box::new(found));
+    let first = some(with_captured(world, start, detail, limits))?;
+    if !opens || !first.replied {
+        return Some(first);
+    }
     let mut later = start.clone();
-    if let L4::Tcp { flags, .. } = &mut later.l4
-        && *flags == tcp_flag::SYN
-    {
+    if let L4::Tcp { flags, .. } = &mut later.l4 {
         *flags = tcp_flag::ACK;
     }
+    some(with_captured(world, &later, detail, limits))
+}
+
+/// Walks this very packet with the captured connections consulted: it may belong to one, or want the ports of one.
+#[must_use]
+pub fn with_captured(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Established {
     let mut entries = BTreeSet::new();
+    let mut replied = false;
     let explored = explore(limits.branches.max(1), |oracle| {
-        let (branch, met) = exchange(world, &later, detail, limits, oracle, true);
-        entries.extend(met);
+        let (branch, met) = exchange(world, start, detail, limits, oracle, true);
+        entries.extend(met.rows);
+        replied |= met.replied;
         branch
     });
-    (!entries.is_empty()).then(|| {
-        Box::new(Established {
-            entries: entries.into_iter().collect(),
-            branches: fold::branches(explored.leaves),
-            truncated: explored.truncated,
-        })
-    })
+    Established {
+        entries: entries.into_iter().collect(),
+        replied,
+        branches: fold::branches(explored.leaves),
+        truncated: explored.truncated,
+    }
 }
 
 impl Start {
@@ -216,6 +228,13 @@ impl Start {
     }
 }
 
+/// The captured connections that a run met.
+struct Met {
+    rows: Vec<(NsId, Evidence)>,
+    /// One of them had an answer when it was captured.
+    replied: bool,
+}
+
 /// One run: the request, the answer to it, and the client's next packet.
 fn exchange(
     world: &World<'_>,
@@ -224,7 +243,7 @@ fn exchange(
     limits: Limits,
     oracle: &mut Oracle,
     captured: bool,
-) -> (Branch, BTreeSet<(NsId, Evidence)>) {
+) -> (Branch, Met) {
     let packet = start.packet();
     let client = Client {
         ns: start.ns,
@@ -284,12 +303,19 @@ fn exchange(
         mtu,
         assumptions: walker.assumptions.iter().cloned().collect(),
     };
-    let tracked = walker.ct.entries().iter();
-    walker
-        .met
-        .extend(tracked.filter_map(|e| Some((e.ns, e.captured.clone()?))));
+    let tracked = || {
+        let entries = walker.ct.entries().iter();
+        entries.filter_map(|e| Some((e.ns, e.captured.as_ref()?)))
+    };
+    let met = Met {
+        replied: !walker.met.is_empty() || tracked().any(|(_, c)| c.replied),
+        rows: tracked()
+            .map(|(ns, c)| (ns, c.row.clone()))
+            .chain(walker.met.iter().cloned())
+            .collect(),
+    };
     *oracle = walker.oracle;
-    (branch, walker.met)
+    (branch, met)
 }
 
 /// A TCP client that has its SYN-ACK sends an ACK, and data with it. On a node that saw only one

@@ -46,6 +46,10 @@ impl Walker<'_, '_> {
     /// `ip_forward`, `ip6_forward`
     fn forward(&mut self, ns: NsId, mut skb: Skb, oif: IfIndex, nexthop: IpAddr) -> Next {
         self.stage(Stage::Forward);
+        // "if (unlikely(skb->sk)) goto drop"
+        if skb.tproxy.is_some() {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::HasSocket));
+        }
         skb = self.ipsec_check(ns, Direction::Forward, skb)?;
         if skb.packet.ttl <= 1 {
             let mut ended = self.ended(ns, skb, Outcome::Loop, Reason::TtlExpired);
@@ -118,6 +122,10 @@ impl Walker<'_, '_> {
             ended
         })?;
         self.learn_client(&skb);
+        if let Source::Port(dev) = source {
+            skb.oif = Some(dev);
+            return Ok(At::Transmit { ns, dev, skb });
+        }
         // What is too large is cut up here, and its fragments may be cut up further (__ip_make_skb).
         let mtu = skb.oif.and_then(|oif| self.mtu_step(ns, oif));
         let hint =
@@ -141,7 +149,9 @@ impl Walker<'_, '_> {
     fn refused_here(&self, mut ended: Box<Ended>) -> Box<Ended> {
         // What a tunnel device sends has no program behind it.
         let program = ended.end.packet.inner.is_none();
+        // NF_DROP_ERR: a route that was not found again says why itself.
         if program
+            && ended.errno.is_none()
             && matches!(ended.end.outcome, Outcome::Dropped | Outcome::Rejected)
             && ended.end.packet.proto != crate::packet::proto::TCP
         {

@@ -40,6 +40,8 @@ pub(super) enum Source {
     Bound,
     /// Already in the packet, and need not be an address of this namespace (`FLOWI_FLAG_ANYSRC`).
     Any,
+    /// The same, and for all its route the packet leaves by this bridge port, past every hook.
+    Port(IfIndex),
 }
 
 /// What happened to a received packet before it reached the network layer.
@@ -59,6 +61,8 @@ pub(super) struct Ended {
     pub skb: Skb,
     /// What is sent back, and by whom.
     pub answer: Option<Answer>,
+    /// UID of the program whose socket took the packet.
+    pub owner: Option<u32>,
     /// How a rule or route refused it.
     pub reject: Option<Reject>,
     /// The error the sending program gets at once.
@@ -101,7 +105,7 @@ pub(super) struct Walker<'w, 's> {
     pub assumptions: BTreeSet<Assumption>,
     /// Neighbours that were learned from questions asked during this run.
     pub learned: BTreeMap<(NsId, IfIndex, IpAddr), Mac>,
-    /// Captured connections the packet was found to be of.
+    /// Captured connections of IPVS the packet was found to be of.
     pub met: BTreeSet<(NsId, Evidence)>,
     /// Who answered the question of a client on a segment: where a frame to him comes in, and his MAC.
     pub first_answer: Option<((NsId, IfIndex), Mac)>,
@@ -271,6 +275,7 @@ impl<'w, 's> Walker<'w, 's> {
             end,
             skb,
             answer: None,
+            owner: None,
             reject: None,
             errno: None,
         })

@@ -115,6 +115,14 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
         vip: explanation.vip.as_ref().map(|v| super::vip::one(v)),
+        against: explanation
+            .against
+            .as_ref()
+            .map(|a| super::against::document(&explanation.glossary, a)),
+        verify: explanation
+            .verify
+            .as_ref()
+            .map(|v| super::verify::document(explanation, v)),
     }
 }
 

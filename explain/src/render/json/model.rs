@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::against::AgainstDoc;
 use super::steps::Step;
+use super::verify::VerifyDoc;
 use crate::query::IpFamily;
 
 /// `schema` of a trace.
@@ -52,6 +54,12 @@ pub struct TraceDocument {
     /// An entry of `vip`, when somebody outside sends to an address of a Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vip: Option<super::vip::VipDoc>,
+    /// The walk beside a recording of the kernel's own trace (`--against`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<AgainstDoc>,
+    /// The commands that record the kernel's own trace of this flow (`--verify-commands`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Vec<VerifyDoc>>,
 }
 
 /// What stands in place of a trace when the query could not be asked.

@@ -2,6 +2,7 @@
 
 mod clusterip;
 mod connection;
+mod against;
 mod head;
 mod layout;
 mod nodeport;
@@ -11,6 +12,7 @@ mod steps;
 mod tail;
 mod verdict;
 mod vip;
+mod verify;
 
 use crate::explanation::Explanation;
 use crate::resolve::QueryError;
@@ -67,6 +69,9 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     head::block(&mut page, explanation);
     head::why(&mut page, explanation);
     connection::sections(&mut page, explanation, style.show);
+    if let Some(against) = &explanation.against {
+        against::section(&mut page, explanation, against);
+    }
     tail::findings(&mut page, explanation, style.show);
     if style.show > Show::Summary {
         path::paths(&mut page, explanation, style.show == Show::Full);
@@ -77,6 +82,14 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     }
     tail::notes(&mut page, explanation, style.show);
     page.finish()
+}
+
+/// The commands that record the kernel's own trace, for a shell; empty when the explanation has none. `again`
+/// is the command line that asked, without `--verify-commands`.
+#[must_use]
+pub fn verify(explanation: &Explanation, again: &[String]) -> String {
+    let script = |v: &crate::against::verify::Verify| verify::script(explanation, v, again);
+    explanation.verify.as_deref().map(script).unwrap_or_default()
 }
 
 /// `explain nodeport`, with a newline at the end.

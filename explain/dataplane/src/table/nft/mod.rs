@@ -454,22 +454,13 @@ impl<'s> Nft<'s> {
     /// A rule as `nft -a` prints it.
     #[must_use]
     pub fn evidence(&self, chain: &Chain<'s>, rule: &Rule<'s>) -> Evidence {
-        let listed = self.tables[chain.table].text.and_then(|t| t.rule(rule.decl.handle));
-        let handle = Some(rule.decl.handle);
-        match (listed, self.listing) {
-            (Some((at, text)), Some(listing)) => Evidence {
-                artifact: listing.artifact.clone(),
-                at,
-                handle,
-                text: text.into(),
-            },
-            _ => Evidence {
+        self.listed(chain.table, rule.decl.handle, |listed| listed.into())
+            .unwrap_or_else(|| Evidence {
                 artifact: self.artifact.clone(),
                 at: rule.at,
-                handle,
+                handle: Some(rule.decl.handle),
                 text: print::rule(rule.decl).into(),
-            },
-        }
+            })
     }
 
     /// An element of a named set; of an anonymous one the rule is evidence enough.
@@ -477,24 +468,42 @@ impl<'s> Nft<'s> {
     pub fn element(&self, set: &SetRef<'s>, written: &raw::Expr) -> Option<Evidence> {
         let SetRef::Named(i) = set else { return None };
         let set = self.sets.get(*i)?;
-        let text = format!("{} {{ {} }}", set.decl.name, print::element(written));
-        Some(Evidence {
+        let text: Arc<str> = format!("{} {{ {} }}", set.decl.name, print::element(written)).into();
+        let table = self
+            .tables
+            .iter()
+            .position(|t| *t.name == *set.decl.table && t.text.is_some_and(|t| *t.family == *set.decl.family));
+        let listed = table.and_then(|table| self.listed(table, set.decl.handle, |_| text.clone()));
+        Some(listed.unwrap_or_else(|| Evidence {
             artifact: self.artifact.clone(),
             at: set.at,
             handle: Some(set.decl.handle),
-            text: text.into(),
-        })
+            text,
+        }))
     }
 
     /// A chain's declaration: evidence for a policy.
     #[must_use]
     pub fn policy(&self, chain: &Chain<'s>) -> Option<Evidence> {
         let (decl, at) = chain.decl?;
-        Some(Evidence {
+        let listed = self.listed(chain.table, decl.handle, |listed| listed.into());
+        Some(listed.unwrap_or_else(|| Evidence {
             artifact: self.artifact.clone(),
             at,
             handle: Some(decl.handle),
             text: print::chain(decl).into(),
+        }))
+    }
+
+    /// Where the text form has what the JSON form calls by a handle: a line of its own says more than a place in
+    /// a file of one line.
+    fn listed(&self, table: usize, handle: u64, text: impl FnOnce(&str) -> Arc<str>) -> Option<Evidence> {
+        let (at, written) = self.tables[table].text?.by_handle(handle)?;
+        Some(Evidence {
+            artifact: self.listing?.artifact.clone(),
+            at,
+            handle: Some(handle),
+            text: text(written),
         })
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn act<'x, 's>(
         Stmt::Reject(reject) => refuse(*reject, cx),
         Stmt::Notrack => {
             // nft_notrack_eval: "Previously seen (loopback or untracked)? Ignore." A template counts as seen.
-            if matches!(cx.skb.ct, Ct::None | Ct::Invalid) && cx.skb.zone.0 == 0 {
+            if matches!(cx.skb.ct, Ct::None | Ct::Invalid) && !cx.skb.template {
                 cx.skb.ct = Ct::Untracked;
                 changes.push(What::Rewrite(Field::Untracked));
             }
@@ -316,9 +316,11 @@ fn mangle<'x, 's>(
             let Some(zone) = word.and_then(|n| u16::try_from(n).ok()).map(Zone) else {
                 return lost;
             };
-            // nft_ct_set_zone_eval: "already tracked".
-            if cx.skb.ct == Ct::None {
+            // nft_ct_set_zone_eval: "already tracked". What was untracked gets the template, and is tracked after all.
+            if !matches!(cx.skb.ct, Ct::Of { .. }) && !cx.skb.template {
+                cx.skb.ct = Ct::None;
                 cx.skb.zone = zone;
+                cx.skb.template = true;
                 changes.push(What::Rewrite(Field::Zone(zone)));
             }
         }

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::device;
 use crate::choice::Oracle;
-use crate::packet::proto;
+use crate::packet::{proto, tcp_flag};
 use crate::skb::{Ct, CtState, Dir};
 use crate::stage::netfilter::HookCx;
 use crate::table::fib::{Answer, Depth, Query};
@@ -172,6 +172,17 @@ pub(super) fn realm(m: &Masked, cx: &HookCx<'_, '_>) -> Tri {
     }
 }
 
+/// Only listeners are captured: the first packet of a connection has no other socket.
+fn opens(cx: &HookCx<'_, '_>) -> bool {
+    match cx.skb.ct {
+        Ct::Of {
+            state: CtState::New, ..
+        } => cx.ct.entry(cx.skb.ct).is_some_and(|e| e.captured.is_none()),
+        Ct::Of { .. } => false,
+        Ct::None | Ct::Untracked | Ct::Invalid => cx.skb.packet.tcp_flags() == tcp_flag::SYN,
+    }
+}
+
 /// A socket for the packet that is not bound to the wildcard address, or any with `--nowildcard`.
 pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
     let packet = &cx.skb.packet;
@@ -197,17 +208,7 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
     };
     let takers = match cx.ns.sockets().lookup(&query) {
         SocketAnswer::Unknown(_) => return Tri::Unknown,
-        // Only listeners are captured: the first packet of a connection has no other socket.
-        SocketAnswer::Nobody => {
-            let first = matches!(
-                cx.skb.ct,
-                Ct::Of {
-                    state: CtState::New,
-                    ..
-                }
-            );
-            return if first { Tri::No } else { Tri::Unknown };
-        }
+        SocketAnswer::Nobody => return if opens(cx) { Tri::No } else { Tri::Unknown },
         SocketAnswer::Listener(takers) | SocketAnswer::Connected(takers) => takers,
     };
     let counts = |t: &Taker<'_>| m.nowildcard || t.socket.local.is_some_and(|a| !a.is_unspecified());
@@ -216,6 +217,10 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
         (_, false) => Tri::No,
         _ => Tri::Unknown,
     };
+    // A packet that does not open its connection may have the socket of that instead.
+    if found == Tri::No && !opens(cx) {
+        return Tri::Unknown;
+    }
     // IP_TRANSPARENT and SO_MARK of a socket are not in a snapshot.
     if found == Tri::Yes && (m.transparent || m.restore_skmark) {
         Tri::Unknown

@@ -9,12 +9,14 @@ use knet_dataplane::world::World;
 use knet_snapshot::Snapshot;
 use knet_snapshot::kernel_trace::KernelTrace;
 
-use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
 use crate::against::{self, AgainstError, Walked};
+use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
 use crate::resolve::{self, Context, QueryError, Resolved};
+use crate::topics::clusterip::{self, ClusterIpExplanation, ClusterIpQuery};
+use crate::topics::kube_ipvs0::{self, KubeIpvs0};
 use crate::topics::nodeport::{self, NodePortExplanation, NodePortQuery, PortOwner};
 use crate::topics::vip::{self, VipExplanation, VipQuery};
 use crate::{boundary, findings, fold};
@@ -258,6 +260,24 @@ impl<'s> Explainer<'s> {
     /// Always about the query.
     pub fn nodeport(&self, query: &NodePortQuery) -> Result<NodePortExplanation, QueryError> {
         nodeport::explain(self, query)
+    }
+
+    /// How the packets of a ClusterIP are taken on a node.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query.
+    pub fn clusterip(&self, query: &ClusterIpQuery) -> Result<ClusterIpExplanation, QueryError> {
+        clusterip::explain(self, query)
+    }
+
+    /// What `kube-ipvs0` is on a node (by default the first by name), and whether something is amiss.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query.
+    pub fn kube_ipvs0(&self, node: Option<&str>) -> Result<KubeIpvs0, QueryError> {
+        kube_ipvs0::explain(self, node)
     }
 
     /// Who answers for an address that Services give to clients outside, and what each node does with a packet

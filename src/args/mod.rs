@@ -9,7 +9,7 @@ mod vip;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub use explain::{ExplainArgs, NodePortArgs, Topic};
+pub use explain::{ClusterIpArgs, ExplainArgs, KubeIpvs0Args, NodePortArgs, Topic};
 pub use flow::{FlowArgs, Mark, Protocol};
 pub use node_collect::NodeCollectArgs;
 pub use snapshot::{SnapshotAction, SnapshotArgs};

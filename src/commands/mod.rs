@@ -31,6 +31,8 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         },
         Command::Explain(args) => match args.topic {
             Topic::Nodeport(args) => explain::nodeport(&args, console),
+            Topic::Clusterip(args) => explain::clusterip(&args, console),
+            Topic::KubeIpvs0(args) => explain::kube_ipvs0(&args, console),
         },
         Command::Vip(args) => vip::run(&args, console),
         Command::Snapshot(args) => match args.action {

@@ -97,6 +97,39 @@ fn who_answers_for_a_load_balancer_address() {
 }
 
 #[test]
+fn how_packets_reach_ipvs() {
+    let ask = |set: &str, args: &[&str]| {
+        let snapshot = fixture(&format!("vm/{set}/snapshot.tar.zst"));
+        run(&[&["explain"], args, &["-s", &snapshot]].concat())
+    };
+    let clusterip = ask("ipvs-rr-strictarp", &["clusterip", "svc/shop/web:http"]);
+    assert_eq!(clusterip.code, 0);
+    insta::assert_snapshot!("clusterip_ipvs", clusterip.stdout);
+    let nodeport = ask("ipvs-rr-strictarp", &["nodeport", "30080", "-o", "json"]);
+    let nodeport: Value = serde_json::from_str(&nodeport.stdout).expect("JSON");
+    assert_eq!(nodeport["taken_by"]["table"], "ipvs");
+    assert_eq!(
+        nodeport["taken_by"]["evidence"][0]["text"],
+        "-A -t 192.168.56.11:30080 -s rr"
+    );
+    let device = ask("ipvs-fault-vip-missing-node1", &["kube-ipvs0"]);
+    assert_eq!(device.code, 1, "an address is missing there");
+    insta::assert_snapshot!("kube_ipvs0_missing", device.stdout);
+    // Without the address on a device, pods do not reach IPVS, and the node still does.
+    let missing = ask(
+        "ipvs-fault-vip-missing-node1",
+        &["clusterip", "svc/shop/web:http", "-o", "json"],
+    );
+    assert_eq!(missing.code, 3, "they leave by the default route");
+    let missing: Value = serde_json::from_str(&missing.stdout).expect("JSON");
+    assert_eq!(
+        (&missing["dev"], &missing["node_sees"]),
+        (&Value::Null, &Value::from("reply"))
+    );
+    assert_ne!(missing["pod_sees"], "reply");
+}
+
+#[test]
 fn exit_codes_say_how_it_ends() {
     assert_eq!(trace(&["toolbox-1", "10.96.1.1:80"]).code, 0);
     // A Service without endpoints rejects; a closed port refuses.

@@ -2,5 +2,7 @@
 
 mod client;
 
+pub mod clusterip;
+pub mod kube_ipvs0;
 pub mod nodeport;
 pub mod vip;

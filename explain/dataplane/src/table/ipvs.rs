@@ -109,6 +109,12 @@ impl<'s> Ipvs<'s> {
         self.known && self.whole && self.services.is_empty()
     }
 
+    /// How many virtual services there are.
+    #[must_use]
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
     /// `ip_vs_service_find`: by mark; by protocol, address and port; the FTP service for what may be its data; the
     /// service of every port.
     #[must_use]

@@ -38,7 +38,7 @@ pub(crate) fn tracks(family: Family, xt: &Xt<'_>, nft: &Nft<'_>, ipvs: &Ipvs<'_>
         if !fits {
             continue;
         }
-        for chain in nft.chain_names(table).filter_map(|(_, name)| nft.chain_of(i, name)) {
+        for chain in nft.chains_of(i) {
             for rule in nft.rules(chain) {
                 known = rule.stmts.iter().fold(known, |k, stmt| k.or(nft_stmt(stmt, family)));
                 known = rule.decl.expr.iter().fold(known, |k, stmt| k.or(other(stmt)));

@@ -203,7 +203,7 @@ impl Start {
                     source,
                 })
             }
-            Origin::Segment { dev } => walker.from_segment(self.ns, dev, skb),
+            Origin::Segment { dev } => walker.sent_on_segment(self.ns, dev, skb),
             Origin::Wire { dev } => {
                 // The sender's MAC is not known; the frame is addressed to the device, or to the bridge
                 // that the device is a port of.

@@ -139,7 +139,7 @@ impl Walker<'_, '_> {
 
     /// A client outside, on the segment of a device, sends a packet to an address that it takes to be on the
     /// segment: whoever answers first gets it, and what follows.
-    pub(super) fn from_segment(&mut self, ns: NsId, dev: IfIndex, skb: Skb) -> Next {
+    pub(super) fn sent_on_segment(&mut self, ns: NsId, dev: IfIndex, skb: Skb) -> Next {
         let (addr, asker) = (skb.packet.dst, skb.packet.src);
         let ((ns, dev), mac) = match self.first_answer {
             Some(known) => known,

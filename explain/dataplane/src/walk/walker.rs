@@ -105,7 +105,7 @@ pub(super) struct Walker<'w, 's> {
     pub assumptions: BTreeSet<Assumption>,
     /// Neighbours that were learned from questions asked during this run.
     pub learned: BTreeMap<(NsId, IfIndex, IpAddr), Mac>,
-    /// Captured connections the packet was found to be of.
+    /// Captured connections of IPVS the packet was found to be of.
     pub met: BTreeSet<(NsId, Evidence)>,
     /// Who answered the question of a client on a segment: where a frame to him comes in, and his MAC.
     pub first_answer: Option<((NsId, IfIndex), Mac)>,

@@ -426,9 +426,22 @@ pub struct Finding {
 pub struct ExplainDocument {
     /// `knet.explain/v1`
     pub schema: String,
-    /// `nodeport`
+    /// `nodeport`, `clusterip`, `kube-ipvs0`
     pub topic: String,
     /// The answer.
     #[serde(flatten)]
-    pub nodeport: super::nodeport::NodePortDocument,
+    pub answer: TopicDocument,
+}
+
+/// The answer to one topic.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "one is made a run")]
+pub enum TopicDocument {
+    /// `nodeport`
+    NodePort(super::nodeport::NodePortDocument),
+    /// `clusterip`
+    ClusterIp(super::clusterip::ClusterIpDocument),
+    /// `kube-ipvs0`
+    KubeIpvs0(super::clusterip::KubeIpvs0Document),
 }

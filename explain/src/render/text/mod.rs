@@ -1,7 +1,8 @@
 //! For people: one verdict line, then as much as was asked for.
 
-mod connection;
 mod against;
+mod clusterip;
+mod connection;
 mod head;
 mod layout;
 mod nodeport;
@@ -15,6 +16,8 @@ mod vip;
 
 use crate::explanation::Explanation;
 use crate::resolve::QueryError;
+use crate::topics::clusterip::ClusterIpExplanation;
+use crate::topics::kube_ipvs0::KubeIpvs0;
 use crate::topics::nodeport::NodePortExplanation;
 use crate::topics::vip::VipExplanation;
 
@@ -94,6 +97,22 @@ pub fn verify(explanation: &Explanation, again: &[String]) -> String {
 pub fn nodeport(answer: &NodePortExplanation, style: &Style) -> String {
     let mut page = Page::new(style.width, style.colour);
     nodeport::answer(&mut page, answer);
+    page.finish()
+}
+
+/// `explain clusterip`, with a newline at the end.
+#[must_use]
+pub fn clusterip(answer: &ClusterIpExplanation, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    clusterip::answer(&mut page, answer);
+    page.finish()
+}
+
+/// `explain kube-ipvs0`, with a newline at the end.
+#[must_use]
+pub fn kube_ipvs0(answer: &KubeIpvs0, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    clusterip::device(&mut page, answer);
     page.finish()
 }
 

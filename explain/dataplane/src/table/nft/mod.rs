@@ -402,6 +402,11 @@ impl<'s> Nft<'s> {
         self.chains.get(*self.tables.get(table)?.chains.get(name)?)
     }
 
+    /// The chains of a table, by its position, in file order.
+    pub fn chains_of(&self, table: usize) -> impl Iterator<Item = &Chain<'s>> {
+        self.chains.iter().filter(move |chain| chain.table == table)
+    }
+
     /// The table of a chain.
     #[must_use]
     pub fn table_of(&self, chain: &Chain<'s>) -> &Table<'s> {

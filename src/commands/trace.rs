@@ -3,6 +3,7 @@
 use knet_explain::query::IpFamily;
 use knet_explain::render::{self, text::Show};
 use knet_explain::{Detail, Explainer, Query, QueryError};
+use knet_snapshot::Snapshot;
 
 use super::load::load_option;
 use super::print_document;
@@ -12,7 +13,7 @@ use crate::exit::{Exit, Failure};
 
 /// Traces one flow.
 pub(super) fn run(args: &TraceArgs, console: &Console) -> Result<Exit, Failure> {
-    let snapshot = load_option(&args.snapshot, console)?;
+    let snapshot = snapshot(args, console)?;
     let explainer = Explainer::new(&snapshot);
     let explanation = explainer
         .trace(&query(args), detail(args.detail))
@@ -22,6 +23,17 @@ pub(super) fn run(args: &TraceArgs, console: &Console) -> Result<Exit, Failure> 
         output => print_document(&render::json::trace(&explanation, false), output, console)?,
     }
     Ok(exit(explanation.exit_code()))
+}
+
+/// The snapshot that was given, or what the running cluster says of both ends.
+fn snapshot(args: &TraceArgs, console: &Console) -> Result<Snapshot, Failure> {
+    #[cfg(feature = "cluster")]
+    if args.snapshot.path.is_none() {
+        let ends = [&args.src, &args.dst, &args.flow.via];
+        let ends: Vec<&str> = ends.into_iter().filter_map(|end| end.as_deref()).collect();
+        return super::collect::for_trace(&args.cluster, &ends, &args.namespace, args.save.as_deref(), console);
+    }
+    load_option(&args.snapshot, console)
 }
 
 /// The flow as the options say it.

@@ -36,7 +36,7 @@ pub fn gather(
     console: &Console,
     select: impl FnOnce(&Index) -> Result<BTreeSet<String>, Failure>,
 ) -> Result<Gathered, Failure> {
-    let options = agent_options(args, console)?;
+    let options = agent_options(args)?;
     runtime()?.block_on(async {
         let client = client(args).await?;
         let agents = Agents::new(client.clone(), &options);
@@ -145,6 +145,10 @@ async fn work(
         let detail = "this node was not asked".to_owned();
         merge::failed(node, AbsentReason::NotRequested, detail, &mut manifest);
     }
+    if !asked.is_empty() && needs_loader(agents.binary()) {
+        console
+            .warn("the program to be sent is not static: it runs only in images with the C library it was built with");
+    }
     nodes(agents, &asked, &index, &mut manifest, &mut gathered, sink, console).await?;
     manifest.window.end = knet_collectors::now();
     let text = serde_json::to_vec_pretty(&manifest)?;
@@ -246,7 +250,7 @@ async fn interrupted() {
     let _ = ctrl_c.await;
 }
 
-fn agent_options(args: &ClusterArgs, console: &Console) -> Result<AgentOptions, Failure> {
+fn agent_options(args: &ClusterArgs) -> Result<AgentOptions, Failure> {
     let how = match args.agent {
         AgentArg::Stream => How::Stream,
         AgentArg::Image => How::Image,
@@ -263,11 +267,6 @@ fn agent_options(args: &ClusterArgs, console: &Console) -> Result<AgentOptions, 
                 .hint("pass --agent-binary with the Linux build of this version, or --agent image"));
         };
         architecture = Some(machine.to_owned());
-        if needs_loader(&binary) {
-            console.warn(
-                "the program to be sent is not static: it runs only in images with the C library it was built with",
-            );
-        }
     }
     Ok(AgentOptions {
         how,

@@ -49,6 +49,12 @@ impl<'o> Agents<'o> {
         }
     }
 
+    /// The program that is sent to the nodes; empty when none is.
+    #[must_use]
+    pub fn binary(&self) -> &[u8] {
+        &self.options.binary
+    }
+
     /// Nodes at once.
     #[must_use]
     pub fn parallel(&self) -> usize {

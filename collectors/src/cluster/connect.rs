@@ -39,7 +39,14 @@ pub async fn connect(access: &Access) -> Result<Client, ClusterError> {
             Config::from_custom_kubeconfig(file, &options).await.map_err(wrong)?
         }
         None if access.context.is_some() => Config::from_kubeconfig(&options).await.map_err(wrong)?,
-        None => Config::infer().await.map_err(|e| ClusterError::Kubeconfig(chain(&e)))?,
+        None => Config::infer().await.map_err(|e| {
+            let why = if none_is_there() {
+                "there is none: KUBECONFIG is not set, and ~/.kube/config is not there".to_owned()
+            } else {
+                chain(&e)
+            };
+            ClusterError::Kubeconfig(why)
+        })?,
     };
     config.read_timeout = access.timeout;
     config.connect_timeout = access.timeout.or(config.connect_timeout);
@@ -50,6 +57,12 @@ pub async fn connect(access: &Access) -> Result<Client, ClusterError> {
         config.auth_info.impersonate_groups = Some(access.groups.clone());
     }
     Client::try_from(config).map_err(|e| ClusterError::Kubeconfig(chain(&e)))
+}
+
+/// Nobody set one up.
+fn none_is_there() -> bool {
+    let home = std::env::home_dir().map(|home| home.join(".kube/config"));
+    std::env::var_os("KUBECONFIG").is_none_or(|list| list.is_empty()) && !home.is_some_and(|file| file.exists())
 }
 
 /// An error with its causes on one line.

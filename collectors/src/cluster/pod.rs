@@ -150,7 +150,7 @@ pub(super) fn command(node: &str, options: &AgentOptions) -> Vec<String> {
     let more = if options.how == How::Exec { " --host-only" } else { "" };
     let words: Vec<String> = collect.iter().map(|word| quote(word)).collect();
     let script = format!(
-        "for d in {FOLDER} /tmp /run /var/run /dev/shm; do f=$d/knet-{}; \
+        "for d in {FOLDER} /tmp /run /var/run /dev/shm; do f=$d/knet-{}-$$; \
          if (: > $f) 2>/dev/null && chmod 700 $f; then break; fi; f=; done; \
          [ -n \"$f\" ] || {{ echo 'no folder can be written' >&2; exit 73; }}; \
          trap 'rm -f $f' EXIT; cat > $f && $f {}{more} </dev/null",

@@ -10,6 +10,8 @@ pub mod args;
 pub mod commands;
 pub mod console;
 pub mod exit;
+#[cfg(feature = "cluster")]
+pub mod live;
 pub mod redact;
 
 use std::ffi::{OsStr, OsString};

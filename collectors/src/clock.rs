@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// `2026-11-22T13:43:22Z`
-pub(crate) fn now() -> String {
+/// Now, as the manifest writes times: `2026-11-22T13:43:22Z`.
+#[must_use]
+pub fn now() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());

@@ -7,13 +7,16 @@
 //! `netlink`, `ipvs` and `proc` read the kernel themselves; `reference` lists the commands for the rest,
 //! `tools` runs them with the bounds of `exec`. `capture` puts both together for one network namespace,
 //! `namespaces` finds those of a node, `node` captures them all, and `bundle` puts captures and their manifest
-//! into one snapshot.
+//! into one snapshot. `cluster` is the API server, and agents on its nodes.
 
 pub mod bundle;
 pub mod exec;
 pub mod guard;
 pub mod reference;
 pub mod tools;
+
+#[cfg(feature = "cluster")]
+pub mod cluster;
 
 // The node side. It runs on Linux only; the client side compiles everywhere.
 #[cfg(target_os = "linux")]
@@ -36,5 +39,6 @@ mod clock;
 pub use bundle::{Bundle, Space};
 #[cfg(target_os = "linux")]
 pub use capture::{Target, capture_netns};
+pub use clock::now;
 pub use exec::Limits;
 pub use tools::Captured;

@@ -91,6 +91,25 @@ impl Writer {
         }
     }
 
+    /// Adds a file of so many bytes from a stream.
+    ///
+    /// # Errors
+    /// When it cannot be read or written, or ends early.
+    pub fn add_stream(&mut self, path: &str, bytes: u64, from: impl io::Read) -> io::Result<()> {
+        match &mut self.to {
+            To::Directory(root) => {
+                let path = root.join(path);
+                if let Some(folder) = path.parent() {
+                    fs::create_dir_all(folder)?;
+                }
+                io::copy(&mut io::Read::take(from, bytes), &mut private(&path)?).map(|_| ())
+            }
+            To::Tar(tar) => stream(tar, path, bytes, from),
+            To::Gzip(tar) => stream(tar, path, bytes, from),
+            To::Zstd(tar, _) => stream(tar, path, bytes, from),
+        }
+    }
+
     /// Ends the snapshot. Without this an archive never gets its name.
     ///
     /// # Errors
@@ -125,11 +144,15 @@ fn private(path: &Path) -> io::Result<File> {
 }
 
 fn entry(tar: &mut tar::Builder<impl Write>, path: &str, bytes: &[u8]) -> io::Result<()> {
+    stream(tar, path, bytes.len() as u64, bytes)
+}
+
+fn stream(tar: &mut tar::Builder<impl Write>, path: &str, bytes: u64, from: impl io::Read) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
     header.set_mode(0o600);
-    header.set_size(bytes.len() as u64);
-    tar.append_data(&mut header, path, bytes)
+    header.set_size(bytes);
+    tar.append_data(&mut header, path, from)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The command line: what can be asked. One file per command; nothing here does anything.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod explain;
 mod flow;
 mod node_collect;
@@ -9,6 +11,8 @@ mod vip;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+#[cfg(feature = "cluster")]
+pub use cluster::{AgentArg, CleanupArgs, ClusterArgs, CollectArgs};
 pub use explain::{ClusterIpArgs, ExplainArgs, KubeIpvs0Args, NodePortArgs, Topic};
 pub use flow::{FlowArgs, Mark, Protocol};
 pub use node_collect::NodeCollectArgs;
@@ -76,6 +80,19 @@ pub enum Command {
     Vip(VipArgs),
     /// Look into a snapshot
     Snapshot(SnapshotArgs),
+    /// Capture a running cluster
+    #[cfg(feature = "cluster")]
+    Collect(CollectArgs),
+    /// Take away agents that an interrupted run left in the cluster
+    #[cfg(feature = "cluster")]
+    Cleanup(CleanupArgs),
+    /// Print the roles that `collect` and a live `trace` need
+    #[cfg(feature = "cluster")]
+    Rbac {
+        /// Only what `--agent none` needs
+        #[arg(long)]
+        read_only: bool,
+    },
     /// Capture the node this runs on
     NodeCollect(Box<NodeCollectArgs>),
     /// Print the JSON Schema of an output
@@ -89,6 +106,12 @@ pub enum Command {
         /// For which shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
+    },
+    /// Wait to be asked, as the container of an agent
+    #[command(hide = true)]
+    AgentWait {
+        /// And end after so many seconds
+        seconds: u64,
     },
     /// Write the manual pages into a directory
     #[command(hide = true)]

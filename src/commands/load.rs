@@ -13,11 +13,10 @@ use crate::exit::Failure;
 /// Opens the snapshot of an option, and warns about what in it could not be used.
 pub(super) fn load_option(option: &SnapshotOption, console: &Console) -> Result<Snapshot, Failure> {
     let Some(path) = &option.path else {
-        return Err(
-            Failure::message("no snapshot to read, and reading a live cluster is not there yet")
-                .hint("pass --snapshot PATH: a directory, a .tar, .tar.gz or .tar.zst, or `-` for standard input")
-                .hint("or set KNET_SNAPSHOT to it"),
-        );
+        return Err(Failure::message("no snapshot to read")
+            .hint("pass --snapshot PATH: a directory, a .tar, .tar.gz or .tar.zst, or `-` for standard input")
+            .hint("`kubectl knet collect` makes one of a running cluster")
+            .hint("or set KNET_SNAPSHOT to it"));
     };
     let snapshot = load(path, &Limits::default())?;
     warn_about(&snapshot, path, console);

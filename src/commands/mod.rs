@@ -1,5 +1,7 @@
 //! What each command does: open, ask the core, print.
 
+#[cfg(feature = "cluster")]
+mod collect;
 pub mod complete;
 mod completion;
 mod explain;
@@ -39,6 +41,16 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
             SnapshotAction::Redact { from, to } => redact::run(&from, &to, console),
             SnapshotAction::Show { path, output } => show::run(&path, output, console),
         },
+        #[cfg(feature = "cluster")]
+        Command::Collect(args) => collect::run(&args, console),
+        #[cfg(feature = "cluster")]
+        Command::Cleanup(args) => collect::cleanup(&args, console),
+        #[cfg(feature = "cluster")]
+        Command::Rbac { read_only } => collect::rbac(read_only, console),
+        Command::AgentWait { seconds } => {
+            std::thread::sleep(std::time::Duration::from_secs(seconds));
+            Ok(Exit::Delivered)
+        }
         Command::NodeCollect(args) => node_collect::run(&args, console),
         Command::Schema { of } => schema::run(of, console),
         Command::Completion { shell } => completion::run(shell, console),

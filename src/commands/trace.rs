@@ -7,7 +7,7 @@ use std::path::Path;
 use knet_explain::query::IpFamily;
 use knet_explain::render::{self, text::Show};
 use knet_explain::{AgainstError, Detail, Explainer, Explanation, Query, QueryError};
-use knet_snapshot::kernel_trace;
+use knet_snapshot::{Snapshot, kernel_trace};
 
 use super::load::load_option;
 use super::print_document;
@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure};
 
 /// Traces one flow.
 pub(super) fn run(args: &TraceArgs, console: &Console) -> Result<Exit, Failure> {
-    let snapshot = load_option(&args.snapshot, console)?;
+    let snapshot = snapshot(args, console)?;
     let explainer = Explainer::new(&snapshot);
     let explanation = match &args.against {
         Some(file) => against(args, file, &explainer)?,
@@ -118,6 +118,17 @@ fn recording(file: &Path, stdin: bool) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("larger than 256 MiB"));
     }
     Ok(bytes)
+}
+
+/// The snapshot that was given, or what the running cluster says of both ends.
+fn snapshot(args: &TraceArgs, console: &Console) -> Result<Snapshot, Failure> {
+    #[cfg(feature = "cluster")]
+    if args.snapshot.path.is_none() {
+        let ends = [&args.src, &args.dst, &args.flow.via];
+        let ends: Vec<&str> = ends.into_iter().filter_map(|end| end.as_deref()).collect();
+        return super::collect::for_trace(&args.cluster, &ends, &args.namespace, args.save.as_deref(), console);
+    }
+    load_option(&args.snapshot, console)
 }
 
 /// The flow as the options say it.

@@ -6,5 +6,9 @@
 mod netns;
 
 mod cluster;
+#[cfg(feature = "cluster")]
+#[path = "../support/fake_api.rs"]
+#[allow(dead_code, reason = "faults are for other tests")]
+mod fake_api;
 mod formats;
 mod unchanged;

@@ -176,6 +176,7 @@ fn wired(
         // Told to whoever the node spoke for.
         if let L4::Icmp { quoted: Some(q), .. } = &s.packet.l4
             && !quotes(packet)
+            && packet.src != packet.dst
             && (q.src, q.dst) == (packet.dst, packet.src)
         {
             return true;

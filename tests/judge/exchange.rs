@@ -177,7 +177,7 @@ fn wired(
         if let L4::Icmp { quoted: Some(q), .. } = &s.packet.l4
             && !quotes(packet)
             && packet.src != packet.dst
-            && (q.src, q.dst) == (packet.dst, packet.src)
+            && ((q.src, q.dst) == (packet.dst, packet.src) || (resets(q) && !resets(packet)))
         {
             return true;
         }

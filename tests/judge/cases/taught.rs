@@ -280,6 +280,24 @@ pub fn cases() -> Vec<Case> {
             ..Case::default()
         },
         Case {
+            name: "nf_nat_icmp_reply_translation: an id that destination NAT drew is no source NAT",
+            rules: &[(
+                Legacy6,
+                "*nat\n-A PREROUTING -j DNAT --to-destination fd10:1::2 --random\nCOMMIT",
+            )],
+            packet: "eth0 ping fd10:0::2 4001 > fd50::6 0",
+            follow: &[
+                Follow::Reply { flags: 0 },
+                Follow::Error {
+                    ty: 1,
+                    code: 4,
+                    from_target: false,
+                },
+            ],
+            expect: "eth1: icmp 1/4 fd00::9 > fd10:1::2 ttl 59 tos 0xc0",
+            ..Case::default()
+        },
+        Case {
             name: "owner_mt: no snapshot shows the group of an answering program",
             rules: &[(
                 XtNft,

@@ -172,11 +172,12 @@ fn wired(
     };
     let prediction = timed("predict", || ours::predict(world, &start, stage > 0, lab));
     timed("inject", || lab.inject(device, packet, live.flow.number, side));
+    let number = live.flow.number;
     let about_own = |s: &Seen| {
-        // Told to whoever the node spoke for.
+        // Told to whoever the node spoke for: it quotes another packet than ours.
         if let L4::Icmp { quoted: Some(q), .. } = &s.packet.l4
             && !quotes(packet)
-            && (q.src, q.dst) == (packet.dst, packet.src)
+            && (s.about != Some(number) || (packet.src != packet.dst && (q.src, q.dst) == (packet.dst, packet.src)))
         {
             return true;
         }
@@ -185,10 +186,10 @@ fn wired(
     let mut seen = timed("collect", || lab.collect(0));
     // An error about the node's own answer, or a reset, told to the node.
     seen.retain(|s| !about_own(s));
-    let number = live.flow.number;
     if prediction.open == 0 && ours::matching(&prediction, &seen, number, request_only).is_none() {
         // Another CPU may have taken the frame over.
         seen.extend(timed("wait", || lab.collect(3)));
+        seen.retain(|s| !about_own(s));
     }
     let matched = ours::matching(&prediction, &seen, number, request_only).is_some();
     let verdict = verdict(&prediction, matched);

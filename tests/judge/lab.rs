@@ -28,6 +28,8 @@ pub struct Seen {
     pub packet: Packet,
     /// The number the packet carries, if it is one of the judge's.
     pub number: Option<u32>,
+    /// The number anywhere in it: an ICMP error quotes it.
+    pub about: Option<u32>,
 }
 
 /// Where a packet came out.
@@ -558,6 +560,7 @@ fn on_wire(device: usize, frame: &[u8]) -> Option<Seen> {
         place: Place::Out(device),
         packet,
         number,
+        about: wire::marked(frame),
     })
 }
 
@@ -583,6 +586,7 @@ fn in_node(protocol: u8, v6: bool, message: &sys::Message, bytes: &[u8]) -> Opti
         place: Place::Local,
         packet,
         number,
+        about: wire::marked(bytes),
     })
 }
 

@@ -230,6 +230,12 @@ pub fn parse(bytes: &[u8]) -> Option<(Packet, Option<u32>)> {
     }
 }
 
+/// The number that a packet carries, or the packet it quotes.
+pub fn marked(bytes: &[u8]) -> Option<u32> {
+    let at = bytes.windows(MARKER.len()).position(|w| w == MARKER)? + MARKER.len();
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
 /// The fields of an IP header.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixed {

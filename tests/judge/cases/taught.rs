@@ -259,6 +259,45 @@ pub fn cases() -> Vec<Case> {
             ..Case::default()
         },
         Case {
+            name: "nf_nat_used_tuple: a new connection may not have the ports of another one's answer",
+            rules: &[(
+                Nft,
+                "table ip knet {\nchain p {\ntype nat hook prerouting priority -100\nip ttl > 62 accept\ndnat to 10.13.5.5\n}\n}",
+            )],
+            packet: "eth2 tcp 10.2.0.4 4001 > 10.1.0.3 443 flags 0x12",
+            follow: &[Follow::Reply { flags: 0x10 }, Follow::Again { flags: 0x10 }],
+            expect: "eth1: 10.2.0.4 > 10.1.0.3 ttl 63 tos 0x0",
+            any_port: true,
+            ..Case::default()
+        },
+        Case {
+            name: "icmp_unique_tuple: only the id of a query may be translated",
+            sysctl: &[("net.ipv4.conf.eth0.accept_local", "1")],
+            rules: &[(Legacy, "*nat\n-A POSTROUTING -j MASQUERADE --random-fully\nCOMMIT")],
+            packet: "eth0 ping 10.1.0.1 4001 > 10.11.0.2 0",
+            follow: &[Follow::Reply { flags: 0 }],
+            expect: "local: 10.11.0.2 > 10.1.0.1 ttl 61 tos 0x0",
+            ..Case::default()
+        },
+        Case {
+            name: "nf_nat_icmp_reply_translation: an id that destination NAT drew is no source NAT",
+            rules: &[(
+                Legacy6,
+                "*nat\n-A PREROUTING -j DNAT --to-destination fd10:1::2 --random\nCOMMIT",
+            )],
+            packet: "eth0 ping fd10:0::2 4001 > fd50::6 0",
+            follow: &[
+                Follow::Reply { flags: 0 },
+                Follow::Error {
+                    ty: 1,
+                    code: 4,
+                    from_target: false,
+                },
+            ],
+            expect: "eth1: icmp 1/4 fd00::9 > fd10:1::2 ttl 59 tos 0xc0",
+            ..Case::default()
+        },
+        Case {
             name: "owner_mt: no snapshot shows the group of an answering program",
             rules: &[(
                 XtNft,

@@ -378,9 +378,11 @@ impl Conntrack {
             gone: false,
             snat_done: true,
             dnat_done: true,
-            // The id of a query is drawn by source NAT, and is in the same place of both tuples.
+            // The id of a query is in the same place of both tuples. Where no address says who drew it, source NAT did.
             snat: translated(row.reply.dst, row.orig.src, row.reply.dport, row.orig.sport, proto)
-                || (matches!(proto, proto::ICMP | proto::ICMPV6) && row.reply.sport != row.orig.sport),
+                || (matches!(proto, proto::ICMP | proto::ICMPV6)
+                    && row.reply.sport != row.orig.sport
+                    && row.reply.src == row.orig.dst),
             dnat: !ipvs && translated(row.reply.src, row.orig.dst, row.reply.sport, row.orig.dport, proto),
             masquerade: None,
             tcp: tcp_state(row.state.as_deref()),

@@ -9,8 +9,8 @@ use knet_dataplane::world::World;
 use knet_snapshot::Snapshot;
 use knet_snapshot::kernel_trace::KernelTrace;
 
-use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
 use crate::against::{self, AgainstError, Walked};
+use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
@@ -166,9 +166,9 @@ impl<'s> Explainer<'s> {
             boundary: boundary::of(&self.world, &branches),
             findings,
             nodeport: None,
-            vip: None,
             against: None,
             verify: None,
+            vip: None,
             sent,
             start,
             branches,

@@ -60,12 +60,12 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
     /// The answer to "why is it not in netstat", when the destination is a NodePort.
     pub nodeport: Option<Box<NodePortExplanation>>,
-    /// Who answers for the destination, when somebody outside sends to an address of a Service.
-    pub vip: Option<Box<VipExplanation>>,
     /// The walk beside a recording of the kernel's own trace, when there is one.
     pub against: Option<Box<Against>>,
     /// How to record the kernel's own trace of the flow, when that was asked.
     pub verify: Option<Box<Verify>>,
+    /// Who answers for the destination, when somebody outside sends to an address of a Service.
+    pub vip: Option<Box<VipExplanation>>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
 }

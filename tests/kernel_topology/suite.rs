@@ -70,7 +70,7 @@ pub fn run(plan: &Plan, seed: u64, tally: &Mutex<Tally>, pace: Pace) {
                 break;
             }
             // This machine may have been busy.
-            let again = exchange(&lab, &traffic, std::slice::from_ref(flow), &ids, MORE_pace.patience);
+            let again = exchange(&lab, &traffic, std::slice::from_ref(flow), &ids, pace.more);
             let [(_, again)] = again.as_slice() else { break };
             seen = again.clone();
             verdict = judge(&world, plan, flow, &seen, &trace);
@@ -150,4 +150,3 @@ fn flows(plan: &Plan, rng: &mut Rng) -> Vec<Flow> {
     }
     flows
 }
-

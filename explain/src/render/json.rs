@@ -1,14 +1,14 @@
 //! For programs: `knet.trace/v1`, `knet.explain/v1`. Only types here are serialised.
 
-mod clusterip;
 mod against;
+mod clusterip;
 mod convert;
 mod findings;
 mod model;
 mod nodeport;
 mod steps;
-mod vip;
 mod verify;
+mod vip;
 
 use serde_json::Value;
 

@@ -114,7 +114,6 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .map(|b| note(names, notes::boundary(b)))
             .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
-        vip: explanation.vip.as_ref().map(|v| super::vip::one(v)),
         against: explanation
             .against
             .as_ref()
@@ -123,6 +122,7 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .verify
             .as_ref()
             .map(|v| super::verify::document(explanation, v)),
+        vip: explanation.vip.as_ref().map(|v| super::vip::one(v)),
     }
 }
 

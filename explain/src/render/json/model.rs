@@ -51,15 +51,15 @@ pub struct TraceDocument {
     /// The same as `explain nodeport`, when the destination is a NodePort.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodeport: Option<Value>,
-    /// An entry of `vip`, when somebody outside sends to an address of a Service.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vip: Option<super::vip::VipDoc>,
     /// The walk beside a recording of the kernel's own trace (`--against`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub against: Option<AgainstDoc>,
     /// The commands that record the kernel's own trace of this flow (`--verify-commands`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<Vec<VerifyDoc>>,
+    /// An entry of `vip`, when somebody outside sends to an address of a Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vip: Option<super::vip::VipDoc>,
 }
 
 /// What stands in place of a trace when the query could not be asked.

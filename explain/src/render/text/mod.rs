@@ -1,8 +1,8 @@
 //! For people: one verdict line, then as much as was asked for.
 
+mod against;
 mod clusterip;
 mod connection;
-mod against;
 mod head;
 mod layout;
 mod nodeport;
@@ -11,8 +11,8 @@ mod path;
 mod steps;
 mod tail;
 mod verdict;
-mod vip;
 mod verify;
+mod vip;
 
 use crate::explanation::Explanation;
 use crate::resolve::QueryError;

@@ -4,14 +4,15 @@
 #
 #   KNET_ALLOW_SKIP  tests that may be skipped: names separated by blanks, or `all` (default outside CI)
 #   KNET_FUZZ        broken snapshots to try (default 600); KNET_FUZZ_ITERS: broken artifacts (default 20000)
+#   KNET_FUZZ_SECONDS  how long libFuzzer looks for an artifact that a parser cannot stand (default 40)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 
-# What the kernel tests run. procps has sysctl, util-linux has unshare.
-packages=(iproute2 iptables nftables ipset conntrack ethtool procps util-linux)
-programs=(ip iptables-nft-save nft ipset conntrack ethtool sysctl unshare)
+# What the kernel tests run, and a compiler for libFuzzer. procps has sysctl, util-linux has unshare.
+packages=(g++ iproute2 iptables nftables ipset conntrack ethtool procps util-linux)
+programs=(c++ ip iptables-nft-save nft ipset conntrack ethtool sysctl unshare)
 export PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for program in "${programs[@]}"; do command -v "$program" >/dev/null || missing+=("$program"); done
@@ -42,6 +43,20 @@ failed=0
 # Lines that tests print are read below, so their output is shown; each test binary runs its tests in parallel.
 KNET_FUZZ="${KNET_FUZZ:-600}" KNET_FUZZ_ITERS="${KNET_FUZZ_ITERS:-20000}" \
   cargo test --workspace --locked --no-fail-fast -- --nocapture 2>&1 | tee "$log" || failed=1
+
+say "fuzzing"
+if command -v c++ >/dev/null; then
+  (
+    cd explain/snapshot/fuzz
+    mkdir -p target/corpus
+    cargo run --release --locked -- -max_total_time="${KNET_FUZZ_SECONDS:-40}" -print_final_stats=1 -verbosity=0 \
+      -artifact_prefix=target/ target/corpus ../tests/samples ../tests/samples/cluster
+  ) 2>&1 | tee -a "$log" || failed=1
+  inputs=$(grep -aoE 'number_of_executed_units: [0-9]+' "$log" | grep -oE '[0-9]+$' || true)
+  if [[ -n $inputs ]]; then echo "KNET-RAN fuzz_artifact $inputs inputs" >>"$log"; else failed=1; fi
+else
+  echo "KNET-SKIP fuzz_artifact: no C++ compiler" | tee -a "$log"
+fi
 
 say "what ran"
 grep -ahoE 'KNET-(RAN|TRUTH) .*' "$log" | sort | awk '{ printf "%-6s %-58s %s\n", tolower(substr($1, 6)), $2, $3 }' || true

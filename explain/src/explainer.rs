@@ -7,13 +7,18 @@ use knet_dataplane::trace::{Branch, Detail, NsId, Outcome};
 use knet_dataplane::walk::{self, Limits};
 use knet_dataplane::world::World;
 use knet_snapshot::Snapshot;
+use knet_snapshot::kernel_trace::KernelTrace;
 
-use crate::explanation::{Assumed, Entry, Explanation, Open, Source, Target};
+use crate::against::{self, AgainstError, Walked};
+use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
 use crate::resolve::{self, Context, QueryError, Resolved};
+use crate::topics::clusterip::{self, ClusterIpExplanation, ClusterIpQuery};
+use crate::topics::kube_ipvs0::{self, KubeIpvs0};
 use crate::topics::nodeport::{self, NodePortExplanation, NodePortQuery, PortOwner};
+use crate::topics::vip::{self, VipExplanation, VipQuery};
 use crate::{boundary, findings, fold};
 
 /// A loaded snapshot, ready for any number of questions.
@@ -40,6 +45,7 @@ impl<'s> Explainer<'s> {
         let mut explanation = self.walked(query, detail)?;
         if detail > Detail::Outcome {
             explanation.nodeport = self.nodeport_of(&explanation);
+            explanation.vip = self.vip_of(&explanation);
         }
         Ok(explanation)
     }
@@ -78,16 +84,32 @@ impl<'s> Explainer<'s> {
         (!matches!(answer.owner, PortOwner::Nobody | PortOwner::NotCaptured)).then(|| Box::new(answer))
     }
 
+    /// The section on who answers for the address, of a trace from outside.
+    fn vip_of(&self, explanation: &Explanation) -> Option<Box<VipExplanation>> {
+        let Source::Client { addr, .. } = explanation.src else {
+            return None;
+        };
+        let address = explanation.sent.dst;
+        vip::concerns(self.context(), address).then(|| Box::new(vip::of_address(self, address, Some(addr))))
+    }
+
     fn explain(&self, query: &Query, resolved: Resolved, detail: Detail) -> Explanation {
         let Resolved { starts, src, dst } = resolved;
         let mut branches: Vec<Branch> = Vec::new();
         let mut truncated = false;
         let mut sent = None;
+        let mut connections = Vec::new();
         let share = ratio(1, starts.len() as u64);
         for start in &starts {
             let trace = walk::trace(&self.world, start, detail, Limits::default());
             truncated |= trace.truncated;
             sent.get_or_insert((trace.sent, trace.start));
+            connections.extend(trace.established.map(|met| Connection {
+                groups: fold::groups(&met.branches),
+                entries: met.entries,
+                branches: met.branches,
+                truncated: met.truncated,
+            }));
             branches.extend(trace.branches.into_iter().map(|mut branch| {
                 branch.at_least *= &share;
                 branch.at_most *= &share;
@@ -107,8 +129,12 @@ impl<'s> Explainer<'s> {
         builder.place(start);
         builder.address(sent.src);
         builder.address(sent.dst);
-        for branch in &branches {
+        for branch in branches.iter().chain(connections.iter().flat_map(|c| &c.branches)) {
             builder.branch(branch);
+        }
+        for (ns, evidence) in connections.iter().flat_map(|c| &c.entries) {
+            builder.place(*ns);
+            builder.evidence(evidence);
         }
         let findings = if detail > Detail::Outcome {
             let Self { world, names } = self;
@@ -140,10 +166,14 @@ impl<'s> Explainer<'s> {
             boundary: boundary::of(&self.world, &branches),
             findings,
             nodeport: None,
+            against: None,
+            verify: None,
+            vip: None,
             sent,
             start,
             branches,
             truncated,
+            connections,
             assumptions,
             unknowns,
             glossary: builder.finish(),
@@ -180,6 +210,49 @@ impl<'s> Explainer<'s> {
         all.into_iter().collect()
     }
 
+    /// A trace, and a recording of the kernel's own trace of the same packet put beside it. `place` is the
+    /// `NODE` or `NODE/NETNS` where it was recorded; `None`: where the walk agrees furthest. `file` is what
+    /// the recording is called.
+    ///
+    /// # Errors
+    ///
+    /// About the query, or about the recording: there is no trace in it, or not of this flow.
+    pub fn trace_against(
+        &self,
+        query: &Query,
+        detail: Detail,
+        (file, recording): (&str, &KernelTrace),
+        place: Option<&str>,
+    ) -> Result<Explanation, AgainstError> {
+        let resolved = resolve::resolve(self.context(), query)?;
+        let mut walked = Walked {
+            branches: Vec::new(),
+            any_port: None,
+            truncated: false,
+        };
+        for start in &resolved.starts {
+            // Also the rules that do not match: the kernel may say that one did.
+            let trace = walk::trace(&self.world, start, Detail::Full, Limits::default());
+            if start.any_sport {
+                walked.any_port = trace.sent.sport().map(|p| p.value);
+            }
+            walked.truncated |= trace.truncated;
+            walked.branches.extend(trace.branches);
+        }
+        let mut against = against::compare(self.context(), &walked, recording, place)?;
+        against.file = file.to_owned();
+        let mut explanation = self.trace(query, detail)?;
+        explanation.against = Some(Box::new(against));
+        Ok(explanation)
+    }
+
+    /// Adds how to record the kernel's own trace of a flow that was traced.
+    #[must_use]
+    pub fn with_commands(&self, mut explanation: Explanation) -> Explanation {
+        explanation.verify = Some(Box::new(against::verify::verify(&self.world, &explanation)));
+        explanation
+    }
+
     /// Why a NodePort is in no `netstat`, and what takes its packets instead.
     ///
     /// # Errors
@@ -187,6 +260,34 @@ impl<'s> Explainer<'s> {
     /// Always about the query.
     pub fn nodeport(&self, query: &NodePortQuery) -> Result<NodePortExplanation, QueryError> {
         nodeport::explain(self, query)
+    }
+
+    /// How the packets of a ClusterIP are taken on a node.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query.
+    pub fn clusterip(&self, query: &ClusterIpQuery) -> Result<ClusterIpExplanation, QueryError> {
+        clusterip::explain(self, query)
+    }
+
+    /// What `kube-ipvs0` is on a node (by default the first by name), and whether something is amiss.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query.
+    pub fn kube_ipvs0(&self, node: Option<&str>) -> Result<KubeIpvs0, QueryError> {
+        kube_ipvs0::explain(self, node)
+    }
+
+    /// Who answers for an address that Services give to clients outside, and what each node does with a packet
+    /// to it. One answer for every address that is meant.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query.
+    pub fn vip(&self, query: &VipQuery) -> Result<Vec<VipExplanation>, QueryError> {
+        vip::explain(self, query)
     }
 
     /// Every name that can stand in a query, for completion.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use knet_snapshot::id::{IfIndex, TableId};
 
+use crate::against::Against;
+use crate::against::verify::Verify;
 use crate::findings::Finding;
 use crate::fold::Group;
 use crate::names::{PlaceName, Whose};
@@ -16,13 +18,14 @@ use crate::owner::{Owner, RouteOwner};
 use crate::query::Query;
 use crate::service_chain::{Role, ServicePortName};
 use crate::topics::nodeport::NodePortExplanation;
+use crate::topics::vip::VipExplanation;
 
 pub use crate::resolve::{Entry, Source, Target};
 pub use knet_dataplane::choice::{Chance, Fork, Ratio, Taken, Unknown};
 pub use knet_dataplane::packet::{L4, Packet, Port};
 pub use knet_dataplane::trace::{
-    Answer, Assumption, Branch, ClientSees, CtEvent, Detail, End, Engine, Evidence, FdbTo, Field, Hop, NsId, Outcome,
-    Place, Reason, Reject, Reply, RuleVerdict, Stage, Step, What,
+    Answer, Assumption, Branch, ClientSees, CtEvent, Detail, End, Engine, Evidence, FdbTo, Field, Hook, Hop, NsId,
+    Outcome, Place, Reason, Reject, Reply, RuleVerdict, Stage, Step, What,
 };
 
 /// The answer to one [`crate::Query`].
@@ -44,6 +47,9 @@ pub struct Explanation {
     pub groups: Vec<Group>,
     /// More branches than the limit: the rest is not shown.
     pub truncated: bool,
+    /// The same flow as part of captured connections: one for each address of the destination that has one.
+    /// Empty unless the source port was given. `branches` is about a new connection.
+    pub connections: Vec<Connection>,
     /// What was taken for granted.
     pub assumptions: Vec<Assumed>,
     /// What could not be told and mattered.
@@ -54,8 +60,28 @@ pub struct Explanation {
     pub findings: Vec<Finding>,
     /// The answer to "why is it not in netstat", when the destination is a NodePort.
     pub nodeport: Option<Box<NodePortExplanation>>,
+    /// The walk beside a recording of the kernel's own trace, when there is one.
+    pub against: Option<Box<Against>>,
+    /// How to record the kernel's own trace of the flow, when that was asked.
+    pub verify: Option<Box<Verify>>,
+    /// Who answers for the destination, when somebody outside sends to an address of a Service.
+    pub vip: Option<Box<VipExplanation>>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
+}
+
+/// What becomes of a packet of a connection that captured conntrack tables hold: the translation it has is
+/// used, and no nat rule is asked.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The rows, and whose table they stand in.
+    pub entries: Vec<(NsId, Evidence)>,
+    /// The ways the packet can go.
+    pub branches: Vec<Branch>,
+    /// Branches that end alike. Indexes into `branches`.
+    pub groups: Vec<Group>,
+    /// More branches than the limit: the rest is not shown.
+    pub truncated: bool,
 }
 
 /// Something taken for granted.

@@ -17,6 +17,7 @@ pub mod owner;
 pub mod resolve;
 pub mod service_chain;
 
+pub mod against;
 pub mod explanation;
 pub mod findings;
 pub mod fold;
@@ -30,6 +31,7 @@ mod glossary;
 #[cfg(test)]
 mod tests;
 
+pub use against::AgainstError;
 pub use explainer::Explainer;
 pub use explanation::Explanation;
 pub use knet_dataplane::trace::Detail;

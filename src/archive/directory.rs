@@ -133,6 +133,15 @@ fn map(file: &File) -> io::Result<Blob> {
     // SAFETY: the mapping is private and read-only, and nothing in this program writes to a snapshot. If another
     // process rewrites the file while it is read, the bytes seen are undefined as they would be with `read`;
     // if it truncates the file the process is stopped by SIGBUS, which is documented for `--snapshot DIR`.
-    let mapping = unsafe { memmap2::Mmap::map(file)? };
-    Ok(Arc::new(mapping))
+    let mapping = Arc::new(unsafe { memmap2::Mmap::map(file)? });
+    #[cfg(target_os = "linux")]
+    populate(Arc::clone(&mapping));
+    Ok(mapping)
+}
+
+/// Maps the pages while the smaller files are read; otherwise the first trace faults on each 64 KB of 50 MB.
+/// Where it cannot be done the pages come one by one.
+#[cfg(target_os = "linux")]
+fn populate(mapping: Arc<memmap2::Mmap>) {
+    let _ = std::thread::Builder::new().spawn(move || mapping.advise(memmap2::Advice::PopulateRead));
 }

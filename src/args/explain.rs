@@ -17,6 +17,55 @@ pub struct ExplainArgs {
 pub enum Topic {
     /// Why a NodePort is in no `netstat`, and which rule takes its packets instead
     Nodeport(NodePortArgs),
+    /// How a ClusterIP's packets reach IPVS, or the rule that takes them
+    Clusterip(ClusterIpArgs),
+    /// What kube-ipvs0 is, why it is DOWN, and what it swallows
+    #[command(name = "kube-ipvs0")]
+    KubeIpvs0(KubeIpvs0Args),
+}
+
+/// Arguments of `explain clusterip`.
+#[derive(Debug, Args)]
+pub struct ClusterIpArgs {
+    /// ADDR:PORT, or svc/[NS/]NAME[:PORT]
+    #[arg(value_name = "ADDR|SVC")]
+    pub target: String,
+
+    /// Namespace of a bare service name
+    #[arg(short, long, value_name = "NS")]
+    pub namespace: Option<String>,
+
+    /// On which node [default: the first by name]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Protocol: tcp, udp or sctp [default: what the service says]
+    #[arg(short, long, value_name = "PROTO")]
+    pub proto: Option<Protocol>,
+
+    /// Where the snapshot is
+    #[command(flatten)]
+    pub snapshot: SnapshotOption,
+
+    /// How to say it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+}
+
+/// Arguments of `explain kube-ipvs0`.
+#[derive(Debug, Args)]
+pub struct KubeIpvs0Args {
+    /// On which node [default: the first by name]
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Where the snapshot is
+    #[command(flatten)]
+    pub snapshot: SnapshotOption,
+
+    /// How to say it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
 }
 
 /// Arguments of `explain nodeport`.

@@ -18,7 +18,7 @@ pub struct FlowArgs {
     #[arg(long, value_name = "NODE")]
     pub via: Option<String>,
 
-    /// Source port [default: any]
+    /// Source port [default: any]. With one, a captured connection of the same flow is shown as well
     #[arg(long, value_name = "PORT")]
     pub sport: Option<u16>,
 

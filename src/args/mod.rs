@@ -7,16 +7,18 @@ mod flow;
 mod node_collect;
 mod snapshot;
 mod trace;
+mod vip;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "cluster")]
 pub use cluster::{AgentArg, CleanupArgs, ClusterArgs, CollectArgs};
-pub use explain::{ExplainArgs, NodePortArgs, Topic};
+pub use explain::{ClusterIpArgs, ExplainArgs, KubeIpvs0Args, NodePortArgs, Topic};
 pub use flow::{FlowArgs, Mark, Protocol};
 pub use node_collect::NodeCollectArgs;
 pub use snapshot::{SnapshotAction, SnapshotArgs};
 pub use trace::{DetailArg, TraceArgs};
+pub use vip::VipArgs;
 
 use crate::console::Color;
 
@@ -27,6 +29,7 @@ Exit codes:
   2  usage or input error: the question or the snapshot is wrong
   3  cannot tell: the snapshot does not hold what decides, or the model does not know it
 With --flows the worst of all lines decides: 2 before 1 before 3 before 0.
+With trace --against the question is whether kernel and walk agree: 0 they do, 1 they part, 3 cannot tell.
 
 Environment:
   KNET_SNAPSHOT   snapshot to use when --snapshot is not given
@@ -73,6 +76,8 @@ pub enum Command {
     Trace(Box<TraceArgs>),
     /// Answer a question about one thing of the cluster
     Explain(ExplainArgs),
+    /// Who answers for a load balancer's address, and what each node does with a packet to it
+    Vip(VipArgs),
     /// Look into a snapshot
     Snapshot(SnapshotArgs),
     /// Capture a running cluster
@@ -126,6 +131,8 @@ pub enum SchemaOf {
     Trace,
     /// `explain -o json`
     Explain,
+    /// `vip -o json`
+    Vip,
     /// One line of the input of `trace --flows`
     Flows,
 }

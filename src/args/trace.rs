@@ -21,9 +21,14 @@ Examples:
   kubectl knet trace node/node-1 10.96.0.10:53 -p udp --snapshot ./snapshot
   kubectl knet trace ip/203.0.113.7 node/node-1:30080 --via node/node-1/eth0 -o json
   kubectl knet trace --flows flows.jsonl --brief -o json
+  kubectl knet trace toolbox-1 shop/web --verify-commands
+  kubectl knet trace toolbox-1 shop/web --against knet-trace-node-1-host.txt --against-node node-1
 
 Exit codes: 0 delivered on every branch, 1 some branch is not, 2 usage or input error, 3 cannot tell.
-With --flows the worst line decides: 2 before 1 before 3 before 0.";
+With --flows the worst line decides: 2 before 1 before 3 before 0.
+With --against: 0 kernel and walk agree (be it that the packet is lost), 1 they part, 2 usage or
+input error (or no packet of this flow is in FILE), 3 the walk cannot tell where the kernel went on.
+With --verify-commands: 0, or 2.";
 
 /// Arguments of `trace`.
 #[derive(Debug, Args)]
@@ -79,6 +84,31 @@ pub struct TraceArgs {
     /// Leave the hops out of the answers
     #[arg(long, requires = "flows", help_heading = "Many flows")]
     pub brief: bool,
+
+    /// Put a recording of the kernel's own trace beside the walk and tell where they part (`-`: standard
+    /// input): the output of `nft monitor trace` or `xtables-monitor --trace`, or the kernel log of legacy
+    /// iptables
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "The kernel's own trace",
+        conflicts_with = "flows"
+    )]
+    pub against: Option<std::path::PathBuf>,
+
+    /// Where the recording was made: NODE, or NODE/NETNS [default: where it agrees furthest]
+    #[arg(
+        long,
+        value_name = "NODE",
+        help_heading = "The kernel's own trace",
+        requires = "against"
+    )]
+    pub against_node: Option<String>,
+
+    /// Print the commands that record the kernel's own trace of this flow at every place it passes, and their
+    /// undo. knet runs none of them
+    #[arg(long, help_heading = "The kernel's own trace", conflicts_with_all = ["flows", "against", "detail"])]
+    pub verify_commands: bool,
 
     /// How much to tell
     #[arg(long, value_enum, default_value_t, value_name = "LEVEL", help_heading = "Output")]

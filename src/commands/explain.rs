@@ -1,12 +1,13 @@
 //! `kubectl knet explain`
 
+use knet_explain::topics::clusterip::ClusterIpQuery;
 use knet_explain::topics::nodeport::NodePortQuery;
 use knet_explain::{Explainer, render};
 
 use super::load::load_option;
 use super::print_document;
 use super::trace::{asked_wrongly, exit, style};
-use crate::args::{DetailArg, NodePortArgs, Output};
+use crate::args::{ClusterIpArgs, DetailArg, KubeIpvs0Args, NodePortArgs, Output};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
@@ -24,6 +25,36 @@ pub(super) fn nodeport(args: &NodePortArgs, console: &Console) -> Result<Exit, F
     match args.output {
         Output::Text => console.print(&render::text::nodeport(&answer, &style(DetailArg::Hops, console)))?,
         output => print_document(&render::json::nodeport(&answer), output, console)?,
+    }
+    Ok(exit(answer.exit_code()))
+}
+
+/// `explain clusterip ADDR|SVC`
+pub(super) fn clusterip(args: &ClusterIpArgs, console: &Console) -> Result<Exit, Failure> {
+    let snapshot = load_option(&args.snapshot, console)?;
+    let explainer = Explainer::new(&snapshot);
+    let query = ClusterIpQuery {
+        target: args.target.clone(),
+        namespace: args.namespace.clone(),
+        node: args.node.clone(),
+        proto: args.proto.as_ref().map(|proto| proto.0.clone()),
+    };
+    let answer = explainer.clusterip(&query).map_err(asked_wrongly)?;
+    match args.output {
+        Output::Text => console.print(&render::text::clusterip(&answer, &style(DetailArg::Hops, console)))?,
+        output => print_document(&render::json::clusterip(&answer), output, console)?,
+    }
+    Ok(exit(answer.exit_code()))
+}
+
+/// `explain kube-ipvs0`
+pub(super) fn kube_ipvs0(args: &KubeIpvs0Args, console: &Console) -> Result<Exit, Failure> {
+    let snapshot = load_option(&args.snapshot, console)?;
+    let explainer = Explainer::new(&snapshot);
+    let answer = explainer.kube_ipvs0(args.node.as_deref()).map_err(asked_wrongly)?;
+    match args.output {
+        Output::Text => console.print(&render::text::kube_ipvs0(&answer, &style(DetailArg::Hops, console)))?,
+        output => print_document(&render::json::kube_ipvs0(&answer), output, console)?,
     }
     Ok(exit(answer.exit_code()))
 }

@@ -13,6 +13,7 @@ mod redact;
 mod schema;
 mod show;
 mod trace;
+mod vip;
 
 use crate::args::{Command, Output, SnapshotAction, Topic};
 use crate::console::Console;
@@ -32,7 +33,10 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
         },
         Command::Explain(args) => match args.topic {
             Topic::Nodeport(args) => explain::nodeport(&args, console),
+            Topic::Clusterip(args) => explain::clusterip(&args, console),
+            Topic::KubeIpvs0(args) => explain::kube_ipvs0(&args, console),
         },
+        Command::Vip(args) => vip::run(&args, console),
         Command::Snapshot(args) => match args.action {
             SnapshotAction::Redact { from, to } => redact::run(&from, &to, console),
             SnapshotAction::Show { path, output } => show::run(&path, output, console),

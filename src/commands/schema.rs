@@ -13,6 +13,7 @@ pub(super) fn run(of: SchemaOf, console: &Console) -> Result<Exit, Failure> {
     let document = match of {
         SchemaOf::Trace => schema::trace(),
         SchemaOf::Explain => schema::explain(),
+        SchemaOf::Vip => schema::vip(),
         SchemaOf::Flows => flows(),
     };
     print_document(&document, Output::Json, console)?;

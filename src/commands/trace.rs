@@ -1,9 +1,13 @@
 //! `kubectl knet trace SRC DST`
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
 use knet_explain::query::IpFamily;
 use knet_explain::render::{self, text::Show};
-use knet_explain::{Detail, Explainer, Query, QueryError};
-use knet_snapshot::Snapshot;
+use knet_explain::{AgainstError, Detail, Explainer, Explanation, Query, QueryError};
+use knet_snapshot::{Snapshot, kernel_trace};
 
 use super::load::load_option;
 use super::print_document;
@@ -15,14 +19,105 @@ use crate::exit::{Exit, Failure};
 pub(super) fn run(args: &TraceArgs, console: &Console) -> Result<Exit, Failure> {
     let snapshot = snapshot(args, console)?;
     let explainer = Explainer::new(&snapshot);
-    let explanation = explainer
-        .trace(&query(args), detail(args.detail))
-        .map_err(asked_wrongly)?;
+    let explanation = match &args.against {
+        Some(file) => against(args, file, &explainer)?,
+        None => explainer
+            .trace(&query(args), detail(args.detail))
+            .map_err(asked_wrongly)?,
+    };
+    if args.verify_commands {
+        let explanation = explainer.with_commands(explanation);
+        match args.output.unwrap_or_default() {
+            Output::Text => console.print(&render::text::verify(&explanation, &again(args)))?,
+            output => print_document(&render::json::trace(&explanation, false), output, console)?,
+        }
+        return Ok(Exit::Delivered);
+    }
     match args.output.unwrap_or_default() {
         Output::Text => console.print(&render::text::trace(&explanation, &style(args.detail, console)))?,
         output => print_document(&render::json::trace(&explanation, false), output, console)?,
     }
-    Ok(exit(explanation.exit_code()))
+    let code = match &explanation.against {
+        Some(against) => against.exit_code(),
+        None => explanation.exit_code(),
+    };
+    Ok(exit(code))
+}
+
+/// The command line that asks for this flow once more.
+fn again(args: &TraceArgs) -> Vec<String> {
+    let mut out: Vec<String> = ["kubectl", "knet", "trace"].map(str::to_owned).to_vec();
+    out.extend(args.src.clone());
+    out.extend(args.dst.clone());
+    let mut option =
+        |name: &str, value: Option<String>| out.extend(value.map(|v| [name.to_owned(), v]).into_iter().flatten());
+    option(
+        "--snapshot",
+        args.snapshot.path.as_ref().map(|p| p.display().to_string()),
+    );
+    option("--namespace", Some(args.namespace.clone()).filter(|n| n != "default"));
+    let flow = &args.flow;
+    option("--proto", flow.proto.as_ref().map(|p| p.0.clone()));
+    option("--via", flow.via.clone());
+    option("--sport", flow.sport.map(|n| n.to_string()));
+    option("--tcp-flags", flow.tcp_flags.clone());
+    option("--icmp-type", flow.icmp_type.clone());
+    option("--ttl", flow.ttl.map(|n| n.to_string()));
+    option("--tos", flow.tos.map(|n| n.to_string()));
+    option("--mark", flow.mark.map(|m| m.to_string()));
+    option("--uid", flow.uid.map(|n| n.to_string()));
+    option("--source-ip", flow.source_ip.map(|ip| ip.to_string()));
+    if args.ipv4 {
+        out.push("-4".to_owned());
+    }
+    if args.ipv6 {
+        out.push("-6".to_owned());
+    }
+    out
+}
+
+/// The trace beside a recording of the kernel's.
+fn against(args: &TraceArgs, file: &Path, explainer: &Explainer<'_>) -> Result<Explanation, Failure> {
+    let stdin = file.as_os_str() == "-";
+    if stdin && args.snapshot.path.as_deref().is_some_and(|p| p.as_os_str() == "-") {
+        return Err(Failure::message(
+            "--against - and --snapshot - cannot both be standard input",
+        ));
+    }
+    let name = if stdin {
+        "standard input".to_owned()
+    } else {
+        file.display().to_string()
+    };
+    let bytes = recording(file, stdin).map_err(|e| Failure::new(anyhow::Error::new(e).context(name.clone())))?;
+    let recording = kernel_trace::parse(&bytes);
+    let place = args.against_node.as_deref();
+    explainer
+        .trace_against(&query(args), detail(args.detail), (&name, &recording), place)
+        .map_err(|error| {
+            let hints = error.hints();
+            let failure = match error {
+                AgainstError::Query(error) => Failure::from(error),
+                error => Failure::new(anyhow::Error::new(error).context(name)),
+            };
+            hints.into_iter().fold(failure, Failure::hint)
+        })
+}
+
+/// A recording is a text a person made: more than this is a mistake.
+const MOST_BYTES: u64 = 256 << 20;
+
+fn recording(file: &Path, stdin: bool) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if stdin {
+        io::stdin().lock().take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    } else {
+        File::open(file)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    }
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other("larger than 256 MiB"));
+    }
+    Ok(bytes)
 }
 
 /// The snapshot that was given, or what the running cluster says of both ends.

@@ -12,7 +12,7 @@ pub struct Size {
 }
 
 /// Where the endpoints are: pods of the shipped capture that listen, so that a packet arrives somewhere.
-const ENDPOINTS: &[&str] = &["10.244.0.3", "10.244.1.3", "10.244.1.4", "10.244.2.3", "10.244.2.6"];
+pub const ENDPOINTS: &[&str] = &["10.244.0.3", "10.244.1.3", "10.244.1.4", "10.244.2.3", "10.244.2.6"];
 
 /// Address of a Service.
 pub fn cluster_ip(service: u32) -> String {
@@ -98,6 +98,10 @@ fn write_service(out: &mut String, service: u32, size: Size) -> std::fmt::Result
             out,
             "[0:0] -A KUBE-SVC-{svc} -m comment --comment \"{name} -> {ip}:8080\" {chance}-j KUBE-SEP-{sep}"
         )?;
+    }
+    // A save prints the rules chain by chain, in the order of the headers.
+    for endpoint in 0..size.endpoints {
+        let (sep, ip) = (hash(service, endpoint), ENDPOINTS[endpoint as usize % ENDPOINTS.len()]);
         writeln!(
             out,
             "[0:0] -A KUBE-SEP-{sep} -s {ip}/32 -m comment --comment \"{name}\" -j KUBE-MARK-MASQ"
@@ -110,12 +114,13 @@ fn write_service(out: &mut String, service: u32, size: Size) -> std::fmt::Result
     Ok(())
 }
 
-fn name(service: u32) -> String {
+/// `namespace/name:port` of a Service.
+pub fn name(service: u32) -> String {
     format!("team-{:03}/service-{service:05}:http", service % 250)
 }
 
 /// Sixteen letters as kube-proxy's base32 of a hash looks.
-fn hash(service: u32, endpoint: u32) -> String {
+pub fn hash(service: u32, endpoint: u32) -> String {
     let mut state = u64::from(service) << 32 | u64::from(endpoint);
     let mut out = String::with_capacity(16);
     for _ in 0..2 {

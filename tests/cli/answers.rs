@@ -42,6 +42,94 @@ fn the_first_command_of_the_readme() {
 }
 
 #[test]
+fn a_captured_connection_keeps_its_server() {
+    // A row of node-1's conntrack.txt.
+    let flow = ["toolbox-1", "10.96.1.13:80", "--sport", "51950"];
+    let (code, answer) = json(&flow);
+    assert_eq!(code, 0);
+    assert_eq!(
+        answer["branches"].as_array().map(Vec::len),
+        Some(4),
+        "a new one may go to any server"
+    );
+    let connection = &answer["connections"][0];
+    let branches = connection["branches"].as_array().expect("branches");
+    assert_eq!(branches.len(), 1, "this one has its server");
+    assert_eq!(branches[0]["probability"], "1");
+    assert_eq!(branches[0]["client_sees"], "reply");
+    assert_eq!(branches[0]["packet"]["dst"], "10.244.0.3");
+    let row = &connection["entries"][0]["evidence"];
+    assert_eq!(row["artifact"], "nodes/node-1/host/conntrack.txt");
+    assert!(
+        row["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("dst=10.96.1.13 sport=51950")),
+        "{row}"
+    );
+    let text = trace(&flow).stdout;
+    assert!(text.contains("Captured connection: conntrack of node-1"), "{text}");
+    let (_, other) = json(&["toolbox-1", "10.96.1.13:80", "--sport", "51951"]);
+    assert_eq!(other["connections"], Value::Null);
+}
+
+#[test]
+fn who_answers_for_a_load_balancer_address() {
+    let ask = |set: &str, args: &[&str]| {
+        let snapshot = fixture(&format!("vm/{set}/snapshot.tar.zst"));
+        run(&[&["vip", "-s", &snapshot], args].concat())
+    };
+    let race = ask("ipvs-fault-strictarp-off", &["svc/shop/lb-l2"]);
+    assert_eq!(race.code, 1);
+    insta::assert_snapshot!("vip_race", race.stdout);
+    let silent = ask("ipvs-rr-strictarp", &["192.168.56.240", "-o", "json"]);
+    assert_eq!(silent.code, 1);
+    let silent: Value = serde_json::from_str(&silent.stdout).expect("JSON");
+    assert_eq!(silent["addresses"][0]["outcome"], "nobody");
+    assert_eq!(silent["addresses"][0]["segments"][0]["heard"][0]["arp_ignore"], 1);
+    let routed = ask("ipvs-rr-strictarp", &["svc/frontend", "-n", "shop", "-o", "yaml"]);
+    assert_eq!(routed.code, 3);
+    assert!(routed.stdout.contains("outcome: routed"), "{}", routed.stdout);
+    assert_eq!(
+        ask("ipvs-rr-strictarp", &["svc/shop/web"]).code,
+        2,
+        "a ClusterIP service has none"
+    );
+}
+
+#[test]
+fn how_packets_reach_ipvs() {
+    let ask = |set: &str, args: &[&str]| {
+        let snapshot = fixture(&format!("vm/{set}/snapshot.tar.zst"));
+        run(&[&["explain"], args, &["-s", &snapshot]].concat())
+    };
+    let clusterip = ask("ipvs-rr-strictarp", &["clusterip", "svc/shop/web:http"]);
+    assert_eq!(clusterip.code, 0);
+    insta::assert_snapshot!("clusterip_ipvs", clusterip.stdout);
+    let nodeport = ask("ipvs-rr-strictarp", &["nodeport", "30080", "-o", "json"]);
+    let nodeport: Value = serde_json::from_str(&nodeport.stdout).expect("JSON");
+    assert_eq!(nodeport["taken_by"]["table"], "ipvs");
+    assert_eq!(
+        nodeport["taken_by"]["evidence"][0]["text"],
+        "-A -t 192.168.56.11:30080 -s rr"
+    );
+    let device = ask("ipvs-fault-vip-missing-node1", &["kube-ipvs0"]);
+    assert_eq!(device.code, 1, "an address is missing there");
+    insta::assert_snapshot!("kube_ipvs0_missing", device.stdout);
+    // Without the address on a device, pods do not reach IPVS, and the node still does.
+    let missing = ask(
+        "ipvs-fault-vip-missing-node1",
+        &["clusterip", "svc/shop/web:http", "-o", "json"],
+    );
+    assert_eq!(missing.code, 3, "they leave by the default route");
+    let missing: Value = serde_json::from_str(&missing.stdout).expect("JSON");
+    assert_eq!(
+        (&missing["dev"], &missing["node_sees"]),
+        (&Value::Null, &Value::from("reply"))
+    );
+    assert_ne!(missing["pod_sees"], "reply");
+}
+
+#[test]
 fn exit_codes_say_how_it_ends() {
     assert_eq!(trace(&["toolbox-1", "10.96.1.1:80"]).code, 0);
     // A Service without endpoints rejects; a closed port refuses.

@@ -1,5 +1,6 @@
 //! The binary as people and scripts meet it: exit code, standard output, standard error.
 
+mod against;
 mod answers;
 mod flows;
 mod mistakes;

@@ -10,6 +10,7 @@ use knet_dataplane::world::World;
 use knet_snapshot::artifact::name;
 use knet_snapshot::id::IfIndex;
 
+use super::clock::timed;
 use super::flow::{self, Entry, Flow, Follow};
 use super::lab::{Files, Lab, Place, Seen, snapshot};
 use super::ours::{self, Prediction};
@@ -87,10 +88,10 @@ pub fn run(lab: &Lab, files: &Files, flows: &[Flow], mut each: impl FnMut(usize,
             return;
         }
         if stage > 0 {
-            files.insert(name::CONNTRACK, lab.connections());
+            files.insert(name::CONNTRACK, timed("connections", || lab.connections()));
         }
-        let snapshot = snapshot(&files);
-        let world = World::new(&snapshot);
+        let snapshot = timed("snapshot", || snapshot(&files));
+        let world = timed("world", || World::new(&snapshot));
         for i in turn {
             let step = if stage == 0 {
                 first(lab, &world, &mut live[i])
@@ -169,16 +170,25 @@ fn wired(
         mark: 0,
         len: packet.len,
     };
-    let prediction = ours::predict(world, &start, lab);
-    lab.inject(device, packet, live.flow.number, side);
-    let about_own = |s: &Seen| s.place == Place::Local && quotes(&s.packet) && !quotes(packet);
-    let mut seen = lab.collect(0);
-    // An error about the node's own answer, told to the node.
+    let prediction = timed("predict", || ours::predict(world, &start, stage > 0, lab));
+    timed("inject", || lab.inject(device, packet, live.flow.number, side));
+    let about_own = |s: &Seen| {
+        // Told to whoever the node spoke for.
+        if let L4::Icmp { quoted: Some(q), .. } = &s.packet.l4
+            && !quotes(packet)
+            && (q.src, q.dst) == (packet.dst, packet.src)
+        {
+            return true;
+        }
+        s.place == Place::Local && ((quotes(&s.packet) && !quotes(packet)) || (s.number.is_none() && resets(&s.packet)))
+    };
+    let mut seen = timed("collect", || lab.collect(0));
+    // An error about the node's own answer, or a reset, told to the node.
     seen.retain(|s| !about_own(s));
     let number = live.flow.number;
     if prediction.open == 0 && ours::matching(&prediction, &seen, number, request_only).is_none() {
         // Another CPU may have taken the frame over.
-        seen.extend(lab.collect(3));
+        seen.extend(timed("wait", || lab.collect(3)));
     }
     let matched = ours::matching(&prediction, &seen, number, request_only).is_some();
     let verdict = verdict(&prediction, matched);
@@ -213,6 +223,10 @@ fn follow_up(live: &mut Live<'_>, seen: &[Seen], by_client: bool) {
         _ => None,
     });
     live.out = forwarded;
+}
+
+fn resets(packet: &Packet) -> bool {
+    packet.tcp_flags() & knet_dataplane::packet::tcp_flag::RST != 0
 }
 
 fn quotes(packet: &Packet) -> bool {
@@ -286,7 +300,7 @@ fn local(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
         len: packet.len,
     };
     let v6 = packet.dst.is_ipv6();
-    let prediction = ours::predict(world, &start, lab);
+    let prediction = timed("predict", || ours::predict(world, &start, false, lab));
     let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     let (kind, protocol) = match packet.proto {
         proto::TCP => (libc::SOCK_STREAM, 0),
@@ -331,9 +345,9 @@ fn local(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
         let seen: Vec<Seen> = seen.iter().filter(|s| !by_stack(packet, s)).cloned().collect();
         matches_local(&prediction, &seen, errno, number)
     };
-    let mut seen = lab.collect(0);
+    let mut seen = timed("collect", || lab.collect(0));
     if !compare(&seen) && prediction.open == 0 {
-        seen.extend(lab.collect(3));
+        seen.extend(timed("wait", || lab.collect(3)));
     }
     let verdict = verdict(&prediction, compare(&seen));
     if packet.proto == proto::TCP {

@@ -47,8 +47,9 @@ pub struct Flow {
 pub struct Numbers(u32);
 
 impl Numbers {
-    pub const fn new() -> Self {
-        Self(0)
+    /// The numbers of a ruleset's conversations.
+    pub fn of(ruleset: u64, flows: usize) -> Self {
+        Self((ruleset % 10_000) as u32 * flows as u32)
     }
 
     fn next(&mut self) -> (u32, u16) {
@@ -135,7 +136,8 @@ fn destination(rng: &mut Rng, v6: bool) -> IpAddr {
                 format!("10.96.0.{host}")
             })
         }
-        15 => {
+        // Of errors about IPv4 routes it can never be told whether they are sent.
+        15 if v6 || rng.percent(30) => {
             let (kind, host) = (rng.below(4), rng.range(1, 3));
             addr(if v6 {
                 format!("fd40:{kind}::{host}")
@@ -224,7 +226,7 @@ pub fn random(rng: &mut Rng, numbers: &mut Numbers) -> Flow {
                 dport: dport.into(),
             },
         ),
-        16 if !local => (
+        16 if !local && rng.percent(40) => (
             proto::SCTP,
             L4::Ports {
                 sport: sport.into(),
@@ -287,6 +289,8 @@ pub fn random(rng: &mut Rng, numbers: &mut Numbers) -> Flow {
     let len = match protocol {
         // What the kernel's own SYN is long: all its options.
         proto::TCP if local => head + 40,
+        // A SYN has the options of Linux, so that its answer has them as well.
+        proto::TCP if flags_of(&l4) == tcp_flag::SYN => head + 40 + 8 + rng.below(4) as u16 * 50,
         proto::TCP => head + 20 + 8 + rng.below(4) as u16 * 50,
         proto::SCTP => head + 12 + 20,
         _ => head + 8 + 8 + rng.below(4) as u16 * 50,
@@ -308,6 +312,13 @@ pub fn random(rng: &mut Rng, numbers: &mut Numbers) -> Flow {
         packet,
         number,
         follow,
+    }
+}
+
+const fn flags_of(l4: &L4) -> u8 {
+    match l4 {
+        L4::Tcp { flags, .. } => *flags,
+        _ => 0,
     }
 }
 

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use knet_collectors::reference::REFERENCES;
 use knet_dataplane::packet::{Packet, proto};
@@ -14,7 +15,7 @@ use knet_snapshot::Snapshot;
 use knet_snapshot::artifact::name;
 use knet_snapshot::store::Blob;
 
-use super::environment::{self, BOUND, DEVICES, Environment, LISTENING};
+use super::environment::{self, BOUND, DEVICES, Environment, LISTENING, ROUTED};
 use super::sys;
 use super::wire::{self, Fixed, Side};
 
@@ -59,6 +60,9 @@ pub struct Lab {
     indices: Vec<u32>,
     conntrack: OwnedFd,
 }
+
+/// What UDP servers say, over and over.
+const ANSWER: &[u8] = b"aaaa";
 
 /// The files of the node as a snapshot has them.
 pub type Files = BTreeMap<&'static str, Blob>;
@@ -125,8 +129,8 @@ pub fn obstacle() -> Option<String> {
 
 impl Lab {
     /// Makes the namespaces and the base of the node. This thread stays in the node's namespace.
-    pub fn new() -> Self {
-        sys::pin();
+    pub fn new(number: usize) -> Self {
+        sys::pin(number);
         let peers = sys::new_netns().expect("a namespace");
         let path = format!("/proc/{}/fd/{}", std::process::id(), peers.as_raw_fd());
         // The peers say nothing by themselves.
@@ -192,6 +196,7 @@ impl Lab {
             conntrack: sys::netlink_netfilter().expect("a netlink socket"),
         };
         lab.listen();
+        settle();
         lab.empty = capture(RULES);
         lab
     }
@@ -205,7 +210,7 @@ impl Lab {
             for addr in addrs {
                 for &port in ports {
                     let tcp = listener(addr, libc::SOCK_STREAM);
-                    sys::bind(&tcp, addr, port).expect("the port is free");
+                    bind(&tcp, addr, port);
                     sys::listen(&tcp).expect("it is bound");
                     self.tcp.push(tcp);
                     let udp = listener(addr, libc::SOCK_DGRAM);
@@ -222,7 +227,7 @@ impl Lab {
                         (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND)
                     };
                     sys::set(&udp, level, option, 1).expect("an option");
-                    sys::bind(&udp, addr, port).expect("the port is free");
+                    bind(&udp, addr, port);
                     self.udp.push(udp);
                 }
             }
@@ -244,6 +249,11 @@ impl Lab {
 
     /// Programs an epoch and captures everything but the rules.
     pub fn enter(&mut self, env: &Environment) {
+        self.enter_with(env, &[]);
+    }
+
+    /// The same with lines for `bridge -batch`.
+    pub fn enter_with(&mut self, env: &Environment, bridge: &[&str]) {
         let mut script = Vec::new();
         for flag in ["", "-6 "] {
             for table in ["100", "101", "102", "103"] {
@@ -264,6 +274,9 @@ impl Lab {
             sysctl(key, value);
         }
         batch(&env.ip);
+        if !bridge.is_empty() {
+            must(&["bridge", "-batch", "-"], &(bridge.join("\n") + "\n"));
+        }
         self.listen();
         let wanted: Vec<&str> = REFERENCES
             .iter()
@@ -355,8 +368,12 @@ impl Lab {
                     Ear::Udp => {
                         let at = i - self.wires.len() - self.raws.len();
                         while let Some(m) = sys::receive(&self.udp[at], &mut buffer) {
-                            if let Some(to) = m.to {
-                                let _ = sys::answer(&self.udp[at], b"an answer of ours", m.from, to);
+                            // Nobody answers an answer: two servers would never stop.
+                            if let Some(to) = m.to.filter(|_| !buffer[..m.len].starts_with(ANSWER)) {
+                                // As short as the model takes the answers of programs to be.
+                                let head = if to.is_ipv4() { 28 } else { 48 };
+                                let len = (m.len + head).min(60).saturating_sub(head);
+                                let _ = sys::answer(&self.udp[at], &ANSWER.repeat(15)[..len], m.from, to);
                             }
                         }
                     }
@@ -391,29 +408,45 @@ pub fn snapshot(files: &Files) -> Snapshot {
     Snapshot::from_files(files).expect("a snapshot")
 }
 
-/// Runs the reference commands of the artifacts.
+/// Runs the reference commands of the artifacts, side by side.
 fn capture(artifacts: &[&str]) -> Files {
+    let wanted = REFERENCES
+        .iter()
+        .filter(|r| artifacts.contains(&r.artifact) && !matches!(r.artifact, name::WG | name::TC));
+    let started: Vec<_> = wanted
+        .map(|reference| {
+            let there = reference.only_if.is_none_or(|path| {
+                let path = path.replace("/proc/self/", "/proc/thread-self/");
+                std::fs::exists(path).unwrap_or(false)
+            });
+            let children: Vec<_> = reference.commands.iter().filter(|_| there).map(|c| start(c)).collect();
+            (reference, children)
+        })
+        .collect();
     let mut files = Files::new();
-    for reference in REFERENCES.iter().filter(|r| artifacts.contains(&r.artifact)) {
+    for (reference, children) in started {
         let mut bytes = Vec::new();
-        let there = reference.only_if.is_none_or(|path| {
-            let path = path.replace("/proc/self/", "/proc/thread-self/");
-            std::fs::exists(path).unwrap_or(false)
-        });
-        for command in reference.commands.iter().filter(|_| there) {
-            if matches!(reference.artifact, name::WG | name::TC) {
-                continue;
-            }
-            let output = run(command, "");
+        for child in children {
+            let output = child.wait_with_output().expect("the child was started");
             let stderr = String::from_utf8_lossy(&output.stderr);
             // What the kernel cannot have is empty.
             let absent = stderr.contains("not supported");
-            assert!(output.status.success() || absent, "{command:?}: {stderr}");
+            assert!(output.status.success() || absent, "{}: {stderr}", reference.artifact);
             bytes.extend(output.stdout);
         }
         files.insert(reference.artifact, Arc::new(bytes) as Blob);
     }
     files
+}
+
+fn start(argv: &[&str]) -> Child {
+    Command::new(argv[0])
+        .args(&argv[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{}: {e}", argv[0]))
 }
 
 fn index_of(dev: &str) -> u32 {
@@ -449,6 +482,38 @@ fn batch(lines: &[String]) {
 
 fn batch_force(lines: &[String]) {
     by_family(lines, true);
+}
+
+/// Waits until every device is what it will be: `linkwatch_event` and `addrconf_dad_work` come late.
+fn settle() {
+    let own = 2 * ROUTED + 1;
+    let mut last = String::new();
+    for _ in 0..1000 {
+        let mut shown = must(&["bridge", "link", "show"], "");
+        shown.extend(must(&["ip", "-6", "route", "show", "table", "all"], ""));
+        shown.extend(must(&["ip", "-6", "addr", "show"], ""));
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        let there = shown.matches("state forwarding").count() == DEVICES.len() - ROUTED
+            && shown.matches("local fd00:").count() >= own
+            && !shown.contains("tentative");
+        if there && shown == last {
+            return;
+        }
+        last = shown;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("the devices do not settle");
+}
+
+/// Binds a socket. A program that another thread starts holds on to every socket until it runs.
+fn bind(fd: &OwnedFd, addr: IpAddr, port: u16) {
+    for _ in 0..1000 {
+        match sys::bind(fd, addr, port) {
+            Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => std::thread::sleep(Duration::from_millis(1)),
+            other => return other.expect("the address is there"),
+        }
+    }
+    panic!("port {port} of {addr} is not free");
 }
 
 fn listener(addr: IpAddr, kind: i32) -> OwnedFd {

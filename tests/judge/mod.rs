@@ -1,6 +1,8 @@
 //! The kernel as the judge of everything netfilter: random rules are loaded into a namespace, captured with
 //! the reference commands, and every packet is put both to the kernel and to the model.
 
+pub mod cases;
+pub mod clock;
 pub mod environment;
 pub mod exchange;
 pub mod flow;

@@ -499,7 +499,7 @@ fn netdev(rng: &mut Rng) -> Table {
 
 fn rule(rng: &mut Rng, at: At<'_>, deeper: &[&String], named: &[Named], may_map: bool) -> Rule {
     let v6 = v6_of(rng, at.family);
-    let mut l4: Option<&str> = None;
+    let mut l4: Option<&'static str> = None;
     let mut matches: Vec<String> = Vec::new();
     let how_many = rng.below(100);
     let count = if how_many < 10 {
@@ -514,6 +514,11 @@ fn rule(rng: &mut Rng, at: At<'_>, deeper: &[&String], named: &[Named], may_map:
     let mut with_address = false;
     for _ in 0..count {
         if let Some((text, proto, addressed)) = one_match(rng, at, v6, named, l4) {
+            // nft 1.0.6 lists `ip ttl < 5 ip length > 60` as one range of the second field.
+            let ordered = |t: &str| t.contains(" < ") || t.contains(" > ");
+            if ordered(&text) && matches.iter().any(|m| ordered(m)) {
+                continue;
+            }
             l4 = l4.or(proto);
             with_address |= addressed;
             matches.push(text);
@@ -522,9 +527,22 @@ fn rule(rng: &mut Rng, at: At<'_>, deeper: &[&String], named: &[Named], may_map:
     if rng.percent(15) {
         matches.push("counter".to_owned());
     }
-    let action = action(rng, at, deeper, named, v6, l4, may_map, &mut matches);
+    let mut action = action(rng, at, deeper, named, v6, l4, may_map, &mut matches);
+    // nft 1.0.6 leaves the family out when it lists such a rule, so that no snapshot can show it.
+    if action == "reject with tcp reset" && matches.iter().any(|m| m.starts_with("meta nfproto")) {
+        action = "drop".to_owned();
+    }
     let _ = with_address;
     Rule { matches, action }
+}
+
+/// A protocol with ports, when the rule has not asked for another one.
+fn ported(l4: Option<&'static str>, rng: &mut Rng) -> Option<&'static str> {
+    match l4 {
+        None => Some(rng.word(&["tcp", "udp"])),
+        Some("tcp" | "udp" | "sctp") => l4,
+        Some(_) => None,
+    }
 }
 
 fn find(rng: &mut Rng, named: &[Named], kind: &str) -> Option<String> {
@@ -580,11 +598,11 @@ fn one_match(
         }
         9 => {
             let name = find(rng, named, &format!("np{s}"))?;
-            let proto = l4.unwrap_or(rng.word(&["tcp", "udp"]));
+            let proto = ported(l4, rng)?;
             Some((format!("{ip} {side} . {proto} dport {not}@{name}"), Some(proto), true))
         }
         10..=12 => {
-            let proto: &'static str = l4.unwrap_or(rng.word(&["tcp", "udp"]));
+            let proto = ported(l4, rng)?;
             let which = if rng.percent(85) { "dport" } else { "sport" };
             let value = match rng.below(5) {
                 0 => rng.word(&["1-1024", "1024-40000", "80-8080"]).to_owned(),
@@ -597,16 +615,12 @@ fn one_match(
             };
             Some((format!("{proto} {which} {not}{value}"), Some(proto), false))
         }
-        13 => some(format!(
-            "meta l4proto {not}{}",
-            rng.word(&[
-                "tcp",
-                "udp",
-                "{ tcp, udp }",
-                if v6 { "ipv6-icmp" } else { "icmp" },
-                "sctp"
-            ])
-        )),
+        13 if l4.is_none() => {
+            let icmp = if v6 { "ipv6-icmp" } else { "icmp" };
+            let proto = rng.word(&["tcp", "udp", "{ tcp, udp }", icmp, "sctp"]);
+            let demands = not.is_empty().then_some(proto);
+            Some((format!("meta l4proto {not}{proto}"), demands, false))
+        }
         14 => match l4 {
             None | Some("tcp") => {
                 let flags = rng.word(&[
@@ -622,28 +636,29 @@ fn one_match(
             }
             _ => None,
         },
-        15 => match l4 {
-            None => some(if v6 {
-                format!(
-                    "icmpv6 type {not}{}",
-                    rng.word(&[
+        15 if l4.is_none() => {
+            let (proto, types) = if v6 {
+                (
+                    "icmpv6",
+                    [
                         "echo-request",
                         "echo-reply",
-                        "{ echo-request, destination-unreachable }"
-                    ])
+                        "{ echo-request, destination-unreachable }",
+                    ],
                 )
             } else {
-                format!(
-                    "icmp type {not}{}",
-                    rng.word(&[
+                (
+                    "icmp",
+                    [
                         "echo-request",
                         "echo-reply",
-                        "{ echo-request, destination-unreachable, time-exceeded }"
-                    ])
+                        "{ echo-request, destination-unreachable, time-exceeded }",
+                    ],
                 )
-            }),
-            _ => None,
-        },
+            };
+            let ty = rng.word(&types);
+            Some((format!("{proto} type {not}{ty}"), Some(proto), false))
+        }
         16 if input => some(match rng.below(6) {
             0 => format!("iifname {not}\"eth*\""),
             1 => format!("iif {not}\"{}\"", rng.word(&["eth0", "eth1", "br0"])),
@@ -652,7 +667,7 @@ fn one_match(
                 None => "iifname { \"eth0\", \"eth2\" }".to_owned(),
             },
             3 => format!("iifgroup {not}7"),
-            4 => format!("iifkind {not}\"veth\""),
+            4 => format!("meta iifkind {not}\"veth\""),
             _ => format!("iifname {not}\"{}\"", rng.word(&["eth0", "eth1", "eth2", "br0"])),
         }),
         17 if output => some(match rng.below(4) {
@@ -718,21 +733,16 @@ fn one_match(
             rng.word(&["cs0", "af11", "0x08", "{ cs0, cs1 }", "ef"])
         )),
         27 => some(format!("meta length {}", rng.word(&["< 60", "> 100", "86", "40-90"]))),
-        28 if at.hook == "output" || at.hook == "postrouting" => some(format!(
-            "meta {}",
-            rng.word(&[
-                "skuid 0",
-                "skuid 1000",
-                "skuid { 1000, 1001 }",
-                "skuid != 0",
-                "skgid 100"
-            ])
-        )),
+        28 if at.hook == "output" || at.hook == "postrouting" => {
+            let last = if rng.percent(40) { "skgid 100" } else { "skuid < 1001" };
+            let all = ["skuid 0", "skuid 1000", "skuid { 1000, 1001 }", "skuid != 0", last];
+            some(format!("meta {}", rng.word(&all)))
+        }
         29 => some(format!(
             "meta pkttype {not}{}",
             rng.word(&["host", "unicast", "broadcast"])
         )),
-        30 if at.family == "inet" => some(format!("meta nfproto {}", rng.word(&["ipv4", "ipv6"]))),
+        30 if at.family == "inet" => some(format!("meta nfproto {}", if v6 { "ipv6" } else { "ipv4" })),
         31 if rng.percent(40) => some(match rng.below(2) {
             0 => "numgen random mod 2 0".to_owned(),
             _ => "numgen inc mod 2 0".to_owned(),
@@ -794,7 +804,8 @@ fn action(
         }
     }
     if at.kind == "nat" && rng.percent(75) {
-        return nat(rng, at, named, v6, l4, matches);
+        let ports = l4.filter(|l| matches!(*l, "tcp" | "udp" | "sctp"));
+        return nat(rng, at, named, v6, ports, l4.is_none(), matches);
     }
     match rng.below(20) {
         0..=4 => "accept".to_owned(),
@@ -885,7 +896,15 @@ fn reject(rng: &mut Rng, at: At<'_>, v6: bool, l4: Option<&str>) -> String {
     }
 }
 
-fn nat(rng: &mut Rng, at: At<'_>, named: &[Named], v6: bool, l4: Option<&str>, matches: &mut Vec<String>) -> String {
+fn nat(
+    rng: &mut Rng,
+    at: At<'_>,
+    named: &[Named],
+    v6: bool,
+    l4: Option<&str>,
+    any: bool,
+    matches: &mut Vec<String>,
+) -> String {
     let ip = if v6 { "ip6" } else { "ip" };
     let s = if v6 { "6" } else { "4" };
     let inet = if at.family == "inet" {
@@ -919,13 +938,13 @@ fn nat(rng: &mut Rng, at: At<'_>, named: &[Named], v6: bool, l4: Option<&str>, m
                 rng.word(&["", " random", " persistent"])
             ),
             4 | 5 => match find(rng, named, &format!("to{s}")) {
-                Some(name) => {
+                Some(name) if any || l4.is_some() => {
                     if l4.is_none() {
                         matches.push(format!("meta l4proto {}", rng.word(&["tcp", "udp"])));
                     }
                     format!("dnat {ip} to {ip} daddr map @{name}")
                 }
-                None => format!("dnat {inet}to {to}"),
+                _ => format!("dnat {inet}to {to}"),
             },
             6 if l4.is_some() => {
                 let (a, b) = (flow::behind(rng, v6, 0), flow::behind(rng, v6, 1));

@@ -2,8 +2,8 @@
 
 use knet_dataplane::choice::{Chance, Fork, Taken, Unknown};
 use knet_dataplane::packet::{L4, Packet, Port};
-use knet_dataplane::trace::{Branch, ClientSees, Detail, Outcome, Place as Where, Reason, Trace};
-use knet_dataplane::walk::{Limits, Start, trace};
+use knet_dataplane::trace::{Branch, ClientSees, Detail, Outcome, Place as Where, Reason};
+use knet_dataplane::walk::{Limits, Start, trace, with_captured};
 use knet_dataplane::world::World;
 
 use super::lab::{Lab, Place, Seen};
@@ -43,59 +43,44 @@ pub struct Prediction {
     pub drawn: bool,
 }
 
+const LIMITS: Limits = Limits {
+    branches: 256,
+    stages: 128,
+};
+
 /// Asks the model.
-pub fn predict(world: &World<'_>, start: &Start, lab: &Lab) -> Prediction {
-    let trace = trace(
-        world,
-        start,
-        Detail::Outcome,
-        Limits {
-            branches: 256,
-            stages: 128,
-        },
-    );
-    let prediction = read(&of_its_connection(trace), lab);
+pub fn predict(world: &World<'_>, start: &Start, later: bool, lab: &Lab) -> Prediction {
+    let prediction = read(&ask(world, start, later, Detail::Outcome, LIMITS), lab);
     if prediction.unknown.is_none() {
         return prediction;
     }
     // Once more, to name what is not known.
-    let full = knet_dataplane::walk::trace(
-        world,
-        start,
-        Detail::Decisions,
-        Limits {
-            branches: 256,
-            stages: 128,
-        },
-    );
-    read(&of_its_connection(full), lab)
+    read(&ask(world, start, later, Detail::Decisions, LIMITS), lab)
 }
 
-/// A later packet of a conversation belongs to the connection that the capture holds: that answer counts.
-pub fn of_its_connection(trace: Trace) -> Trace {
-    match trace.established {
-        Some(later) => Trace {
-            branches: later.branches,
-            truncated: later.truncated,
-            established: None,
-            ..trace
-        },
-        None => trace,
+/// What becomes of a packet, and whether that is not all. For a later one of a conversation the captured
+/// connections are asked as well.
+pub fn ask(world: &World<'_>, start: &Start, later: bool, detail: Detail, limits: Limits) -> (Vec<Branch>, bool) {
+    if later {
+        let found = with_captured(world, start, detail, limits);
+        return (found.branches, found.truncated);
     }
+    let found = trace(world, start, detail, limits);
+    (found.branches, found.truncated)
 }
 
 /// Reads a trace.
-pub fn read(trace: &Trace, lab: &Lab) -> Prediction {
+fn read((branches, truncated): &(Vec<Branch>, bool), lab: &Lab) -> Prediction {
     let mut out = Prediction {
         ways: Vec::new(),
         unknown: None,
         open: 0,
         drawn: true,
     };
-    if trace.truncated {
+    if *truncated {
         out.unknown = Some("more branches than the limit".to_owned());
     }
-    for branch in &trace.branches {
+    for branch in branches {
         if let Some(kind) = branch.path.iter().find_map(unknown_fork) {
             out.unknown = Some(kind);
         }
@@ -169,6 +154,8 @@ fn way(branch: &Branch, lab: &Lab) -> Result<Way, String> {
         Outcome::Unknown => return Err(format!("end: {:?} {}", end.reason, evidence(branch))),
         Outcome::LeavesCluster => Some(spot(lab, end.place, &end.packet)?),
         Outcome::Delivered | Outcome::NoListener => Some(local(&end.packet)),
+        // Raw sockets hear what no protocol takes.
+        _ if end.reason == Reason::NoProtocol => Some(local(&end.packet)),
         _ => None,
     };
     let reply = match &branch.reply {

@@ -1,7 +1,7 @@
 //! Words for people: outcomes, packets, differences.
 
 use knet_dataplane::packet::{L4, Packet, proto};
-use knet_dataplane::trace::Trace;
+use knet_dataplane::trace::Branch;
 
 use super::environment::DEVICES;
 use super::exchange::Step;
@@ -124,10 +124,10 @@ pub fn line(step: &Step) -> String {
     )
 }
 
-/// Every step of a trace with its evidence.
-pub fn trace(trace: &Trace) -> String {
+/// Every step of the ways with its evidence.
+pub fn branches(branches: &[Branch]) -> String {
     let mut out = String::new();
-    for branch in trace.branches.iter().take(4) {
+    for branch in branches.iter().take(4) {
         out.push_str(&format!(
             "    branch {:?} {:?}\n",
             branch.end.outcome, branch.end.reason

@@ -143,18 +143,6 @@ impl Ruleset {
         all
     }
 
-    /// Loads it into the node. What was there before must have been cleared.
-    pub fn load(&self) -> Result<(), String> {
-        for part in &self.parts {
-            let output = lab::run(part.back.argv(), &part.text());
-            if !output.status.success() {
-                let stderr = String::from_utf8_lossy(&output.stderr);
-                return Err(format!("{:?}: {}", part.back, stderr.trim()));
-            }
-        }
-        Ok(())
-    }
-
     /// How many rules.
     pub fn rules(&self) -> usize {
         self.chains().map(|c| c.rules.len()).sum()
@@ -184,31 +172,73 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// After loading a ruleset.
-    pub fn note(&mut self, ruleset: &Ruleset) {
-        for part in &ruleset.parts {
-            match part.back {
-                Back::Legacy => self.legacy = true,
-                Back::Legacy6 => self.legacy6 = true,
-                Back::Ipset => self.sets = true,
-                Back::XtNft | Back::XtNft6 | Back::Nft => self.tables = true,
+    /// Something was loaded.
+    pub fn note(&mut self, back: Back) {
+        match back {
+            Back::Legacy => self.legacy = true,
+            Back::Legacy6 => self.legacy6 = true,
+            Back::Ipset => self.sets = true,
+            Back::XtNft | Back::XtNft6 | Back::Nft => self.tables = true,
+        }
+    }
+
+    /// Puts a ruleset in the place of what was loaded before.
+    pub fn replace(&mut self, rules: &Ruleset) -> Result<(), String> {
+        let next = |back: Back| rules.parts.iter().any(|p| p.back == back);
+        if self.sets {
+            // Old rules hold on to old sets.
+            self.clear();
+        }
+        // A legacy part has every table, and takes the place of what was in it.
+        self.clear_legacy(self.legacy && !next(Back::Legacy), self.legacy6 && !next(Back::Legacy6));
+        let native_only = next(Back::Nft) && !next(Back::XtNft) && !next(Back::XtNft6);
+        if self.tables && !native_only {
+            self.clear_tables();
+        }
+        for part in &rules.parts {
+            let mut text = part.text();
+            if part.back == Back::Nft && native_only {
+                text.insert_str(0, "flush ruleset\n");
             }
+            if matches!(part.back, Back::Legacy | Back::Legacy6) {
+                let given = text.clone();
+                let absent = |name: &str| !given.contains(&format!("*{name}\n"));
+                for (table, hooks) in HOOKS.iter().filter(|(name, _)| absent(name)) {
+                    empty(table, hooks, &mut text);
+                }
+            }
+            self.note(part.back);
+            let output = lab::run(part.back.argv(), &text);
+            if !output.status.success() {
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                return Err(format!("{:?}: {}", part.back, stderr.trim()));
+            }
+        }
+        Ok(())
+    }
+
+    fn clear_tables(&mut self) {
+        lab::must(&["nft", "flush", "ruleset"], "");
+        self.tables = false;
+    }
+
+    fn clear_legacy(&mut self, v4: bool, v6: bool) {
+        if v4 {
+            lab::must(&["iptables-legacy-restore"], &empty_legacy());
+            self.legacy = false;
+        }
+        if v6 {
+            lab::must(&["ip6tables-legacy-restore"], &empty_legacy());
+            self.legacy6 = false;
         }
     }
 
     /// Empties everything that was loaded.
     pub fn clear(&mut self) {
         if self.tables {
-            lab::must(&["nft", "flush", "ruleset"], "");
+            self.clear_tables();
         }
-        for (loaded, tool) in [
-            (self.legacy, "iptables-legacy-restore"),
-            (self.legacy6, "ip6tables-legacy-restore"),
-        ] {
-            if loaded {
-                lab::must(&[tool], &empty_legacy());
-            }
-        }
+        self.clear_legacy(self.legacy, self.legacy6);
         if self.sets {
             // nf_tables lets go of the sets of its rules a moment after they are gone.
             // A list of sets holds on to its members until it is flushed.
@@ -219,8 +249,8 @@ impl Loaded {
                 }
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
+            self.sets = false;
         }
-        *self = Self::default();
     }
 }
 
@@ -233,14 +263,19 @@ pub const HOOKS: [(&str, &[&str]); 5] = [
     ("security", &["INPUT", "FORWARD", "OUTPUT"]),
 ];
 
+/// An iptables table without rules.
+fn empty(table: &str, hooks: &[&str], out: &mut String) {
+    let _ = writeln!(out, "*{table}");
+    for hook in hooks {
+        let _ = writeln!(out, ":{hook} ACCEPT [0:0]");
+    }
+    out.push_str("COMMIT\n");
+}
+
 fn empty_legacy() -> String {
     let mut out = String::new();
     for (table, hooks) in HOOKS {
-        let _ = writeln!(out, "*{table}");
-        for hook in hooks {
-            let _ = writeln!(out, ":{hook} ACCEPT [0:0]");
-        }
-        out.push_str("COMMIT\n");
+        empty(table, hooks, &mut out);
     }
     out
 }

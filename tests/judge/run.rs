@@ -1,9 +1,11 @@
 //! The long run: rulesets by number, each with its own seed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::environment;
+use super::clock::{self, timed};
+use super::environment::{self, Environment};
 use super::exchange::{self, Step, Verdict};
 use super::flow::{self, Flow, Numbers};
 use super::ipsets;
@@ -12,7 +14,8 @@ use super::nftables;
 use super::random::Rng;
 use super::report;
 use super::rules::{Back, Loaded, Ruleset};
-use super::shrink;
+use super::shrink::{self, Found};
+use super::sys;
 use super::xtables::{self, Kit, PROBES};
 
 /// So many rulesets share an epoch: sysctls, routes and policy rules.
@@ -32,7 +35,12 @@ pub struct Plan {
     pub patience: usize,
     /// No new ruleset is started after so many seconds.
     pub seconds: u64,
+    /// So many laboratories work side by side, each with namespaces of its own.
+    pub workers: u64,
 }
+
+/// Differences of all laboratories together.
+static DIFFERENCES: AtomicUsize = AtomicUsize::new(0);
 
 /// What a run found.
 #[derive(Debug, Default)]
@@ -50,7 +58,7 @@ pub struct Tally {
 }
 
 /// What the kernel and its tools have.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Features {
     pub refused: BTreeMap<Back, Vec<String>>,
     pub sets: Vec<usize>,
@@ -75,13 +83,7 @@ impl Features {
                 .collect();
             println!("  {back:?}: not here: {missing:?}");
             refused.insert(back, missing);
-            loaded.note(&Ruleset {
-                parts: vec![super::rules::Part {
-                    back,
-                    lines: Vec::new(),
-                    tables: Vec::new(),
-                }],
-            });
+            loaded.note(back);
         }
         loaded.clear();
         let sets = ipsets::available(|line| {
@@ -99,11 +101,6 @@ fn ruleset(plan: &Plan, features: &Features, number: u64) -> (String, Ruleset) {
     let backend = plan.backends[(number % plan.backends.len() as u64) as usize].clone();
     let mut out = Ruleset::default();
     let mut sets = Vec::new();
-    if !features.sets.is_empty() && rng.percent(40) {
-        let (made, part) = ipsets::random(&mut rng, &features.sets);
-        sets = made;
-        out.parts.push(part);
-    }
     let backs: &[Back] = match backend.as_str() {
         "legacy" => &[Back::Legacy, Back::Legacy6],
         "xtnft" => &[Back::XtNft, Back::XtNft6],
@@ -112,6 +109,12 @@ fn ruleset(plan: &Plan, features: &Features, number: u64) -> (String, Ruleset) {
         "nft" => &[Back::Nft],
         _ => &[Back::Legacy, Back::XtNft6, Back::Nft],
     };
+    // Rules of nftables know nothing of ipsets.
+    if !features.sets.is_empty() && rng.percent(40) && backend != "nft" {
+        let (made, part) = ipsets::random(&mut rng, &features.sets);
+        sets = made;
+        out.parts.push(part);
+    }
     for &back in backs {
         if back == Back::Nft {
             out.parts.push(nftables::random(&mut rng));
@@ -127,99 +130,134 @@ fn ruleset(plan: &Plan, features: &Features, number: u64) -> (String, Ruleset) {
     (backend, out)
 }
 
-/// Runs a plan.
-pub fn run(lab: &mut Lab, features: &Features, plan: &Plan) -> Tally {
+/// Runs a plan in as many laboratories as it asks for. Which of them has a ruleset makes no difference.
+pub fn run(plan: &Plan) -> Tally {
+    let features = std::thread::spawn(|| {
+        sys::new_netns().expect("a namespace");
+        Features::probe()
+    });
+    let features = features.join().expect("everything can be tried");
+    let workers = plan.workers.max(1);
+    std::thread::scope(|scope| {
+        let features = &features;
+        let all: Vec<_> = (0..workers)
+            .map(|n| scope.spawn(move || work(n, workers, features, plan)))
+            .collect();
+        all.into_iter().fold(Tally::default(), |mut sum, worker| {
+            sum.add(worker.join().expect("the judge ran to its end"));
+            sum
+        })
+    })
+}
+
+/// One laboratory's share: every so manieth epoch. The thread stays in the node's namespace, and ends with it.
+fn work(worker: u64, workers: u64, features: &Features, plan: &Plan) -> Tally {
+    let mut lab = Lab::new(usize::try_from(worker).unwrap_or(0));
     let mut tally = Tally::default();
     let mut loaded = Loaded::default();
     let mut epoch = u64::MAX;
-    let mut numbers = Numbers::new();
+    let mut env = environment::random(&mut Rng::of(plan.seed, 2, epoch));
     let began = Instant::now();
     let mut told = Instant::now();
-    for number in plan.from..plan.from + plan.rulesets {
-        if began.elapsed().as_secs() > plan.seconds || tally.differences.len() >= plan.patience {
+    let mine = (plan.from..plan.from + plan.rulesets).filter(|n| (n / EPOCH) % workers == worker);
+    for number in mine {
+        if began.elapsed().as_secs() > plan.seconds || DIFFERENCES.load(Ordering::Relaxed) >= plan.patience {
             break;
         }
         if number / EPOCH != epoch {
             epoch = number / EPOCH;
-            loaded.clear();
-            lab.enter(&environment::random(&mut Rng::of(plan.seed, 2, epoch)));
+            timed("clear", || loaded.clear());
+            env = environment::random(&mut Rng::of(plan.seed, 2, epoch));
+            timed("epoch", || lab.enter(&env));
         }
-        let (backend, rules) = ruleset(plan, features, number);
-        loaded.clear();
-        loaded.note(&rules);
-        if let Err(why) = rules.load() {
-            tally.refused += 1;
-            if tally.refused <= 10 {
-                println!("  ruleset {number} refused: {why}");
-            }
-            continue;
-        }
-        lab.forget();
-        if number % 8 == 0 {
-            lab.listen();
-        }
-        let files = lab.files(&rules.artifacts());
-        let mut rng = Rng::of(plan.seed, 3, number);
-        let flows: Vec<Flow> = (0..plan.flows).map(|_| flow::random(&mut rng, &mut numbers)).collect();
-        let mut wrong: Vec<(usize, Step)> = Vec::new();
-        let before = (tally.packets, tally.agreed);
-        exchange::run(lab, &files, &flows, |i, step| {
-            tally.packets += 1;
-            match &step.verdict {
-                Verdict::Agrees => {
-                    tally.agreed += 1;
-                    *tally.outcomes.entry(report::outcome(&step)).or_default() += 1;
-                }
-                Verdict::CannotTell(kind) => *tally.cannot_tell.entry(kind.clone()).or_default() += 1,
-                Verdict::Differs => wrong.push((i, step)),
-            }
-        });
-        tally.rulesets += 1;
-        let sum = tally.by_backend.entry(backend).or_default();
-        sum.0 += tally.packets - before.0;
-        sum.1 += 1;
-        let mut explained = false;
-        for (i, step) in wrong {
-            // The same conversation alone: what differs again is a difference.
-            let again = alone(lab, &files, &flows[i]);
-            let Some(again) = again else {
-                tally.passing += 1;
-                tally.agreed += 1;
-                println!(
-                    "  ruleset {number}: a difference that did not come again: {}",
-                    report::line(&step)
-                );
-                continue;
-            };
-            if explained || tally.differences.len() >= plan.patience {
-                tally.differences.push(report::line(&again));
-                continue;
-            }
-            explained = true;
-            loaded.clear();
-            let text = shrink::explain(lab, &mut loaded, &rules, &flows[i], plan.seed, number);
-            println!("{text}");
-            tally.differences.push(report::line(&again));
-            // The ruleset is there again for the rest of its differences.
-            loaded.clear();
-            loaded.note(&rules);
-            rules.load().expect("it was loaded before");
-        }
+        one((&mut lab, &mut loaded), features, plan, (number, &env), &mut tally);
         if told.elapsed().as_secs() >= 30 {
             told = Instant::now();
-            println!("  ... ruleset {number}: {}", tally.summary(began));
+            println!("  ... worker {worker} ruleset {number}: {}", tally.summary(began));
         }
     }
     loaded.clear();
-    println!("{}", tally.summary(began));
+    println!("  worker {worker}: {}", tally.summary(began));
+    println!("  worker {worker}: {}", clock::spent());
     tally
 }
 
+/// Loads a ruleset, and has its conversations.
+fn one(
+    (lab, loaded): (&mut Lab, &mut Loaded),
+    features: &Features,
+    plan: &Plan,
+    (number, env): (u64, &Environment),
+    tally: &mut Tally,
+) {
+    let (backend, rules) = ruleset(plan, features, number);
+    if let Err(why) = timed("load", || loaded.replace(&rules)) {
+        tally.refused += 1;
+        if tally.refused <= 10 {
+            println!("  ruleset {number} refused: {why}");
+        }
+        return;
+    }
+    lab.forget();
+    if number % 8 == 0 {
+        lab.listen();
+    }
+    let files = timed("capture", || lab.files(&rules.artifacts()));
+    let mut rng = Rng::of(plan.seed, 3, number);
+    let mut numbers = Numbers::of(number, plan.flows);
+    let flows: Vec<Flow> = (0..plan.flows).map(|_| flow::random(&mut rng, &mut numbers)).collect();
+    let mut wrong: Vec<(usize, Step)> = Vec::new();
+    let before = tally.packets;
+    exchange::run(lab, &files, &flows, |i, step| {
+        tally.packets += 1;
+        match &step.verdict {
+            Verdict::Agrees => {
+                tally.agreed += 1;
+                *tally.outcomes.entry(report::outcome(&step)).or_default() += 1;
+            }
+            Verdict::CannotTell(kind) => *tally.cannot_tell.entry(kind.clone()).or_default() += 1,
+            Verdict::Differs => wrong.push((i, step)),
+        }
+    });
+    tally.rulesets += 1;
+    let sum = tally.by_backend.entry(backend).or_default();
+    sum.0 += tally.packets - before;
+    sum.1 += 1;
+    let mut explained = false;
+    for (i, step) in wrong {
+        // The same conversation alone: what differs again is a difference.
+        let Some(again) = alone(lab, &files, &flows[i]) else {
+            tally.passing += 1;
+            tally.agreed += 1;
+            println!(
+                "  ruleset {number}: a difference that did not come again: {}",
+                report::line(&step)
+            );
+            continue;
+        };
+        tally.differences.push(report::line(&again));
+        if explained || DIFFERENCES.fetch_add(1, Ordering::Relaxed) >= plan.patience {
+            continue;
+        }
+        explained = true;
+        let found = Found {
+            rules: &rules,
+            env,
+            flow: &flows[i],
+        };
+        println!("{}", shrink::explain(lab, loaded, &found, plan.seed, number));
+        lab.enter(env);
+        // The ruleset is there again for the rest of its differences.
+        loaded.replace(&rules).expect("it was loaded before");
+    }
+}
+
 /// Repeats a conversation by itself; the step that differs, if one does every time of three.
-pub fn alone(lab: &Lab, files: &Files, flow: &Flow) -> Option<Step> {
+pub fn alone(lab: &mut Lab, files: &Files, flow: &Flow) -> Option<Step> {
     let mut last = None;
     for _ in 0..3 {
         lab.forget();
+        lab.listen();
         lab.collect(2);
         let mut differs = None;
         exchange::run(lab, files, std::slice::from_ref(flow), |_, step| {
@@ -233,6 +271,37 @@ pub fn alone(lab: &Lab, files: &Files, flow: &Flow) -> Option<Step> {
 }
 
 impl Tally {
+    fn add(&mut self, other: Self) {
+        let Self {
+            packets,
+            rulesets,
+            refused,
+            agreed,
+            cannot_tell,
+            differences,
+            passing,
+            outcomes,
+            by_backend,
+        } = other;
+        self.packets += packets;
+        self.rulesets += rulesets;
+        self.refused += refused;
+        self.agreed += agreed;
+        self.passing += passing;
+        self.differences.extend(differences);
+        for (what, n) in cannot_tell {
+            *self.cannot_tell.entry(what).or_default() += n;
+        }
+        for (what, n) in outcomes {
+            *self.outcomes.entry(what).or_default() += n;
+        }
+        for (what, (packets, rulesets)) in by_backend {
+            let sum = self.by_backend.entry(what).or_default();
+            sum.0 += packets;
+            sum.1 += rulesets;
+        }
+    }
+
     pub fn unknown(&self) -> usize {
         self.cannot_tell.values().sum()
     }

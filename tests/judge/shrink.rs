@@ -3,12 +3,14 @@
 use std::fmt::Write;
 
 use knet_dataplane::trace::Detail;
-use knet_dataplane::walk::{Limits, trace};
+use knet_dataplane::walk::Limits;
 use knet_dataplane::world::World;
 use knet_snapshot::artifact::name;
 
+use super::cases;
+use super::environment::Environment;
 use super::exchange::{self, Step, Verdict};
-use super::flow::{Entry, Flow};
+use super::flow::Flow;
 use super::lab::{self, Lab, snapshot};
 use super::ours;
 use super::report;
@@ -16,10 +18,8 @@ use super::rules::{Back, Loaded, Ruleset};
 use super::run::alone;
 
 /// Does the conversation still differ under these rules?
-fn differs(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> Option<Step> {
-    loaded.clear();
-    loaded.note(rules);
-    rules.load().ok()?;
+fn differs(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> Option<Step> {
+    loaded.replace(rules).ok()?;
     let files = lab.files(&rules.artifacts());
     alone(lab, &files, flow)
 }
@@ -81,8 +81,47 @@ fn smaller(rules: &Ruleset) -> Vec<Ruleset> {
     out
 }
 
+/// What differed, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    pub rules: &'a Ruleset,
+    pub env: &'a Environment,
+    pub flow: &'a Flow,
+}
+
+/// The least of an epoch's routes, policy rules and sysctls that the difference needs. The laboratory stays in it.
+fn smaller_epoch(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, env: &Environment) -> Environment {
+    let usual = cases::usual();
+    let mut best = env.clone();
+    for at in (0..env.ip.len()).rev().filter(|&at| !usual.ip.contains(&env.ip[at])) {
+        let mut less = best.clone();
+        less.ip.remove(at);
+        lab.enter(&less);
+        if differs(lab, loaded, rules, flow).is_some() {
+            best = less;
+        }
+    }
+    for at in 0..best.sysctl.len() {
+        let (key, value) = best.sysctl[at].clone();
+        let default = usual.sysctl.iter().rev().find(|(k, _)| *k == key);
+        let default = default.map_or("0", |(_, v)| v.as_str()).to_owned();
+        if value == default || key.ends_with(".forwarding") {
+            continue;
+        }
+        let mut less = best.clone();
+        less.sysctl[at].1 = default;
+        lab.enter(&less);
+        if differs(lab, loaded, rules, flow).is_some() {
+            best = less;
+        }
+    }
+    lab.enter(&best);
+    best
+}
+
 /// Shrinks and tells. The ruleset is cleared afterwards.
-pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, seed: u64, number: u64) -> String {
+pub fn explain(lab: &mut Lab, loaded: &mut Loaded, found: &Found<'_>, seed: u64, number: u64) -> String {
+    let Found { rules, env, flow } = *found;
     let mut best = rules.clone();
     let mut flow = flow.clone();
     let mut tries = 0;
@@ -107,6 +146,7 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
             }
         }
     }
+    let env = smaller_epoch(lab, loaded, &best, &flow, env);
     let mut out = format!(
         "DIFFERENCE seed {seed} ruleset {number} ({} rules left of {})\n",
         best.rules(),
@@ -135,6 +175,7 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
     let _ = write!(out, "    ours:\n{}", report::predicted(&step.prediction));
     let mut files = lab.files(&best.artifacts());
     lab.forget();
+    lab.listen();
     let mut before: Flow = flow.clone();
     if step.stage > 0 {
         before.follow.truncate(step.stage - 1);
@@ -149,25 +190,28 @@ pub fn explain(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow, see
     }
     let snapshot = snapshot(&files);
     let world = World::new(&snapshot);
-    let ours = ours::of_its_connection(trace(&world, &step.start, Detail::Full, Limits::default()));
-    let _ = write!(out, "  our steps:\n{}", report::trace(&ours));
+    let (ours, _) = ours::ask(&world, &step.start, step.stage > 0, Detail::Full, Limits::default());
+    let _ = write!(out, "  our steps:\n{}", report::branches(&ours));
     let _ = write!(out, "  the kernel's:\n{}", kernel(lab, loaded, &best, &flow));
-    let _ = writeln!(out, "  ip rule / sysctl: see the epoch of ruleset {number}");
-    let _ = matches!(flow.entry, Entry::Wire(_));
+    let name = format!("seed {seed} ruleset {number}");
+    let _ = write!(
+        out,
+        "  as a case:\n{}",
+        cases::written(&name, &best, &env, &flow, &step)
+    );
     loaded.clear();
     out
 }
 
 /// What the kernel says it did: rule counters, and its own trace where nf_tables runs the rules.
-fn kernel(lab: &Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> String {
+fn kernel(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> String {
     let mut out = String::new();
-    loaded.clear();
-    loaded.note(rules);
-    if rules.load().is_err() {
+    if loaded.replace(rules).is_err() {
         return out;
     }
     let files = lab.files(&rules.artifacts());
     lab.forget();
+    lab.listen();
     let traced = rules
         .parts
         .iter()

@@ -31,14 +31,18 @@ pub fn enter(ns: &File) -> io::Result<()> {
     check(unsafe { libc::setns(ns.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }
 
-/// Keeps this thread on the CPU it is on: frames over a veth are then received before the send returns.
-pub fn pin() {
-    // SAFETY: the set is a local.
+/// Keeps this thread on one of the CPUs it may use: frames over a veth are then received before the send returns.
+pub fn pin(number: usize) {
+    // SAFETY: the sets are locals.
     unsafe {
-        let cpu = libc::sched_getcpu();
-        if let Ok(cpu) = usize::try_from(cpu) {
+        let mut may: libc::cpu_set_t = zeroed();
+        libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut may);
+        let all: Vec<usize> = (0..libc::CPU_SETSIZE as usize)
+            .filter(|cpu| libc::CPU_ISSET(*cpu, &may))
+            .collect();
+        if let Some(cpu) = all.get(number % all.len().max(1)) {
             let mut set: libc::cpu_set_t = zeroed();
-            libc::CPU_SET(cpu, &mut set);
+            libc::CPU_SET(*cpu, &mut set);
             libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
         }
     }

@@ -11,6 +11,9 @@ const MARKER: &[u8; 4] = b"knet";
 pub const FIRST_SEQ: u32 = 0x0100_0000;
 const OTHER_SEQ: u32 = 0x0200_0000;
 
+/// MSS, selective acknowledgements, time stamps, window scale: `tcp_syn_options`.
+const SYN_OPTIONS: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0x10, 0, 0, 0, 0, 0, 1, 3, 3, 7];
+
 /// Which side of a connection a packet is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -73,7 +76,12 @@ fn transport(packet: &Packet, number: u32, side: Side, room: usize) -> Vec<u8> {
             let ack = if flags & tcp_flag::ACK == 0 { 0 } else { other + 1 };
             out.extend(seq.to_be_bytes());
             out.extend(ack.to_be_bytes());
-            out.extend([0x50, *flags, 0x20, 0, 0, 0, 0, 0]);
+            if *flags == tcp_flag::SYN {
+                out.extend([0xa0, *flags, 0x20, 0, 0, 0, 0, 0]);
+                out.extend(SYN_OPTIONS);
+            } else {
+                out.extend([0x50, *flags, 0x20, 0, 0, 0, 0, 0]);
+            }
             Some(16)
         }
         L4::Ports { sport, dport } => {

@@ -429,13 +429,17 @@ fn extension(rng: &mut Rng, kit: Kit<'_>, at: At<'_>) -> Option<String> {
             ),
         ),
         17 if matches!(at.hook, "OUTPUT" | "POSTROUTING") => {
+            let third = if rng.percent(40) {
+                "--gid-owner 100"
+            } else {
+                "--uid-owner 101"
+            };
             let what = rng.word(&[
                 "--uid-owner 0",
                 "--uid-owner 1000",
                 "--uid-owner 1000-1001",
-                "--gid-owner 100",
                 "--socket-exists",
-                "--gid-owner 0",
+                third,
             ]);
             ("owner", format!("-m owner {not}{what}"))
         }

@@ -4,13 +4,12 @@ use std::net::IpAddr;
 
 use knet_dataplane::choice::{Fork, Oracle, explore};
 use knet_dataplane::packet::{L4, Packet, Port};
-use knet_dataplane::skb::{Ct, PktType, Skb};
+use knet_dataplane::skb::Skb;
 use knet_dataplane::stage::routing::{self, Egress, Errno, InputTo, Output, SenderFlags};
 use knet_dataplane::table::fib::{Answer, Query};
 use knet_dataplane::trace::Sink;
 use knet_dataplane::world::{Netns, World};
 use knet_snapshot::Snapshot;
-use knet_snapshot::id::Zone;
 use knet_snapshot::route::RouteKind;
 
 use crate::lab::Said;
@@ -215,20 +214,9 @@ fn input4(ns: &Netns<'_>, q: &Query, oracle: &mut Oracle) -> Reply {
         inner: None,
     };
     let skb = Skb {
-        packet,
-        eth: None,
         mark: q.mark,
-        priority: 0,
         iif: q.iif,
-        oif: None,
-        nexthop: None,
-        physin: None,
-        physout: None,
-        pkt_type: PktType::Host,
-        zone: Zone(0),
-        ct: Ct::None,
-        sender: None,
-        ipvs: None,
+        ..Skb::new(packet)
     };
     let here = |kind| Reply::Route {
         kind,

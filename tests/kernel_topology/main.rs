@@ -12,34 +12,26 @@ mod lab;
 mod netns;
 mod others;
 mod plan;
+mod suite;
 mod traffic;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use knet_dataplane::world::World;
 
-use judge::{Verdict, describe, judge, predict};
+use judge::describe;
 use lab::Lab;
 use netns::{Rng, say, shell};
 use plan::Plan;
-use traffic::{Flow, Kind, Observed, TCP_PORT, Traffic, UDP_PORT};
+use suite::{Pace, Tally, run};
+use traffic::{Flow, Kind, TCP_PORT, Traffic};
 
-const PATIENCE: Duration = Duration::from_millis(300);
-/// Before a difference counts it is asked for again, with more time.
-const MORE_PATIENCE: Duration = Duration::from_millis(900);
-/// Flows under way at once in one topology.
-const BATCH: usize = 24;
-
-#[derive(Default)]
-struct Tally {
-    flows: usize,
-    topologies: usize,
-    unknown: usize,
-    refused: Vec<String>,
-    differences: Vec<String>,
-}
+const PACE: Pace = Pace {
+    patience: Duration::from_millis(300),
+    more: Duration::from_millis(900),
+};
 
 fn obstacle() -> Option<String> {
     let tools = ["ip", "bridge", "iptables-legacy-restore", "ss", "sysctl", "conntrack"];
@@ -83,7 +75,7 @@ fn kernel_topology() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Some((plan, seed)) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    run(plan, *seed, &tally);
+                    run(plan, *seed, &tally, PACE);
                 }
             });
         }
@@ -114,122 +106,6 @@ fn plans_of(rng: &mut Rng, round: usize) -> Vec<Plan> {
     plans
 }
 
-fn run(plan: &Plan, seed: u64, tally: &Mutex<Tally>) {
-    let lab = match Lab::build(plan) {
-        Ok(lab) => lab,
-        Err(e) => {
-            tally
-                .lock()
-                .expect("nobody panics with it")
-                .refused
-                .push(format!("{}: {e}", plan.name));
-            return;
-        }
-    };
-    let mut rng = Rng::from(seed);
-    let flows = flows(plan, &mut rng);
-    // Carrier changes reach the routes within a second.
-    std::thread::sleep(Duration::from_millis(1200));
-    let traffic = Traffic::start(&lab, plan);
-    let ids = AtomicU16::new(20_000);
-    if plan.warm {
-        exchange(&lab, &traffic, &flows[..flows.len().min(BATCH)], &ids, PATIENCE);
-    }
-    let snapshot = lab.capture(plan);
-    let world = World::new(&snapshot);
-    let observed = exchange(&lab, &traffic, &flows, &ids, PATIENCE);
-    let mut unknown = 0;
-    let mut differences = Vec::new();
-    for (flow, (id, first)) in flows.iter().zip(&observed) {
-        let trace = predict(&world, plan, flow, *id);
-        let mut verdict = judge(&world, plan, flow, first, &trace);
-        let mut seen = first.clone();
-        for _ in 0..2 {
-            if verdict != Verdict::Differs {
-                break;
-            }
-            // This machine may have been busy.
-            let again = exchange(&lab, &traffic, std::slice::from_ref(flow), &ids, MORE_PATIENCE);
-            let [(_, again)] = again.as_slice() else { break };
-            seen = again.clone();
-            verdict = judge(&world, plan, flow, &seen, &trace);
-        }
-        match verdict {
-            Verdict::Agrees => {}
-            Verdict::Unknown => unknown += 1,
-            Verdict::Differs => differences.push(format!(
-                "{} {:?}: {} {:?}\n    kernel: {first:?}, then {seen:?}\n{}",
-                plan.name,
-                plan.faults,
-                plan.spaces[flow.from].short,
-                flow,
-                describe(&world, &trace)
-            )),
-        }
-    }
-    let mut tally = tally.lock().expect("nobody panics with it");
-    tally.flows += flows.len();
-    tally.topologies += 1;
-    tally.unknown += unknown;
-    tally.differences.extend(differences);
-}
-
-fn exchange(lab: &Lab, traffic: &Traffic, flows: &[Flow], ids: &AtomicU16, patience: Duration) -> Vec<(u16, Observed)> {
-    let mut all = Vec::new();
-    for batch in flows.chunks(BATCH) {
-        let sent: Vec<_> = batch
-            .iter()
-            .map(|flow| {
-                let id = ids.fetch_add(1, Ordering::Relaxed);
-                (id, traffic.send(lab, flow, id, patience))
-            })
-            .collect();
-        let mut batch: Vec<(u16, Observed)> = sent
-            .into_iter()
-            .map(|(id, thread)| (id, thread.join().expect("a client does not panic")))
-            .collect();
-        // The listeners may be a moment late.
-        std::thread::sleep(Duration::from_millis(60));
-        for (id, observed) in &mut batch {
-            observed.arrivals = traffic.arrivals(*id);
-        }
-        all.extend(batch);
-    }
-    all
-}
-
-/// Some of all flows there could be.
-fn flows(plan: &Plan, rng: &mut Rng) -> Vec<Flow> {
-    let destinations = plan.destinations();
-    let clients = plan.clients();
-    let mut flows = Vec::new();
-    for _ in 0..plan.flows.max(BATCH) {
-        let kind = rng.pick(&[Kind::Tcp, Kind::Tcp, Kind::Udp, Kind::Ping]);
-        let dport = match kind {
-            Kind::Tcp => TCP_PORT + u16::from(rng.one_in(6)),
-            Kind::Udp => UDP_PORT + u16::from(rng.one_in(6)),
-            Kind::Ping => 0,
-        };
-        flows.push(Flow {
-            from: rng.pick(&clients),
-            dst: rng.pick(&destinations),
-            kind,
-            dport,
-            ttl: if rng.one_in(8) {
-                u8::try_from(1 + rng.below(4)).expect("small")
-            } else {
-                64
-            },
-            size: if kind == Kind::Tcp || plan.sizes.is_empty() {
-                0
-            } else {
-                rng.pick(&plan.sizes)
-            },
-        });
-    }
-    flows
-}
-
 /// A connection whose translation was set up by a rule that is gone: it goes on, a new one does not.
 fn captured_connection(rng: &mut Rng) {
     let plan = cluster::plans(rng).swap_remove(0);
@@ -248,9 +124,9 @@ fn captured_connection(rng: &mut Rng) {
     let id = 30_000;
     let client = flow.clone();
     let mut stream = lab
-        .inside(flow.from, move || traffic::connect(&client, id, MORE_PATIENCE))
+        .inside(flow.from, move || traffic::connect(&client, id, PACE.more))
         .expect("it connects");
-    let greeted = traffic::hear(&mut stream, MORE_PATIENCE);
+    let greeted = traffic::hear(&mut stream, PACE.more);
     assert!(greeted.is_ok(), "the server greets: {greeted:?}");
     for (i, _) in plan.spaces.iter().enumerate().filter(|(_, s)| s.host) {
         // Not the whole table: without any rule that needs it, conntrack is switched off (nf_ct_netns_put), and
@@ -259,7 +135,7 @@ fn captured_connection(rng: &mut Rng) {
     }
     let snapshot = lab.capture(&plan);
     let world = World::new(&snapshot);
-    let goes_on = traffic::ask(&mut stream, MORE_PATIENCE);
+    let goes_on = traffic::ask(&mut stream, PACE.more);
     let start = knet_dataplane::walk::Start {
         any_sport: false,
         ..judge::start(&world, &plan, &flow, id)

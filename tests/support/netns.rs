@@ -13,7 +13,7 @@ pub fn say(line: &str) {
 /// `true`: this process is alone in a fresh namespace, go on. `false`: it was run there in a child, which
 /// passed, or it cannot run here and said so.
 pub fn alone(test: &str, tools: &[&str]) -> bool {
-    if std::env::var(CHILD).is_ok_and(|name| name == test) {
+    if is_child(test) {
         return true;
     }
     if let Some(reason) = obstacle(tools) {
@@ -30,6 +30,11 @@ pub fn alone(test: &str, tools: &[&str]) -> bool {
         .expect("unshare was there a moment ago");
     assert!(status.success(), "{test} failed in its namespace");
     false
+}
+
+/// This process is the one in the fresh namespace.
+pub fn is_child(test: &str) -> bool {
+    std::env::var(CHILD).is_ok_and(|name| name == test)
 }
 
 fn obstacle(tools: &[&str]) -> Option<String> {

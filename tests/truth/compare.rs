@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::{Verdict, host_port};
+use crate::{Verdict, host_port, list};
 
 /// Less likely than this by the prediction, and it is taken for a difference.
 const CHANCE: f64 = 1e-3;
@@ -17,6 +17,18 @@ const NOISE: f64 = 0.15;
 
 /// Asks about a flow of a truth and compares. Returns the flow's name with the verdict.
 pub(crate) fn flow(truth: &Value, ask: impl Fn(Value) -> Value) -> (String, Verdict) {
+    let (name, query) = query(truth);
+    let answer = ask(query);
+    // The very connection that was there when the capture was taken, or a packet with its addresses and ports.
+    let captured = answer["connections"]
+        .get(0)
+        .filter(|_| truth["src_port"].is_u64())
+        .unwrap_or(&answer);
+    (name, compare(&truth["result"], captured))
+}
+
+/// A flow's name, and the query that asks for it.
+pub(crate) fn query(truth: &Value) -> (String, Value) {
     let source = &truth["source"];
     let src = match text(source, "kind") {
         "pod" => format!("pod/{}/{}", text(source, "namespace"), text(source, "name")),
@@ -36,10 +48,7 @@ pub(crate) fn flow(truth: &Value, ask: impl Fn(Value) -> Value) -> (String, Verd
         .as_str()
         .map(|node| format!(" via {node}"))
         .unwrap_or_default();
-    (
-        format!("{src}{via} -> {dst}/{proto}"),
-        compare(&truth["result"], &ask(query)),
-    )
+    (format!("{src}{via} -> {dst}/{proto}"), query)
 }
 
 /// A branch, as the JSON says it.
@@ -94,10 +103,15 @@ fn compare(result: &Value, answer: &Value) -> Verdict {
         .map(|a| Answered {
             who: match text(a, "ns") {
                 "" => text(a, "pod").to_owned(),
+                // A server in the node's own namespace.
+                "host" => format!("node:{}", text(a, "pod")),
                 ns => format!("{ns}/{}", text(a, "pod")),
             },
             times: count(&a["n"]),
-            saw: list(a, "seen_src").iter().filter_map(Value::as_str).collect(),
+            saw: match &a["seen_src"] {
+                Value::String(one) => BTreeSet::from([one.as_str()]),
+                _ => list(a, "seen_src").iter().filter_map(Value::as_str).collect(),
+            },
         })
         .collect();
     let mut failed: BTreeMap<&str, u64> = result["failed"]
@@ -255,10 +269,6 @@ const fn differ(why: String) -> Verdict {
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {
     value[key].as_str().unwrap_or_default()
-}
-
-fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
-    value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 fn count(value: &Value) -> u64 {

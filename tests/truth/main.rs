@@ -3,8 +3,13 @@
 //! The comparison is in `compare` (clusters) and `cases` (kube-proxy's packet-flow tables). One line is printed per
 //! set, `KNET-TRUTH <set> agree/total`, and every flow that differs must be in [`DIFFERENCES`] with its reason.
 
+mod arp;
 mod cases;
 mod compare;
+mod decisive;
+#[allow(dead_code, reason = "shared by tests that each use a part")]
+#[path = "../support/shipped.rs"]
+mod shipped;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,6 +80,10 @@ fn host_port(ip: &str, port: u64) -> String {
     } else {
         format!("{ip}:{port}")
     }
+}
+
+fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
 /// Counts one set, prints its line, and returns what should not be.
@@ -174,6 +183,53 @@ fn faults_in_iptables_mode() {
 #[test]
 fn faults_in_nftables_mode() {
     clusters(sets("faults/nftables"));
+}
+
+/// The row that is the fault is the row that is named.
+fn named(folder: &str) {
+    let mut wrong = Vec::new();
+    for set in sets(folder) {
+        let name = set.file_name().expect("it has a name").to_string_lossy().into_owned();
+        let (snapshot, truth) = open(&set);
+        let meta = fs::read(set.join("META.json")).expect("META.json is there");
+        let meta: Value = serde_json::from_slice(&meta).expect("META.json is JSON");
+        let flows = truth.as_array().expect("a list of flows");
+        let (asked, unnamed) = decisive::check(&snapshot, &Explainer::new(&snapshot), &meta, flows);
+        println!(
+            "KNET-TRUTH {folder}/{name}: fault named {}/{asked}",
+            asked - unnamed.len()
+        );
+        if asked == 0 {
+            wrong.push(format!("{name}: no changed flow fails"));
+        }
+        wrong.extend(unnamed.into_iter().map(|flow| format!("{name}: {flow}")));
+    }
+    finish(&wrong);
+}
+
+#[test]
+fn faults_are_named_in_iptables_mode() {
+    named("faults/iptables");
+}
+
+#[test]
+fn faults_are_named_in_nftables_mode() {
+    named("faults/nftables");
+}
+
+#[test]
+fn ipvs_calico_and_overlays_in_virtual_machines() {
+    clusters(sets("vm"));
+}
+
+#[test]
+fn who_answered_arp_in_virtual_machines() {
+    let mut wrong = Vec::new();
+    for set in sets("vm").iter().filter(|set| set.join("arp.json").exists()) {
+        let name = format!("vm/{}", set.file_name().expect("it has a name").to_string_lossy());
+        wrong.extend(grade(&format!("{name}/arp"), arp::set(set, &name)));
+    }
+    finish(&wrong);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use knet_snapshot::id::IfIndex;
+
 /// `struct nf_nat_range2`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatRange {
@@ -19,4 +21,6 @@ pub struct NatRange {
     pub persistent: bool,
     /// NETMAP: keep the host bits, replace the network's (`addrs` is first and last of the network).
     pub netmap: bool,
+    /// MASQUERADE: the device the packet leaves by.
+    pub masquerade: Option<IfIndex>,
 }

@@ -1,6 +1,7 @@
 //! A packet as it is on the wire: the header fields that Linux decides by.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use knet_snapshot::id::{Family, Mac};
 
@@ -90,8 +91,10 @@ pub enum L4 {
 pub struct Encapsulated {
     /// The inner Ethernet header, when the tunnel carries frames.
     pub eth: Option<Eth>,
-    /// VNI, GRE key, ...
+    /// VNI, GRE key, SPI, ...
     pub key: Option<u32>,
+    /// WireGuard: the public keys of the sender and of the peer it is sealed for.
+    pub keys: Option<(Arc<str>, Arc<str>)>,
     /// The inner packet.
     pub packet: Packet,
 }

@@ -1,10 +1,11 @@
 //! A packet inside a kernel: the header plus what the kernel remembers about it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use knet_snapshot::id::{IfIndex, Zone};
+use knet_snapshot::ipvs::Forward;
 
-use crate::packet::{Eth, Packet};
+use crate::packet::{Eth, Packet, Port};
 use crate::trace::NsId;
 
 /// What `struct sk_buff` carries that decides anything.
@@ -32,15 +33,45 @@ pub struct Skb {
     pub pkt_type: PktType,
     /// Zone that the template set by `CT --zone` chose, before conntrack sees the packet.
     pub zone: Zone,
+    /// Its connection is that template so far (`CT`, `ct zone set`).
+    pub template: bool,
     /// Its connection, once conntrack saw it in this namespace.
     pub ct: Ct,
     /// The local socket that sent it, in its own namespace only.
     pub sender: Option<Sender>,
+    /// The address and port of the socket that TPROXY gave the packet to (`nf_tproxy_assign_sock`).
+    pub tproxy: Option<SocketAddr>,
     /// `skb->ipvs_property`: IPVS of this namespace has handled the packet.
-    pub ipvs: Option<NsId>,
+    pub ipvs: Option<IpvsProperty>,
+}
+
+/// What IPVS left on a packet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IpvsProperty {
+    /// In this namespace.
+    pub ns: NsId,
+    /// On its way to a real server: the connection it belongs to.
+    pub served: Option<Served>,
+}
+
+/// A connection of IPVS, as a rule can ask for it (`-m ipvs`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Served {
+    /// Virtual address and port.
+    pub virt: (IpAddr, Port),
+    /// How the real server gets its packets.
+    pub forward: Forward,
+    /// It may be controlled by another connection: it came by a persistence template.
+    pub controlled: bool,
 }
 
 impl Skb {
+    /// IPVS of this namespace has handled the packet.
+    #[must_use]
+    pub fn ipvs_in(&self, ns: NsId) -> bool {
+        self.ipvs.is_some_and(|i| i.ns == ns)
+    }
+
     /// A packet about which the kernel knows nothing yet.
     #[must_use]
     pub fn new(packet: Packet) -> Self {
@@ -56,8 +87,10 @@ impl Skb {
             physout: None,
             pkt_type: PktType::Host,
             zone: Zone::default(),
+            template: false,
             ct: Ct::None,
             sender: None,
+            tproxy: None,
             ipvs: None,
         }
     }

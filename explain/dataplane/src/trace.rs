@@ -422,6 +422,8 @@ pub enum Reason {
     NoListener,
     /// Protocol without a handler.
     NoProtocol,
+    /// TPROXY gave the packet a socket, and no route brings it there: such a packet is not forwarded.
+    HasSocket,
     /// The packet is larger than the MTU and may not be fragmented.
     TooBig,
     /// The peer of the device is outside the snapshot.
@@ -444,6 +446,8 @@ pub enum Reason {
     Client,
     /// NAT found no free tuple or address to use.
     NatFailed,
+    /// A masqueraded connection would leave by another device than the one it was masqueraded for.
+    MasqueradeMoved,
     /// The sender has no usable source address.
     NoSource,
     /// An IPVS service has no real server for the packet.
@@ -621,6 +625,8 @@ pub enum Assumption {
     NeighbourResolves(IpAddr),
     /// A bridge would learn or have learned the port of a MAC.
     BridgeLearns,
+    /// A pod's legacy iptables tables were not captured: taken to be as empty as those of its node.
+    NoLegacyTables(Arc<str>),
     /// The rules were not captured; the three default rules are assumed.
     DefaultRules,
     /// Veth peers were matched by another way than `link_netnsid` (see the message of the reader).
@@ -652,7 +658,9 @@ pub struct Trace {
 pub struct Established {
     /// The rows that were met, and where.
     pub entries: Vec<(NsId, Evidence)>,
-    /// The ways the packet can go. A TCP packet is not the first one here: it carries data.
+    /// One of them had an answer when it was captured.
+    pub replied: bool,
+    /// The ways the packet can go. A TCP packet of a connection that has its answer carries data here.
     pub branches: Vec<Branch>,
     /// More branches than the limit.
     pub truncated: bool,

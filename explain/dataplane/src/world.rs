@@ -19,8 +19,10 @@ use crate::table::neigh::Neighbours;
 use crate::table::nft::Nft;
 use crate::table::socket::Sockets;
 use crate::table::sysctl::Sysctl;
+use crate::table::tracking;
 use crate::table::xt::Xt;
 use crate::trace::NsId;
+use crate::tri::Tri;
 
 /// One namespace. Tables are compiled when a walk first needs them.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub struct Netns<'s> {
     neighbours: OnceLock<Neighbours<'s>>,
     fdb: OnceLock<Fdb<'s>>,
     connections: OnceLock<Connections<'s>>,
+    tracks: [OnceLock<Tri>; 2],
 }
 
 impl<'s> Netns<'s> {
@@ -64,6 +67,7 @@ impl<'s> Netns<'s> {
             neighbours: OnceLock::new(),
             fdb: OnceLock::new(),
             connections: OnceLock::new(),
+            tracks: [OnceLock::new(), OnceLock::new()],
         }
     }
 
@@ -115,6 +119,13 @@ impl<'s> Netns<'s> {
     /// Captured connections.
     pub fn connections(&self) -> &Connections<'s> {
         self.connections.get_or_init(|| Connections::compile(self.facts))
+    }
+
+    /// Whether conntrack is on for a family. Without a rule that needs it no packet has a connection, and no nat chain
+    /// is asked.
+    pub fn tracks(&self, family: Family) -> Tri {
+        let known = &self.tracks[usize::from(family == Family::V6)];
+        *known.get_or_init(|| tracking::tracks(family, self.xt(), self.nft(), self.ipvs()))
     }
 
     /// Sysctls.

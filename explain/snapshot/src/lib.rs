@@ -20,6 +20,7 @@ pub mod conntrack;
 pub mod fdb;
 pub mod ipset;
 pub mod ipvs;
+pub mod kernel_trace;
 pub mod link;
 pub mod neigh;
 pub mod nexthop;
@@ -28,6 +29,8 @@ pub mod route;
 pub mod rule;
 pub mod socket;
 pub mod sysctl;
+pub mod wireguard;
+pub mod xfrm;
 pub mod xtsave;
 
 mod index;

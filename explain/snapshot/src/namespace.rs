@@ -145,6 +145,10 @@ tables! {
     ipvs: IPVS, lines(crate::ipvs::parse) => IpvsRow;
     /// IPVS connections and templates.
     ipvs_connections: IPVS_CONN, lines(crate::ipvs::parse_connections) => IpvsConnection;
+    /// WireGuard devices and peers.
+    wireguard: WG, lines(crate::wireguard::parse) => crate::wireguard::WgRow;
+    /// IPsec policies and states.
+    xfrm: XFRM, lines(crate::xfrm::parse) => crate::xfrm::Xfrm;
     /// nftables.
     nft: NFT_JSON, json(crate::nft::parse) => crate::nft::Object;
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::BuildHasher;
 
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use memchr::{memchr, memchr_iter};
 
@@ -43,21 +44,27 @@ pub struct XtTableIndex {
 /// Positions of chains by name, for look-ups only.
 #[derive(Clone, Default)]
 struct ByName {
-    positions: HashTable<u32>,
+    positions: HashTable<Named>,
     hasher: DefaultHashBuilder,
 }
 
-/// One chain.
+/// A chain in [`ByName`]. The hash is kept: growing the table, or passing over another chain, then costs no
+/// look at the file.
+#[derive(Clone, Copy)]
+struct Named {
+    hash: u32,
+    position: u32,
+}
+
+/// One chain. Kept small: a node with 20,000 Services has 120,000 of them.
 #[derive(Clone, Debug)]
 pub struct XtChainIndex {
-    /// Where its name stands.
-    pub name: Row,
+    name: u64,
+    name_len: u32,
+    /// Length of the `:CHAIN POLICY` line; 0 when only rules name the chain.
+    header_len: u32,
     /// What happens at its end.
     pub policy: XtPolicy,
-    /// Packets and bytes in the header line, if printed.
-    pub counters: Option<(u64, u64)>,
-    /// The `:CHAIN POLICY` line; `None` when only rules name the chain.
-    pub header: Option<Row>,
     /// The lines of its rules.
     pub rules: SmallRanges,
 }
@@ -78,8 +85,10 @@ pub enum XtPolicy {
 /// Byte ranges of whole lines. Almost always there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SmallRanges {
-    first: Option<(usize, usize)>,
-    more: Vec<(usize, usize)>,
+    /// Empty when there is none.
+    first: (usize, usize),
+    #[allow(clippy::box_collection, reason = "one word in every chain instead of three")]
+    more: Option<Box<Vec<(usize, usize)>>>,
 }
 
 /// One rule as written.
@@ -138,6 +147,8 @@ impl XtSave {
             save: Self::default(),
             table: None,
             run: None,
+            next: 0,
+            headers: false,
         };
         let mut start = 0;
         for end in memchr_iter(b'\n', bytes) {
@@ -170,12 +181,10 @@ impl XtTableIndex {
     #[must_use]
     pub fn position(&self, bytes: &[u8], name: &[u8]) -> Option<usize> {
         let ByName { positions, hasher } = &self.by_name;
-        let same = |i: &u32| {
-            self.chains
-                .get(*i as usize)
-                .is_some_and(|chain| chain.name(bytes) == name)
-        };
-        positions.find(hasher.hash_one(name), same).map(|i| *i as usize)
+        let hash = Named::hash_of(hasher, name);
+        let same = |named: &Named| named.hash == hash && self.is_named(bytes, named.position as usize, name);
+        let named = positions.find(Named::spread(hash), same)?;
+        Some(named.position as usize)
     }
 
     /// A chain by name. `bytes` are those that were indexed.
@@ -184,18 +193,66 @@ impl XtTableIndex {
         self.chains.get(self.position(bytes, name)?)
     }
 
-    fn add(&mut self, bytes: &[u8], chain: XtChainIndex) -> usize {
+    fn is_named(&self, bytes: &[u8], position: usize, name: &[u8]) -> bool {
+        self.chains.get(position).is_some_and(|chain| chain.name(bytes) == name)
+    }
+
+    /// Position of the chain with this name, and whether it is new; a new one has no header.
+    fn entry(&mut self, bytes: &[u8], name: &[u8], at: usize) -> (usize, bool) {
+        self.name_all(bytes);
+        if let Some(known) = self.position(bytes, name) {
+            return (known, false);
+        }
+        self.chains.push(XtChainIndex {
+            name: at as u64,
+            name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
+            header_len: 0,
+            policy: XtPolicy::Return,
+            rules: SmallRanges::default(),
+        });
+        self.name_all(bytes);
+        (self.chains.len() - 1, true)
+    }
+
+    /// Puts the chains that were added since into [`Self::by_name`], all at once: a table that grows while
+    /// 120,000 headers are read is moved seventeen times. A second header of one name is dropped.
+    fn name_all(&mut self, bytes: &[u8]) {
         let Self {
             chains,
             by_name: ByName { positions, hasher },
             ..
         } = self;
-        let position = chains.len();
-        let hash = hasher.hash_one(chain.name(bytes));
-        chains.push(chain);
-        let rehash = |i: &u32| hasher.hash_one(chains.get(*i as usize).map_or(&[][..], |chain| chain.name(bytes)));
-        positions.insert_unique(hash, u32::try_from(position).unwrap_or(u32::MAX), rehash);
-        position
+        let known = positions.len();
+        if known == chains.len() {
+            return;
+        }
+        positions.reserve(chains.len() - known, |named| Named::spread(named.hash));
+        let mut kept = known;
+        for i in known..chains.len() {
+            let name = chains[i].name(bytes);
+            let hash = Named::hash_of(hasher, name);
+            let same = |named: &Named| named.hash == hash && chains[named.position as usize].name(bytes) == name;
+            if let Entry::Vacant(free) = positions.entry(Named::spread(hash), same, |n| Named::spread(n.hash)) {
+                free.insert(Named {
+                    hash,
+                    position: u32::try_from(kept).unwrap_or(u32::MAX),
+                });
+                chains.swap(kept, i);
+                kept += 1;
+            }
+        }
+        chains.truncate(kept);
+    }
+}
+
+impl Named {
+    fn hash_of(hasher: &DefaultHashBuilder, name: &[u8]) -> u32 {
+        (hasher.hash_one(name) >> 32) as u32
+    }
+
+    /// The table takes its buckets from the low bits and its tags from the high ones.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash) << 32 | u64::from(hash)
     }
 }
 
@@ -203,7 +260,27 @@ impl XtChainIndex {
     /// The name. `bytes` are those that were indexed.
     #[must_use]
     pub fn name<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
-        slice(bytes, self.name)
+        let at = Row {
+            start: self.name,
+            len: self.name_len,
+        };
+        slice(bytes, at)
+    }
+
+    /// The `:CHAIN POLICY` line; `None` when only rules name the chain.
+    #[must_use]
+    pub fn header(&self) -> Option<Row> {
+        (self.header_len > 0).then(|| Row {
+            start: self.name.saturating_sub(1),
+            len: self.header_len,
+        })
+    }
+
+    /// Packets and bytes in the header line, if printed. `bytes` are those that were indexed.
+    #[must_use]
+    pub fn counters(&self, bytes: &[u8]) -> Option<(u64, u64)> {
+        let word = slice(bytes, self.header()?).split(|b| *b == b' ').next_back()?;
+        read_counters(word.strip_prefix(b"[")?.strip_suffix(b"]")?)
     }
 
     /// The rules, in order. `bytes` are those that were indexed.
@@ -234,19 +311,23 @@ impl XtChainIndex {
 impl SmallRanges {
     /// The ranges, in file order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        self.first.iter().chain(&self.more).copied()
+        let first = (!self.is_empty()).then_some(self.first);
+        first
+            .into_iter()
+            .chain(self.more.iter().flat_map(|more| more.iter().copied()))
     }
 
     /// There are no rules.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.first.0 == self.first.1
     }
 
     fn push(&mut self, start: usize, end: usize) {
-        match self.first {
-            None => self.first = Some((start, end)),
-            Some(_) => self.more.push((start, end)),
+        if self.is_empty() {
+            self.first = (start, end);
+        } else {
+            self.more.get_or_insert_default().push((start, end));
         }
     }
 }
@@ -259,7 +340,14 @@ struct Scan<'a> {
     table: Option<usize>,
     /// The run of rules being read.
     run: Option<Run<'a>>,
+    /// The chain after the one that had rules last: a save prints rules in the order of the headers.
+    next: usize,
+    /// The table is new, and no rule of it was read yet.
+    headers: bool,
 }
+
+/// So many chains without rules are passed over before one is looked up by its name.
+const EMPTY_CHAINS: usize = 8;
 
 /// Lines of one chain that follow each other.
 struct Run<'a> {
@@ -271,11 +359,7 @@ struct Run<'a> {
 impl<'a> Scan<'a> {
     fn line(&mut self, start: usize, end: usize) {
         let line = &self.bytes[start..end];
-        let body = if line.first() == Some(&b'[') {
-            split_counters(line).1
-        } else {
-            line
-        };
+        let body = without_counters(line);
         if let Some(rule) = body.strip_prefix(b"-A ") {
             // Nearly every line belongs to the chain of the line before.
             if let Some(run) = &mut self.run
@@ -313,6 +397,7 @@ impl<'a> Scan<'a> {
             b"COMMIT" => {
                 if let Some(table) = self.table.take() {
                     let table = &mut self.save.tables[table];
+                    table.name_all(self.bytes);
                     table.complete &= !table.incompatible;
                 }
             }
@@ -333,6 +418,8 @@ impl<'a> Scan<'a> {
             self.problem(start, XtProblemKind::RepeatedTable);
         }
         self.table = Some(position);
+        self.next = 0;
+        self.headers = position == known;
     }
 
     /// Position of a table, which is made when it is not there. `None` beyond what a kernel can have by far.
@@ -351,7 +438,9 @@ impl<'a> Scan<'a> {
     /// A table that was not ended by `COMMIT`.
     fn end_table(&mut self, offset: usize) {
         if let Some(table) = self.table.take() {
-            self.save.tables[table].complete = false;
+            let table = &mut self.save.tables[table];
+            table.name_all(self.bytes);
+            table.complete = false;
             self.problem(offset, XtProblemKind::NoCommit);
         }
     }
@@ -360,7 +449,6 @@ impl<'a> Scan<'a> {
         let Some(table) = self.table else {
             return self.problem(start, XtProblemKind::OutsideTable);
         };
-        let at = row(start, start + 1 + header.len());
         let name = &header[..header.iter().position(|b| *b == b' ').unwrap_or(header.len())];
         if name.is_empty() {
             return self.problem(start, XtProblemKind::UnknownLine);
@@ -374,32 +462,25 @@ impl<'a> Scan<'a> {
             Some(b"DROP") => XtPolicy::Drop,
             Some(_) => XtPolicy::Other,
         };
-        let counters = words
-            .next()
-            .and_then(|word| read_counters(word.strip_prefix(b"[")?.strip_suffix(b"]")?));
+        let chain = XtChainIndex {
+            name: start as u64 + 1,
+            name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
+            header_len: u32::try_from(1 + header.len()).unwrap_or(u32::MAX),
+            policy,
+            rules: SmallRanges::default(),
+        };
         let table = &mut self.save.tables[table];
-        match table.position(self.bytes, name) {
-            // Declared by an earlier section of the same table, or named by rules before its header.
-            Some(known) => {
-                let known = &mut table.chains[known];
-                if known.header.is_none() {
-                    (known.policy, known.counters, known.header) = (policy, counters, Some(at));
-                }
-            }
-            None => {
-                let rules = SmallRanges::default();
-                let name = row(start + 1, start + 1 + name.len());
-                table.add(
-                    self.bytes,
-                    XtChainIndex {
-                        name,
-                        policy,
-                        counters,
-                        header: Some(at),
-                        rules,
-                    },
-                );
-            }
+        // The headers stand before the rules. Otherwise one may be of a chain that rules have named.
+        if self.headers {
+            return table.chains.push(chain);
+        }
+        let (position, _) = table.entry(self.bytes, name, start + 1);
+        let known = &mut table.chains[position];
+        if known.header_len == 0 {
+            *known = XtChainIndex {
+                rules: std::mem::take(&mut known.rules),
+                ..chain
+            };
         }
     }
 
@@ -426,21 +507,24 @@ impl<'a> Scan<'a> {
         let Some(table) = self.table else {
             return self.problem(start, XtProblemKind::OutsideTable);
         };
-        let chain = match self.save.tables[table].position(self.bytes, name) {
+        let entry = &mut self.save.tables[table];
+        if self.headers {
+            entry.name_all(self.bytes);
+            self.headers = false;
+        }
+        let likely = self.next..self.next.saturating_add(EMPTY_CHAINS);
+        let chain = match likely.into_iter().find(|&i| entry.is_named(self.bytes, i, name)) {
             Some(chain) => chain,
             None => {
-                self.problem(start, XtProblemKind::UndeclaredChain);
                 let offset = (name.as_ptr() as usize).saturating_sub(self.bytes.as_ptr() as usize);
-                let chain = XtChainIndex {
-                    name: row(offset, offset + name.len()),
-                    policy: XtPolicy::Return,
-                    counters: None,
-                    header: None,
-                    rules: SmallRanges::default(),
-                };
-                self.save.tables[table].add(self.bytes, chain)
+                let (chain, new) = entry.entry(self.bytes, name, offset);
+                if new {
+                    self.problem(start, XtProblemKind::UndeclaredChain);
+                }
+                chain
             }
         };
+        self.next = chain + 1;
         self.save.tables[table].chains[chain].rules.push(start, end);
     }
 
@@ -477,10 +561,17 @@ fn incompatible_table(comment: &str) -> Option<&str> {
     rest.contains("incompatible").then_some(name)
 }
 
+/// A line from `-A` on, without the `[packets:bytes] ` that may stand before it.
+#[must_use]
+pub fn without_counters(line: &[u8]) -> &[u8] {
+    split_counters(line).1
+}
+
 /// `[packets:bytes] ` in front of a rule: what is in the brackets, and the rest.
 fn split_counters(line: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match line {
-        [b'[', rest @ ..] => match memchr(b']', rest) {
+        // A plain loop: the bracket is a few bytes away.
+        [b'[', rest @ ..] => match rest.iter().position(|b| *b == b']') {
             Some(end) => (
                 Some(&rest[..end]),
                 rest[end + 1..].strip_prefix(b" ").unwrap_or(&rest[end + 1..]),

@@ -46,6 +46,12 @@ const SAMPLES: &[(&str, &[u8])] = samples! {
     "nodes/n/host/conntrack.txt": "conntrack.txt";
     "nodes/n/host/sockets.txt": "sockets.txt";
     "nodes/n/host/sysctl.txt": "sysctl.txt";
+    "nodes/n/host/nft.json": "nft.json";
+    "nodes/n/host/nft.txt": "nft.txt";
+    "nodes/n/host/ipvs.save": "ipvs.save";
+    "nodes/n/host/ipvs-conn.txt": "ipvs-conn.txt";
+    "nodes/n/host/xfrm.txt": "xfrm.txt";
+    "nodes/n/host/wg.txt": "wg.txt";
     "cluster/nodes.json": "cluster/nodes.json";
     "cluster/pods.json": "cluster/pods.json";
     "cluster/services.json": "cluster/services.json";
@@ -54,6 +60,10 @@ const SAMPLES: &[(&str, &[u8])] = samples! {
     "cluster/namespaces.json": "cluster/namespaces.json";
     "cluster/configmaps.json": "cluster/configmaps.json";
     "cluster/ingresses.json": "cluster/networkpolicies.json";
+    "kernel trace": "kernel-trace/nft.txt";
+    "kernel trace": "kernel-trace/nft-many.txt";
+    "kernel trace": "kernel-trace/xtables-many.txt";
+    "kernel trace": "kernel-trace/log-many.txt";
 };
 
 /// Xorshift: the same mutations on every machine.
@@ -111,6 +121,10 @@ const PIECES: &[&[u8]] = &[
     b"\\ud800",
     b"create ",
     b"add ",
+    b"trace id ",
+    b" (verdict ",
+    b"TRACE: ",
+    b"PACKET: ",
 ];
 
 fn mutate(random: &mut Random, sample: &[u8]) -> Vec<u8> {

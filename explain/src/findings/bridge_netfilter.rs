@@ -38,7 +38,7 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
             key,
             value,
         };
-        out.push(Cx::found(Severity::Error, what, Vec::new()));
+        out.push(Cx::found(Severity::Error, what, space.sysctl().evidence(key)));
     }
     out
 }

@@ -20,5 +20,6 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
         node: cx.place(cx.start),
         key: key.to_owned(),
     };
-    vec![Cx::found(Severity::Error, what, Vec::new())]
+    let rows = cx.world.space(cx.start).sysctl().evidence(key);
+    vec![Cx::found(Severity::Error, what, rows)]
 }

@@ -2,11 +2,27 @@
 
 use std::net::IpAddr;
 
-use knet_dataplane::trace::{Evidence, Reason, What};
+use ipnet::IpNet;
+use knet_dataplane::trace::{Evidence, NsId, Reason, What};
+use knet_snapshot::artifact::name;
 use knet_snapshot::id::Mac;
+use knet_snapshot::link::Address;
 
 use super::{Cx, Finding, Found, Severity};
 use crate::names::Whose;
+
+/// The address of a namespace by whose prefix another one is taken to be on its link.
+fn address(cx: &Cx<'_, '_>, ns: NsId, of: IpAddr) -> Option<Evidence> {
+    let facts = cx.world.space(ns).facts;
+    let net = |row: &Address| IpNet::new(row.local, row.prefix_len).is_ok_and(|net| net.contains(&of));
+    let row = facts.addrs().get()?.rows.iter().find(|row| net(row))?;
+    Some(Evidence {
+        artifact: facts.path(name::ADDR),
+        at: row.at,
+        handle: None,
+        text: format!("{}/{}", row.local, row.prefix_len).into(),
+    })
+}
 
 /// Compares the MAC of the entry with the MAC of the device that has the address.
 pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
@@ -44,7 +60,8 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
                     addr,
                     of: of.to_owned(),
                 };
-                out.push(Cx::found(Severity::Error, what, prefix.into_iter().collect()));
+                let rows = prefix.into_iter().chain(address(cx, hop.ns, addr)).collect();
+                out.push(Cx::found(Severity::Error, what, rows));
                 continue;
             }
             let dev = hop

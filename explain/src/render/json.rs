@@ -1,19 +1,27 @@
 //! For programs: `knet.trace/v1`, `knet.explain/v1`. Only types here are serialised.
 
+mod against;
+mod clusterip;
 mod convert;
 mod findings;
 mod model;
 mod nodeport;
 mod steps;
+mod verify;
+mod vip;
 
 use serde_json::Value;
 
 use crate::explanation::Explanation;
 use crate::query::Query;
 use crate::resolve::QueryError;
+use crate::topics::clusterip::ClusterIpExplanation;
+use crate::topics::kube_ipvs0::KubeIpvs0;
 use crate::topics::nodeport::NodePortExplanation;
+use crate::topics::vip::VipExplanation;
 
 pub use model::{ErrorDocument, ExplainDocument, TraceDocument};
+pub use vip::VipDocument;
 
 /// A trace. `brief` leaves hops out.
 #[must_use]
@@ -27,8 +35,34 @@ pub fn nodeport(answer: &NodePortExplanation) -> Value {
     value(&ExplainDocument {
         schema: model::EXPLAIN.to_owned(),
         topic: "nodeport".to_owned(),
-        nodeport: nodeport::document(answer),
+        answer: model::TopicDocument::NodePort(nodeport::document(answer)),
     })
+}
+
+/// `explain clusterip`.
+#[must_use]
+pub fn clusterip(answer: &ClusterIpExplanation) -> Value {
+    value(&ExplainDocument {
+        schema: model::EXPLAIN.to_owned(),
+        topic: "clusterip".to_owned(),
+        answer: model::TopicDocument::ClusterIp(clusterip::document(answer)),
+    })
+}
+
+/// `explain kube-ipvs0`.
+#[must_use]
+pub fn kube_ipvs0(answer: &KubeIpvs0) -> Value {
+    value(&ExplainDocument {
+        schema: model::EXPLAIN.to_owned(),
+        topic: "kube-ipvs0".to_owned(),
+        answer: model::TopicDocument::KubeIpvs0(clusterip::device(answer)),
+    })
+}
+
+/// `vip`: every address that was meant.
+#[must_use]
+pub fn vip(answers: &[VipExplanation]) -> Value {
+    value(&vip::document(answers))
 }
 
 /// An error in place of a trace (`--flows`): `{"id":…,"schema":"knet.trace/v1","error":{…}}`. `query` is

@@ -4,6 +4,7 @@ pub mod json;
 pub mod schema;
 pub mod text;
 
+mod commands;
 mod findings;
 mod notes;
 mod sentence;

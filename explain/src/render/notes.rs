@@ -32,6 +32,10 @@ pub fn assumption(assumed: &Assumed) -> Note {
                 Entry::GivenNode => {
                     format!("the packet enters {node} by {dev} (--via node/{node}/DEVICE chooses another)")
                 }
+                Entry::OnSegment => format!(
+                    "the client is on the segment of {dev} of {node} and asks there for the destination; say --via \
+                     node/NAME for a client that knows where to send"
+                ),
                 Entry::OwnsDestination => {
                     format!("the packet enters {node} by {dev}: the destination is an address of {node}")
                 }
@@ -68,6 +72,10 @@ fn walk(assumption: &Assumption) -> Note {
         Assumption::SysctlDefault(key, value) => plain(
             "sysctl-default",
             format!("{key} was not captured; the kernel's default {value} is assumed"),
+        ),
+        Assumption::NoLegacyTables(path) => plain(
+            "no-legacy-tables",
+            format!("{path} was not captured; taken to be empty, as the node's own is"),
         ),
         Assumption::NeighbourResolves(addr) => plain(
             "neighbour-resolves",

@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::json::{ErrorDocument, ExplainDocument, TraceDocument};
+use super::json::{ErrorDocument, ExplainDocument, TraceDocument, VipDocument};
 
 /// Schema of `knet.trace/v1`: a trace, or an error in place of one.
 #[must_use]
@@ -21,6 +21,16 @@ pub fn explain() -> Value {
     let mut schema = of::<ExplainDocument>();
     if let Some(object) = schema.as_object_mut() {
         object.insert("$id".to_owned(), Value::from("knet.explain/v1"));
+    }
+    schema
+}
+
+/// Schema of `knet.vip/v1`.
+#[must_use]
+pub fn vip() -> Value {
+    let mut schema = of::<VipDocument>();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("$id".to_owned(), Value::from("knet.vip/v1"));
     }
     schema
 }

@@ -202,6 +202,9 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
         Reason::ForwardingOff => format!("{at} drops it: it does not forward packets that come in by {}", iif()),
         Reason::TtlExpired => format!("the TTL runs out on {at}"),
         Reason::HopLimit => "it goes round in circles".to_owned(),
+        Reason::NoNeighbour if end.place.ns.is_none() => {
+            format!("nobody who was captured answers when {src} asks on the segment for the MAC of {dst}")
+        }
         Reason::NoNeighbour => format!("nobody answers when {at} asks by {} for the next hop's MAC", oif()),
         Reason::WrongMac if end.place.oif.is_none() => {
             format!("{at} gets a frame whose MAC is not its own, and throws it away")
@@ -232,11 +235,18 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
             None => format!("nobody on {at} takes it"),
         },
         Reason::NoProtocol => format!("{at} has no handler for protocol {}", words::protocol(end.packet.proto)),
+        Reason::MasqueradeMoved => {
+            format!("its connection was masqueraded for another device of {at} than the one it would leave by")
+        }
+        Reason::HasSocket => format!("TPROXY gave it a socket of {at}, and no route brings it there"),
         Reason::TooBig => format!(
             "it is larger than the MTU of {} on {at}, and may not be fragmented",
             oif()
         ),
         Reason::PeerOutside => format!("it leaves {at} by {}, whose other end is not in the snapshot", oif()),
+        Reason::NextHopOutside if end.place.ns.is_none() => {
+            format!("{dst} is on the segment of {src}, and nobody who was captured has it")
+        }
         Reason::NextHopOutside => format!("it leaves {at} by {} to a next hop outside the snapshot", oif()),
         Reason::Userspace => format!("a program on {at} decides, which this model does not run"),
         Reason::NotCaptured => format!("what decides on {at} was not captured"),

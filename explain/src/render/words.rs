@@ -72,6 +72,7 @@ pub const fn reason(reason: Reason) -> &'static str {
         Reason::NoTunnelDevice => "no-tunnel-device",
         Reason::NoListener => "no-listener",
         Reason::NoProtocol => "no-protocol",
+        Reason::HasSocket => "has-socket",
         Reason::TooBig => "too-big",
         Reason::PeerOutside => "peer-outside",
         Reason::NextHopOutside => "next-hop-outside",
@@ -82,6 +83,7 @@ pub const fn reason(reason: Reason) -> &'static str {
         Reason::Socket => "socket",
         Reason::Kernel => "kernel",
         Reason::Client => "client",
+        Reason::MasqueradeMoved => "masquerade-moved",
         Reason::NatFailed => "nat-failed",
         Reason::NoSource => "no-source",
         Reason::NoRealServer => "no-real-server",
@@ -367,5 +369,39 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
         Unknown::Patience(seconds) if option == 0 => format!("the client waits longer than {seconds} s"),
         Unknown::Patience(seconds) => format!("the client gives up within {seconds} s"),
         Unknown::Outside(what) => format!("{what} (case {})", option + 1),
+    }
+}
+
+/// A controller of load balancer addresses: as a word of JSON, and as people call it.
+#[must_use]
+pub const fn controller(controller: crate::topics::vip::Controller) -> (&'static str, &'static str) {
+    use crate::topics::vip::Controller;
+    match controller {
+        Controller::MetalLb => ("metallb", "MetalLB"),
+        Controller::PureLb => ("purelb", "PureLB"),
+        Controller::KubeVip => ("kube-vip", "kube-vip"),
+        Controller::ServiceLb => ("servicelb", "ServiceLB of k3s and RKE2"),
+        Controller::Cilium => ("cilium", "Cilium"),
+        Controller::OpenElb => ("openelb", "OpenELB"),
+        Controller::Cloud => ("cloud", "a cloud's load balancer"),
+        Controller::Administrator => ("administrator", "whoever wrote the Service"),
+    }
+}
+
+/// What a device does with a question about an address, and the `arp_ignore` behind it.
+#[must_use]
+pub const fn said(said: knet_dataplane::walk::Said) -> (&'static str, Option<i64>) {
+    use knet_dataplane::walk::Said;
+    match said {
+        Said::Own => ("own", None),
+        Said::Proxy => ("proxy", None),
+        Said::Down => ("down", None),
+        Said::NoArp => ("noarp", None),
+        Said::NotLocal => ("not-local", None),
+        Said::NotRead => ("not-read", None),
+        Said::Ignored(value) => ("arp-ignore", Some(value)),
+        Said::Filtered => ("arp-filter", None),
+        Said::NotOnDevice => ("not-on-device", None),
+        Said::Ruled => ("rule", None),
     }
 }

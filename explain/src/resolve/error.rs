@@ -158,6 +158,14 @@ pub enum QueryError {
         /// The addresses it has.
         has: Vec<IpAddr>,
     },
+    /// The service has no address for clients outside.
+    #[error("svc/{service} has no load balancer address and no external IP{}", hostname.as_ref().map_or_else(String::new, |h| format!(", only the name {h}")))]
+    NoVip {
+        /// The service.
+        service: Named,
+        /// The name its load balancer has instead.
+        hostname: Option<String>,
+    },
     /// Source and destination are not of one family.
     #[error("{src} and {dst} are not of one address family")]
     Families {
@@ -274,6 +282,9 @@ impl QueryError {
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         match self {
+            Self::NoVip { .. } => {
+                vec!["the controller may not have given it one yet; ask about the address itself".to_owned()]
+            }
             Self::Form { examples, .. } => vec![format!("write for example {}", examples.join(", "))],
             Self::NoNamespace { close, exist, .. } => {
                 let mut hints = Vec::new();
@@ -367,6 +378,7 @@ impl QueryError {
             Self::ExternalName { .. } => "external-name",
             Self::NoEndpoints { .. } => "no-endpoints",
             Self::NoAddress { .. } => "no-address",
+            Self::NoVip { .. } => "no-vip",
             Self::Families { .. } => "families",
             Self::NotCaptured { .. } => "not-captured",
             Self::Inside { .. } => "inside",

@@ -80,6 +80,8 @@ pub enum Entry {
     Given,
     /// The query says the node; the device is the one by which it routes back to the client.
     GivenNode,
+    /// Client and destination are in one subnet of the node's device: whoever answers there gets the packet.
+    OnSegment,
     /// The destination is an address of the node.
     OwnsDestination,
     /// The destination is in a namespace on the node.
@@ -261,5 +263,19 @@ impl From<IpFamily> for Family {
             IpFamily::V4 => Self::V4,
             IpFamily::V6 => Self::V6,
         }
+    }
+}
+
+/// A Service by `svc/NS/NAME`, `svc/NAME`, `NS/NAME` or `NAME`.
+pub fn service_named(context: Context<'_, '_>, text: &str, namespace: Option<&str>) -> Result<Named, QueryError> {
+    match form::target(text)? {
+        form::TargetForm::Service(ns, name, None) | form::TargetForm::Name(ns, name, None) => {
+            find::service(context, ns.as_deref().or(namespace), &name)
+        }
+        _ => Err(QueryError::Form {
+            text: text.to_owned(),
+            expected: "an address or a service",
+            examples: &["192.0.2.10", "svc/shop/web"],
+        }),
     }
 }

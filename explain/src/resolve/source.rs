@@ -228,7 +228,10 @@ pub fn begin(context: Context<'_, '_>, form: SourceForm, query: &Query, dst: IpA
                     only: "a pod or a node as source",
                 });
             }
-            let (node, ns, dev, entry) = entry(context, query, addr, dst)?;
+            let (node, ns, dev, entry) = match (&query.via, on_segment(context, addr, dst)) {
+                (None, Some((node, ns, dev))) => (node, ns, dev, Entry::OnSegment),
+                _ => entry(context, query, addr, dst)?,
+            };
             let dev_name = context.world.space(ns).links().name(dev).to_owned();
             let name = Source::Client {
                 addr,
@@ -238,12 +241,37 @@ pub fn begin(context: Context<'_, '_>, form: SourceForm, query: &Query, dst: IpA
             };
             Ok(Begin {
                 ns,
-                origin: Origin::Wire { dev },
+                origin: match entry {
+                    Entry::OnSegment => Origin::Segment { dev },
+                    _ => Origin::Wire { dev },
+                },
                 src: Some(addr),
                 name,
             })
         }
     }
+}
+
+/// The first device by node and index in whose subnet client and destination both are: the client then takes
+/// the destination to be its neighbour.
+fn on_segment(context: Context<'_, '_>, client: IpAddr, dst: IpAddr) -> Option<(String, NsId, IfIndex)> {
+    let holds = |a: &Address| {
+        ipnet::IpNet::new(a.local, a.prefix_len).is_ok_and(|net| net.contains(&client) && net.contains(&dst))
+    };
+    let mut nodes = context.names.all_nodes().filter_map(|(name, n)| Some((name, n.ns?)));
+    nodes.find_map(|(name, ns)| {
+        let links = context.world.space(ns).links();
+        let here = context.world.underlay_devices().iter().filter(|(of, _)| *of == ns);
+        let mut devices = here.filter_map(|&(_, dev)| links.get(dev));
+        let dev = devices.find(|link| {
+            let bridge = link.master.as_deref().and_then(|m| links.named(m)).map(|m| m.index);
+            let mut own = links
+                .addresses_of(link.index)
+                .chain(bridge.into_iter().flat_map(|b| links.addresses_of(b)));
+            own.any(holds)
+        })?;
+        Some((name.to_owned(), ns, dev.index))
+    })
 }
 
 /// Where a packet from outside comes in.

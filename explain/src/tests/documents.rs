@@ -146,3 +146,29 @@ fn exit_codes_say_it_in_one_digit() {
     assert_eq!(code("shop/void"), 1);
     assert_eq!(code("198.51.100.1:80"), 3);
 }
+
+#[test]
+fn explanations_have_the_published_shape() {
+    let snapshot = super::mini::snapshot(true);
+    let explainer = crate::Explainer::new(&snapshot);
+    let schema = schema::explain();
+    let query = crate::topics::clusterip::ClusterIpQuery {
+        target: "svc/shop/web".to_owned(),
+        namespace: None,
+        node: None,
+        proto: None,
+    };
+    let answer = explainer.clusterip(&query).expect("it resolves");
+    let document = render::clusterip(&answer);
+    assert_eq!(conforms(&schema, &schema, &document, "$"), Ok(()));
+    assert_eq!(
+        (&document["topic"], &document["taken_by"]),
+        (&json!("clusterip"), &json!("nat"))
+    );
+    assert_eq!(document["pod_sees"], "reply");
+    let device = explainer.kube_ipvs0(None).expect("there is a node");
+    assert_eq!(device.exit_code(), 3, "iptables mode has no such device");
+    let document = render::kube_ipvs0(&device);
+    assert_eq!(conforms(&schema, &schema, &document, "$"), Ok(()));
+    assert_eq!(document["present"], false);
+}

@@ -1,10 +1,12 @@
 //! The crate as a whole, on a small snapshot.
 
+mod against;
 mod documents;
 mod mini;
 mod names;
 mod pages;
 mod schema;
+mod vip;
 
 use crate::explainer::Explainer;
 use crate::explanation::Explanation;

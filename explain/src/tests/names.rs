@@ -6,7 +6,7 @@ use crate::explanation::{Entry, Source, Target};
 use crate::names::Named;
 use crate::query::Query;
 use crate::resolve::QueryError;
-use knet_dataplane::trace::Detail;
+use knet_dataplane::trace::{Detail, Outcome};
 
 fn fails(src: &str, dst: &str) -> QueryError {
     with(&query(src, dst), Detail::Outcome, |r| r.map(|_| ())).expect_err("the query is wrong")
@@ -112,15 +112,19 @@ fn a_headless_service_is_its_endpoints() {
 
 #[test]
 fn a_client_outside_enters_by_the_node_it_asks() {
-    with(&query("ip/192.168.0.50", "node/node-1:30080"), Detail::Outcome, |r| {
-        let Source::Client { node, dev, entry, .. } = r.expect("it resolves").src else {
-            panic!("a client")
-        };
-        assert_eq!(
-            (node.as_str(), dev.as_str(), entry),
-            ("node-1", "eth0", Entry::OwnsDestination)
-        );
-    });
+    for (client, wanted) in [
+        ("ip/192.0.2.50", Entry::OwnsDestination),
+        ("ip/192.168.0.50", Entry::OnSegment),
+    ] {
+        with(&query(client, "node/node-1:30080"), Detail::Outcome, |r| {
+            let explanation = r.expect("it resolves");
+            assert!(explanation.branches.iter().all(|b| b.end.outcome == Outcome::Delivered));
+            let Source::Client { node, dev, entry, .. } = explanation.src else {
+                panic!("a client")
+            };
+            assert_eq!((node.as_str(), dev.as_str(), entry), ("node-1", "eth0", wanted));
+        });
+    }
     let query = Query {
         via: Some("node/node-1/eth9".to_owned()),
         ..query("ip/192.168.0.50", "10.96.1.1:80")

@@ -18,7 +18,7 @@ pub fn conforms(root: &Value, schema: &Value, value: &Value, at: &str) -> Result
         if let Some(options) = schema.get(key).and_then(Value::as_array) {
             let results: Vec<_> = options
                 .iter()
-                .map(|o| conforms(root, &merged(schema, o, key), value, at))
+                .map(|o| conforms(root, &merged(schema, target(root, o), key), value, at))
                 .collect();
             if results.iter().all(Result::is_err) {
                 let last = results
@@ -79,6 +79,13 @@ pub fn conforms(root: &Value, schema: &Value, value: &Value, at: &str) -> Result
     Ok(())
 }
 
+/// Where an option leads that is a reference.
+fn target<'v>(root: &'v Value, option: &'v Value) -> &'v Value {
+    let path = option.get("$ref").and_then(Value::as_str);
+    path.and_then(|p| root.pointer(p.trim_start_matches('#')))
+        .unwrap_or(option)
+}
+
 /// An option together with the properties that stand beside the list of options (a flattened enum).
 fn merged(schema: &Value, option: &Value, key: &str) -> Value {
     let Some(outer) = schema.as_object().filter(|o| o.contains_key("properties")) else {
@@ -92,6 +99,9 @@ fn merged(schema: &Value, option: &Value, key: &str) -> Value {
                     for (k, v) in theirs {
                         mine.entry(k.clone()).or_insert_with(|| v.clone());
                     }
+                }
+                (Some(Value::Array(mine)), Value::Array(theirs)) if name == "required" => {
+                    mine.extend(theirs.iter().cloned());
                 }
                 (Some(_), _) => {}
                 (None, _) => {

@@ -3,7 +3,6 @@
 //! Answered from the capture: which Service has the port, which sockets listen on it and what they are,
 //! which rule takes the packet before any socket is looked up, and what clients in three places see.
 
-mod client;
 mod listeners;
 
 use std::net::IpAddr;
@@ -81,7 +80,9 @@ pub struct Taker {
     pub chains: Vec<String>,
     /// Table.
     pub table: String,
-    /// The rule.
+    /// It is no rule but a virtual service of IPVS; `table` is `ipvs` then.
+    pub ipvs: bool,
+    /// The rule, or the virtual service.
     pub rule: Evidence,
     /// It refuses or drops the packet instead of sending it on.
     pub refuses: bool,
@@ -165,7 +166,7 @@ pub fn explain(explainer: &Explainer<'_>, query: &NodePortQuery) -> Result<NodeP
     )?;
     let address = own.sent.dst;
     let mut views = Vec::new();
-    if let Some(client) = client::stand_in(context, &node, address) {
+    if let Some(client) = super::client::stand_in(context, &node, address) {
         let query = Query {
             src: format!("ip/{client}"),
             via: Some(format!("node/{node}")),
@@ -285,7 +286,24 @@ fn closest(context: Context<'_, '_>, port: u16) -> Vec<(u16, ServicePortName)> {
 /// The first rule on the way to a translation of the destination that names the port; without such, the
 /// rule that translated.
 fn taker_of(explanation: &Explanation, hops: &[Hop], port: u16) -> Option<Taker> {
-    let hop = hops.first()?;
+    taker_at(explanation, hops.first()?, port)
+}
+
+/// The same in one namespace.
+pub(crate) fn taker_at(explanation: &Explanation, hop: &Hop, port: u16) -> Option<Taker> {
+    if let Some(step) = hop.steps.iter().find(|s| matches!(s.what, What::Ipvs { .. })) {
+        let rule = step.evidence.first()?;
+        return Some(Taker {
+            chains: vec![if hop.iif.is_some() { "LOCAL_IN" } else { "LOCAL_OUT" }.to_owned()],
+            table: "ipvs".to_owned(),
+            ipvs: true,
+            cite: explanation.glossary.cite(rule),
+            rule: rule.clone(),
+            refuses: matches!(step.what, What::Ipvs { server: None, .. }),
+            element: None,
+            owner: Some(crate::owner::Owner::KubeProxy),
+        });
+    }
     let nat = hop
         .steps
         .iter()
@@ -332,6 +350,7 @@ fn taker_of(explanation: &Explanation, hops: &[Hop], port: u16) -> Option<Taker>
             found = Some(Taker {
                 chains,
                 table: table.to_string(),
+                ipvs: false,
                 rule: rule.clone(),
                 element: named.filter(|e| *e != rule).cloned(),
                 refuses,

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use knet_snapshot::id::Zone;
+use knet_snapshot::id::{IfIndex, Zone};
 
 use crate::packet::{L4, Packet, Port, proto, tcp_flag};
 use crate::skb::{Ct, CtState, Dir, Skb};
@@ -36,6 +36,17 @@ impl From<Tuple> for Key {
             dst: t.dst,
             sport: t.sport.into(),
             dport: t.dport.into(),
+        }
+    }
+}
+
+impl From<Key> for Tuple {
+    fn from(k: Key) -> Self {
+        Self {
+            src: k.src,
+            dst: k.dst,
+            sport: k.sport.value,
+            dport: k.dport.value,
         }
     }
 }
@@ -136,14 +147,25 @@ pub struct Entry {
     pub snat: bool,
     /// `IPS_DST_NAT`: the destination really changes.
     pub dnat: bool,
+    /// `masq_index`: the device it was masqueraded for.
+    pub masquerade: Option<IfIndex>,
     /// TCP state.
     pub tcp: TcpState,
     /// Helper assigned.
     pub helper: Option<String>,
     /// Index of the connection that expected this one.
     pub master: Option<usize>,
-    /// The captured row it comes from.
-    pub captured: Option<Evidence>,
+    /// Where it comes from, if not from this walk.
+    pub captured: Option<Captured>,
+}
+
+/// The captured row of a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Captured {
+    /// The row.
+    pub row: Evidence,
+    /// It had an answer then.
+    pub replied: bool,
 }
 
 /// `enum tcp_conntrack`
@@ -220,6 +242,7 @@ impl Conntrack {
 
     /// `nf_conntrack_in`: finds or opens the connection of a packet and sets `skb.ct`.
     pub fn track(&mut self, ns: &Netns<'_>, skb: &mut Skb) -> Option<CtEvent> {
+        skb.template = false;
         match skb.ct {
             // "Previously seen (loopback or untracked)? Ignore."
             Ct::Untracked => return Some(CtEvent::Untracked),
@@ -239,7 +262,7 @@ impl Conntrack {
             .or_else(|| self.find_captured(ns, skb.zone, proto, key));
         let (entry, dir) = match found {
             Some(hit) => hit,
-            None => match self.open(ns.id, skb, key) {
+            None => match self.open(ns, skb, key) {
                 Some(entry) => (entry, Dir::Original),
                 None => {
                     skb.ct = Ct::Invalid;
@@ -249,7 +272,13 @@ impl Conntrack {
         };
         if found.is_some() && proto == proto::TCP {
             match tcp_next(dir, skb.packet.tcp_flags(), self.entries[entry].tcp) {
-                TcpVerdict::To(next) => self.entries[entry].tcp = next,
+                TcpVerdict::To(next) => {
+                    use TcpState::{Established, SynRecv};
+                    let e = &mut self.entries[entry];
+                    // "Set ASSURED if we see valid ack in ESTABLISHED after SYN_RECV".
+                    e.assured |= e.seen_reply && matches!(e.tcp, SynRecv | Established) && next == Established;
+                    e.tcp = next;
+                }
                 TcpVerdict::Ignore => {}
                 TcpVerdict::Invalid => {
                     skb.ct = Ct::Invalid;
@@ -258,7 +287,7 @@ impl Conntrack {
                 TcpVerdict::Reopen => {
                     // The dead connection goes away and the look-up is repeated: it finds nothing.
                     self.entries[entry].gone = true;
-                    let Some(entry) = self.open(ns.id, skb, key) else {
+                    let Some(entry) = self.open(ns, skb, key) else {
                         skb.ct = Ct::Invalid;
                         return Some(CtEvent::Invalid);
                     };
@@ -334,13 +363,7 @@ impl Conntrack {
         if !self.captured || key.sport.drawn || key.dport.drawn {
             return None;
         }
-        let tuple = Tuple {
-            src: key.src,
-            dst: key.dst,
-            sport: key.sport.value,
-            dport: key.dport.value,
-        };
-        let (row, dir) = ns.connections().find(zone, proto, tuple)?;
+        let (row, dir) = ns.connections().find(zone, proto, key.into())?;
         let ipvs = by_ipvs(ns, proto, row);
         self.entries.push(Entry {
             ns: ns.id,
@@ -355,22 +378,30 @@ impl Conntrack {
             gone: false,
             snat_done: true,
             dnat_done: true,
-            snat: translated(row.reply.dst, row.orig.src, row.reply.dport, row.orig.sport, proto),
+            // The id of a query is drawn by source NAT, and is in the same place of both tuples.
+            snat: translated(row.reply.dst, row.orig.src, row.reply.dport, row.orig.sport, proto)
+                || (matches!(proto, proto::ICMP | proto::ICMPV6) && row.reply.sport != row.orig.sport),
             dnat: !ipvs && translated(row.reply.src, row.orig.dst, row.reply.sport, row.orig.dport, proto),
+            masquerade: None,
             tcp: tcp_state(row.state.as_deref()),
             helper: row.helper.clone(),
             master: None,
-            captured: Some(ns.connections().evidence(row)),
+            captured: Some(Captured {
+                row: ns.connections().evidence(row),
+                replied: !row.unreplied,
+            }),
         });
         Some((self.entries.len() - 1, dir))
     }
 
     /// `init_conntrack` after the protocol's own check that a packet may open a connection.
-    fn open(&mut self, ns: NsId, skb: &Skb, key: Key) -> Option<usize> {
+    fn open(&mut self, ns: &Netns<'_>, skb: &Skb, key: Key) -> Option<usize> {
         let packet = &skb.packet;
         let tcp = match packet.proto {
             proto::TCP => match tcp_next(Dir::Original, packet.tcp_flags(), TcpState::None) {
-                TcpVerdict::To(state) => state,
+                TcpVerdict::To(TcpState::SynSent) => TcpState::SynSent,
+                // tcp_new: connections are picked up in the middle unless told not to.
+                TcpVerdict::To(state) if ns.sysctl().get("net.netfilter.nf_conntrack_tcp_loose") != Some(0) => state,
                 _ => return None,
             },
             // Only queries open a connection (`valid_new` in nf_conntrack_proto_icmp.c).
@@ -389,7 +420,7 @@ impl Conntrack {
             _ => TcpState::None,
         };
         self.entries.push(Entry {
-            ns,
+            ns: ns.id,
             zone: skb.zone,
             proto: packet.proto,
             orig: key,
@@ -403,12 +434,31 @@ impl Conntrack {
             dnat_done: false,
             snat: false,
             dnat: false,
+            masquerade: None,
             tcp,
             helper: None,
             master: None,
             captured: None,
         });
         Some(self.entries.len() - 1)
+    }
+
+    /// `nf_nat_used_tuple`: another connection has the tuple that answers this one.
+    pub(crate) fn taken(&self, ns: &Netns<'_>, own: Ct, new: Key) -> bool {
+        let Ct::Of { entry: index, .. } = own else { return false };
+        let Some(entry) = self.entries.get(index) else {
+            return false;
+        };
+        let back = new.invert(entry.proto);
+        if back.sport.drawn || back.dport.drawn {
+            return false;
+        }
+        let others = self.entries.iter().enumerate().filter(|(i, e)| {
+            *i != index && !e.gone && e.ns == entry.ns && e.zone == entry.zone && e.proto == entry.proto
+        });
+        let mut others = others.map(|(_, e)| e);
+        others.any(|e| e.orig.same(back) || e.reply.same(back))
+            || (self.captured && ns.connections().find(entry.zone, entry.proto, back.into()).is_some())
     }
 
     /// `nf_confirm`: the packet passed every hook, so the connection is in the table for good.

@@ -80,12 +80,6 @@ impl Connections {
             .find(|c| c.ns == ns && c.proto == proto && same(c.server, from) && same(c.client, to))
     }
 
-    /// The captured connections that were met.
-    pub fn captured(&self) -> impl Iterator<Item = (NsId, Evidence)> {
-        let met = self.entries.iter().filter(|c| c.by == IpvsBy::Connection);
-        met.filter_map(|c| Some((c.ns, c.evidence.first()?.clone())))
-    }
-
     /// Remembers a connection.
     pub fn open(&mut self, conn: Conn) {
         self.entries.push(conn);

@@ -45,7 +45,7 @@ const MAX_ADDRESSES: u128 = 64;
 /// `nf_nat_setup_info`: chooses the translation of a new connection. Returns false when there is no
 /// connection to translate (the target then drops or accepts as its kernel code says).
 pub fn setup_nat(
-    _ns: &Netns<'_>,
+    ns: &Netns<'_>,
     skb: &Skb,
     ct: &mut Conntrack,
     oracle: &mut Oracle,
@@ -86,12 +86,19 @@ pub fn setup_nat(
             Manip::Dst => new.dport = port,
         }
     }
+    if manip == Manip::Src && ported && !new.sport.drawn && ct.taken(ns, skb.ct, new) {
+        new.sport.drawn = true;
+    }
+    let Some(entry) = ct.entry_mut(skb.ct) else {
+        return false;
+    };
     let changed = new != current;
     entry.reply = new.invert(proto);
     match manip {
         Manip::Src => {
             entry.snat |= changed;
             entry.snat_done = true;
+            entry.masquerade = range.masquerade;
         }
         Manip::Dst => {
             entry.dnat |= changed;
@@ -110,8 +117,23 @@ pub const fn done(entry: &Entry, manip: Manip) -> bool {
     }
 }
 
-/// `nf_nat_alloc_null_binding`: no rule translated, so the connection keeps its addresses for good.
-pub fn null_binding(ct: &mut Conntrack, skb: &Skb, manip: Manip) {
+/// `nf_nat_alloc_null_binding`: no rule translated, so the connection keeps its addresses for good, and its ports
+/// too unless another connection has them.
+pub fn null_binding(ns: &Netns<'_>, ct: &mut Conntrack, skb: &Skb, manip: Manip) {
+    let new = ct.entry(skb.ct).map(|e| e.reply.invert(e.proto));
+    let ported = matches!(skb.packet.l4, L4::Tcp { .. } | L4::Ports { .. });
+    let ask = ct.entry(skb.ct).is_some_and(|e| !done(e, manip));
+    if let Some(mut new) = new
+        && ask
+        && manip == Manip::Src
+        && ported
+        && ct.taken(ns, skb.ct, new)
+        && let Some(entry) = ct.entry_mut(skb.ct)
+    {
+        new.sport.drawn = true;
+        entry.reply = new.invert(entry.proto);
+        entry.snat = true;
+    }
     if let Some(entry) = ct.entry_mut(skb.ct) {
         match manip {
             Manip::Src => entry.snat_done = true,

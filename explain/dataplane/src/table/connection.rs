@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use knet_snapshot::artifact::name;
 use knet_snapshot::conntrack::{Connection, Tuple};
 use knet_snapshot::id::Zone;
 use knet_snapshot::store::NetnsFacts;
@@ -14,6 +15,7 @@ use crate::trace::Evidence;
 #[derive(Debug, Default)]
 pub struct Connections<'s> {
     artifact: Arc<str>,
+    bytes: &'s [u8],
     by_key: HashMap<(Zone, u8, Tuple), (&'s Connection, Dir)>,
     /// `conntrack.txt` was captured.
     pub known: bool,
@@ -28,6 +30,7 @@ impl<'s> Connections<'s> {
             return this;
         };
         this.known = true;
+        this.bytes = facts.bytes(name::CONNTRACK).get().copied().unwrap_or_default();
         this.artifact = table.artifact.clone();
         for row in &table.rows {
             let (orig, reply) = (row.zone_orig.unwrap_or(row.zone), row.zone_reply.unwrap_or(row.zone));
@@ -45,23 +48,16 @@ impl<'s> Connections<'s> {
         self.by_key.get(&(zone, proto, tuple)).copied()
     }
 
-    /// The row as written, normalised to one line.
+    /// The row as written.
     #[must_use]
     pub fn evidence(&self, row: &Connection) -> Evidence {
-        let t = |t: &Tuple| format!("src={} dst={} sport={} dport={}", t.src, t.dst, t.sport, t.dport);
-        let text = format!(
-            "proto={} {} {} {}{}",
-            row.proto,
-            row.state.as_deref().unwrap_or("-"),
-            t(&row.orig),
-            t(&row.reply),
-            if row.unreplied { " [UNREPLIED]" } else { "" }
-        );
+        let start = usize::try_from(row.at.start).unwrap_or(usize::MAX);
+        let end = start.saturating_add(row.at.len as usize);
         Evidence {
             artifact: self.artifact.clone(),
             at: row.at,
             handle: None,
-            text: text.into(),
+            text: String::from_utf8_lossy(self.bytes.get(start..end).unwrap_or_default()).into(),
         }
     }
 }

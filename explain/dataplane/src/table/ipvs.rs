@@ -109,6 +109,12 @@ impl<'s> Ipvs<'s> {
         self.known && self.whole && self.services.is_empty()
     }
 
+    /// How many virtual services there are.
+    #[must_use]
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
     /// `ip_vs_service_find`: by mark; by protocol, address and port; the FTP service for what may be its data; the
     /// service of every port.
     #[must_use]
@@ -126,15 +132,6 @@ impl<'s> Ipvs<'s> {
             .or_else(|| at(port))
             .or_else(|| if data { at(FTP) } else { None })
             .or_else(|| at(0))
-    }
-
-    /// A real server of any service with this address and port.
-    #[must_use]
-    pub fn has_server(&self, addr: IpAddr, port: u16) -> bool {
-        self.services
-            .iter()
-            .flat_map(|s| &s.servers)
-            .any(|s| s.addr == addr && (s.port == port || s.port == 0))
     }
 
     /// A captured connection.

@@ -11,4 +11,5 @@ pub mod nft;
 pub mod socket;
 pub mod source;
 pub mod sysctl;
+pub(crate) mod tracking;
 pub mod xt;

@@ -1,6 +1,9 @@
 //! Sysctls as the kernel applies them: `conf.all` and the device's own combined per key.
 
+use knet_snapshot::artifact::name;
 use knet_snapshot::store::NetnsFacts;
+
+use crate::trace::Evidence;
 
 /// Reads sysctls of one namespace. Every getter returns `None` when the value was not captured.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +22,34 @@ impl<'s> Sysctl<'s> {
     #[must_use]
     pub fn get(&self, key: &str) -> Option<i64> {
         self.facts.sysctls().get()?.number(key)
+    }
+
+    /// The captured rows behind the value in force of a key: its own; that of `conf.all`, which the kernel
+    /// combines with a device's; and `ip_forward`, by which every device's `forwarding` is written.
+    #[must_use]
+    pub fn evidence(&self, key: &str) -> Vec<Evidence> {
+        let mut keys = vec![key.to_owned()];
+        if let Some((dev, field)) = key.strip_prefix("net.ipv4.conf.").and_then(|k| k.rsplit_once('.')) {
+            if field == "forwarding" {
+                keys.push("net.ipv4.ip_forward".to_owned());
+            } else if dev != "all" {
+                keys.push(format!("net.ipv4.conf.all.{field}"));
+            }
+        }
+        keys.iter().filter_map(|key| self.row(key)).collect()
+    }
+
+    fn row(&self, key: &str) -> Option<Evidence> {
+        let (_, at) = self.facts.sysctls().get()?.values.get(key)?;
+        let bytes = self.facts.bytes(name::SYSCTL).get().copied().unwrap_or_default();
+        let start = usize::try_from(at.start).ok()?;
+        let row = bytes.get(start..start.checked_add(at.len as usize)?)?;
+        Some(Evidence {
+            artifact: self.facts.path(name::SYSCTL),
+            at: *at,
+            handle: None,
+            text: String::from_utf8_lossy(row).into(),
+        })
     }
 
     /// `net.ipv4.conf.{all,DEV}.KEY`, the larger of the two (`IN_DEV_MAXCONF`: `rp_filter`, `arp_ignore`,

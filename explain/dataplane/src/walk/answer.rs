@@ -7,7 +7,7 @@ use knet_snapshot::route::RouteKind;
 
 use super::walker::{Ended, Source, Walker};
 use crate::choice::{Oracle, Unknown};
-use crate::packet::{L4, Packet, proto, tcp_flag};
+use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
 use crate::skb::{Ct, CtState, Dir, PktType, Sender, Skb};
 use crate::stage::conntrack::answer_type;
 use crate::table::fib::{Answer as RouteAnswer, Query};
@@ -35,16 +35,26 @@ pub(super) fn packet(
             };
             (
                 turned(asked, ttl, tos, (asked.tcp_flags() & tcp_flag::SYN) | tcp_flag::ACK)?,
-                Source::Bound,
-                true,
+                // A transparent socket answers in the name of whoever was asked.
+                if request.skb.tproxy.is_some() {
+                    Source::Any
+                } else {
+                    Source::Bound
+                },
+                // `icmp_reply`, `icmpv6_echo_reply`: the kernel's own socket.
+                !matches!(asked.l4, L4::Icmp { .. }),
             )
         }
         // Nobody resets a reset.
         Answer::Reset if asked.tcp_flags() & tcp_flag::RST != 0 => return None,
         // tcp_v4_send_reset takes the TOS of the packet.
         Answer::Reset if delivered => (turned(asked, ttl, asked.tos, reset(asked))?, Source::Bound, false),
-        // nf_send_reset answers in the name of the server, whoever has its address.
-        Answer::Reset => (turned(asked, ttl, 0, reset(asked))?, Source::Any, false),
+        // nf_send_reset answers in the name of the server, whoever has its address; and what came in by a bridge
+        // port, though it is routed, goes back out of that port as from the server's own MAC.
+        Answer::Reset => {
+            let source = request.skb.physin.map_or(Source::Any, Source::Port);
+            (turned(asked, ttl, 0, reset(asked))?, source, false)
+        }
         Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => {
             let from = error_source(walker, ns, &request.skb);
             let source = if from.is_some() { Source::Bound } else { Source::Choose };
@@ -75,9 +85,14 @@ pub(super) fn packet(
         Answer::Reset => delivered && asked.dst.is_ipv4(),
         Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => true,
     };
+    let bridged = matches!(source, Source::Port(_));
     let skb = Skb {
         packet,
-        eth: None,
+        eth: request.skb.eth.filter(|_| bridged).map(|e| Eth {
+            src: e.dst,
+            dst: e.src,
+            ..e
+        }),
         mark: reflected_mark(walker, ns, request, answer),
         priority: 0,
         iif: None,
@@ -87,13 +102,15 @@ pub(super) fn packet(
         physout: None,
         pkt_type: PktType::Host,
         zone: Zone::default(),
+        template: false,
         ct,
         sender: Some(Sender {
-            uid: if socket { None } else { Some(0) },
+            uid: if socket { request.owner } else { Some(0) },
             gid: None,
             socket,
             control,
         }),
+        tproxy: None,
         ipvs: None,
     };
     Some((skb, source))
@@ -103,7 +120,7 @@ pub(super) fn packet(
 fn reflected_mark(walker: &Walker<'_, '_>, ns: NsId, request: &Ended, answer: Answer) -> u32 {
     let key = match (request.skb.packet.family(), answer) {
         (_, Answer::Data) if request.skb.packet.proto == proto::TCP => "net.ipv4.tcp_fwmark_accept",
-        (_, Answer::Data) => return 0,
+        (_, Answer::Data) if !matches!(request.skb.packet.l4, L4::Icmp { .. }) => return 0,
         (Family::V4, _) => "net.ipv4.fwmark_reflect",
         (Family::V6, _) => "net.ipv6.fwmark_reflect",
     };
@@ -152,9 +169,13 @@ fn turned(asked: &Packet, ttl: u8, tos: u8, flags: u8) -> Option<Packet> {
     };
     // `icmp_sk_init`: the kernel's own socket does not ask for DF.
     let df = asked.dst.is_ipv6() || !matches!(l4, L4::Icmp { .. });
-    // An echo is as long as its question; what a program says is taken to be short.
+    // An echo is as long as its question; what a program says is taken to be short. A reset has no options, and a
+    // SYN-ACK those that Linux puts into its own SYN.
+    let ip = if asked.dst.is_ipv4() { 20 } else { 40 };
     let len = match l4 {
         L4::Icmp { .. } => asked.len,
+        L4::Tcp { flags, .. } if flags & tcp_flag::RST != 0 => ip + 20,
+        L4::Tcp { flags, .. } if flags & tcp_flag::SYN != 0 => ip + 40,
         _ => asked.len.min(60),
     };
     Some(Packet {

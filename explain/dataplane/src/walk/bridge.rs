@@ -19,6 +19,14 @@ enum Target {
     Nowhere,
 }
 
+/// The lookup itself said no, not what came after it.
+const fn is_dst_error(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NoRoute | Reason::UnreachableRoute | Reason::ProhibitRoute | Reason::BlackholeRoute
+    )
+}
+
 impl Walker<'_, '_> {
     /// A frame comes in by a port.
     pub(super) fn bridge_receive(&mut self, ns: NsId, bridge: &Link, port: &Link, mut skb: Skb) -> Next {
@@ -76,6 +84,11 @@ impl Walker<'_, '_> {
                     },
                     None => return Err(ended),
                 }
+            }
+            // br_nf_pre_routing_finish_ipv6: `skb_dst(skb)->error`, and nobody is told.
+            Err(mut ended) if skb.packet.dst.is_ipv6() && is_dst_error(ended.end.reason) => {
+                (ended.answer, ended.reject) = (None, None);
+                return Err(ended);
             }
             other => other?,
         };

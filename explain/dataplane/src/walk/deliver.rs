@@ -1,6 +1,7 @@
 //! Local delivery: tunnels, the kernel's own answers, sockets, and answers that come home.
 
 use knet_snapshot::artifact::name;
+use knet_snapshot::xfrm::Direction;
 
 use super::walker::{Leg, Next, Walker};
 use crate::packet::{L4, proto};
@@ -12,8 +13,20 @@ use crate::trace::{Answer, NsId, Outcome, Reason, Reject, What};
 impl Walker<'_, '_> {
     /// `ip_local_deliver_finish`
     pub(super) fn deliver(&mut self, ns: NsId, skb: Skb) -> Next {
+        let skb = self.ipsec_check(ns, Direction::In, skb)?;
         if skb.packet.inner.is_some() {
-            return match self.vxlan_receive(ns, &skb) {
+            if skb.packet.proto == proto::ESP {
+                return self.ipsec_receive(ns, skb);
+            }
+            if skb.packet.inner.as_ref().is_some_and(|i| i.keys.is_some()) {
+                return self.wireguard_receive(ns, skb);
+            }
+            let taken = if skb.packet.proto == proto::UDP {
+                self.vxlan_receive(ns, &skb)
+            } else {
+                None
+            };
+            return match taken.or_else(|| self.tunnel_receive(ns, &skb)) {
                 Some(at) => Ok(at),
                 None => Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice)),
             };
@@ -78,12 +91,14 @@ impl Walker<'_, '_> {
         let space = self.space(ns);
         let packet = &skb.packet;
         let iif_name = skb.iif.map(|d| space.links().name(d));
-        let dport = packet.dport().map_or(0, |p| p.value);
+        // inet_steal_sock
+        let given = skb.tproxy.map(|to| (to.ip(), to.port()));
+        let (dst, dport) = given.unwrap_or((packet.dst, packet.dport().map_or(0, |p| p.value)));
         let query = SocketQuery {
             proto: packet.proto,
             src: packet.src,
             sport: packet.sport().filter(|p| !p.drawn).map(|p| p.value),
-            dst: packet.dst,
+            dst,
             dport,
             iif: iif_name,
             vrf_port: None,
@@ -97,6 +112,9 @@ impl Walker<'_, '_> {
                 let evidence: Vec<_> = takers.iter().map(|t| t.evidence.clone()).collect();
                 self.step(What::Socket { program }, evidence);
                 let mut ended = self.ended(ns, skb, Outcome::Delivered, Reason::Socket);
+                // Where the kernel may pick one of several, they may differ.
+                let owner = first.and_then(|t| t.socket.uid);
+                ended.owner = owner.filter(|_| takers.iter().all(|t| t.socket.uid == owner));
                 ended.answer = Some(Answer::Data);
                 Err(ended)
             }

@@ -3,7 +3,7 @@
 use num_traits::{One, Zero};
 
 use crate::choice::{Fork, Leaf, Ratio, Taken};
-use crate::trace::Branch;
+use crate::trace::{Branch, Reply};
 
 /// Branches with their shares. An unknown whose every answer leads to the same results is no branch: its
 /// first answer stands for all.
@@ -65,10 +65,14 @@ fn same_results(a: &[Branch], b: &[Branch], depth: usize) -> bool {
                 && x.reject == y.reject
                 && x.snat == y.snat
                 && x.dnat == y.dnat
-                && x.reply.as_ref().map(|r| (r.end.outcome, r.end.reason, r.fits))
-                    == y.reply.as_ref().map(|r| (r.end.outcome, r.end.reason, r.fits))
+                && same_answer(x.reply.as_ref(), y.reply.as_ref())
                 && shares(&x.path, depth) == shares(&y.path, depth)
         })
+}
+
+fn same_answer(a: Option<&Reply>, b: Option<&Reply>) -> bool {
+    let ends = |r: &Reply| (r.end.outcome, r.end.reason, r.end.place, r.fits);
+    a.map(ends) == b.map(ends) && a.map(|r| &r.end.packet) == b.map(|r| &r.end.packet)
 }
 
 fn shares(path: &[Taken], depth: usize) -> Vec<(Option<&Ratio>, usize)> {

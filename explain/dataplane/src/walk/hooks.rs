@@ -1,6 +1,7 @@
 //! Netfilter hooks: conntrack, NAT and the base chains of every engine, by priority.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 
 use knet_snapshot::id::{Family, IfIndex};
 
@@ -8,13 +9,14 @@ use super::ipvs::Passed;
 use super::walker::{Ended, Walker};
 use crate::choice::Unknown;
 use crate::packet::{L4, proto};
-use crate::skb::{Ct, Dir, Skb};
+use crate::skb::{Ct, CtState, Dir, Skb};
 use crate::stage::conntrack::Manip;
 use crate::stage::nat;
 use crate::stage::netfilter::{HookCx, Verdict, nft, xt};
 use crate::table::nft as nft_table;
 use crate::table::xt as xt_table;
-use crate::trace::{Answer, CtEvent, Engine, Evidence, Hook, NsId, Outcome, Reason, Reject, What};
+use crate::trace::{Answer, Assumption, CtEvent, Engine, Evidence, Hook, NsId, Outcome, Reason, Reject, What};
+use crate::tri::Tri;
 use crate::world::Netns;
 
 /// `NF_IP_PRI_CONNTRACK`
@@ -77,6 +79,13 @@ fn connect_goes_on(mut ended: Box<Ended>) -> Box<Ended> {
         ended.errno = None;
     }
     ended
+}
+
+/// What `ipt_mangle_out` and `ip6t_mangle_out` compare: when it changes, the packet is routed again. IPv6 looks at the
+/// hop limit as well.
+fn route_key(skb: &Skb) -> (u32, IpAddr, IpAddr, u8, Option<u8>) {
+    let p = &skb.packet;
+    (skb.mark, p.src, p.dst, p.tos, p.dst.is_ipv6().then_some(p.ttl))
 }
 
 /// Every base chain at a hook with its place.
@@ -179,10 +188,10 @@ impl Walker<'_, '_> {
                     }
                 }
                 Item::Chain(chain) => {
-                    let before = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
+                    let before = route_key(&skb);
                     skb = self.run(ns, hook, skb, chain)?;
                     skb.oif = routed;
-                    let after = (skb.mark, skb.packet.src, skb.packet.dst, skb.packet.tos);
+                    let after = route_key(&skb);
                     if hook == Hook::Output && chain.reroutes() && before != after {
                         self.reroute(ns, &mut skb).map_err(connect_goes_on)?;
                     }
@@ -265,7 +274,24 @@ impl Walker<'_, '_> {
             }
         });
         let native = space.nft().missing().map(|_| space.nft().artifact());
-        for artifact in saves.map(|m| &m.artifact).chain(native) {
+        // Nothing in the node's own legacy tables says that its tools use the other back end; programs in pods
+        // have the node's kernel and rarely another tool.
+        let host = self.space(self.world.host_of(ns));
+        let of_family = |xt: &xt_table::Xt<'_>, engine: Engine| {
+            xt.missing().iter().any(|m| m.family == family && m.engine == engine)
+        };
+        let none_here = host.id != ns
+            && !of_family(space.xt(), Engine::XtNft)
+            && !of_family(host.xt(), Engine::XtLegacy)
+            && !host
+                .xt()
+                .tables()
+                .iter()
+                .any(|t| t.family == family && t.engine == Engine::XtLegacy);
+        let (assumed, saves): (Vec<_>, Vec<_>) = saves.partition(|m| none_here && m.engine == Engine::XtLegacy);
+        self.assumptions
+            .extend(assumed.iter().map(|m| Assumption::NoLegacyTables(m.artifact.clone())));
+        for artifact in saves.into_iter().map(|m| &m.artifact).chain(native) {
             let what = Unknown::Table(artifact.clone());
             if self.oracle.unknown(format!("{artifact}?"), what, 2) == 1 {
                 self.step(What::NotCaptured(artifact.clone()), None);
@@ -277,12 +303,32 @@ impl Walker<'_, '_> {
 
     fn track(&mut self, ns: NsId, skb: &mut Skb) {
         let space = self.space(ns);
+        match space.tracks(skb.packet.family()) {
+            Tri::Yes => {}
+            Tri::No => return,
+            Tri::Unknown if !self.tracks_perhaps(ns, skb.packet.family()) => return,
+            Tri::Unknown => {}
+        }
         let Some(event) = self.ct.track(space, skb) else { return };
         let evidence = match event {
-            CtEvent::Captured => self.ct.entry(skb.ct).and_then(|e| e.captured.clone()),
+            CtEvent::Captured => self
+                .ct
+                .entry(skb.ct)
+                .and_then(|e| Some(e.captured.as_ref()?.row.clone())),
             _ => None,
         };
         self.step(What::Conntrack(event), evidence);
+    }
+
+    /// It matters only to nat chains, and to connections that were captured.
+    fn tracks_perhaps(&mut self, ns: NsId, family: Family) -> bool {
+        let space = self.space(ns);
+        let hooks = [Hook::Prerouting, Hook::Input, Hook::Output, Hook::Postrouting];
+        let nat = hooks
+            .iter()
+            .any(|&h| bases(space, family, h).iter().any(|(_, b)| b.is_nat()));
+        let what = Unknown::Outside("whether conntrack is on");
+        !nat || self.oracle.unknown(format!("conntrack {ns:?} {family:?}"), what, 2) == 0
     }
 
     /// `nf_nat_inet_fn`: a connection's first packet asks the rules once for each kind of translation;
@@ -303,10 +349,40 @@ impl Walker<'_, '_> {
                     break;
                 }
             }
-            nat::null_binding(&mut self.ct, &skb, manip);
+            nat::null_binding(self.space(ns), &mut self.ct, &skb, manip);
+        }
+        if !icmp_error && hook == Hook::Postrouting && self.masquerade_moved(ns, &skb) {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::MasqueradeMoved));
         }
         nat::translate(&mut skb, &self.ct, hook, &mut self.sink);
         Ok(skb)
+    }
+
+    /// `nf_nat_oif_changed`: the packet is dropped, and its connection forgotten. A captured connection does not show
+    /// whether it was masqueraded, and for which device only by its address.
+    fn masquerade_moved(&mut self, ns: NsId, skb: &Skb) -> bool {
+        let Ct::Of {
+            entry,
+            dir: Dir::Original,
+            state: CtState::Established | CtState::New,
+        } = skb.ct
+        else {
+            return false;
+        };
+        let (Some(entry), Some(oif)) = (self.ct.entries().get(entry), skb.oif) else {
+            return false;
+        };
+        if entry.masquerade.is_some() || entry.captured.is_none() {
+            return entry.masquerade.is_some_and(|dev| dev != oif);
+        }
+        let links = self.space(ns).links();
+        let address = entry.reply.dst;
+        let elsewhere = links.owner(address).is_some() && !links.addresses_of(oif).any(|a| a.local == address);
+        if !entry.snat || !elsewhere {
+            return false;
+        }
+        let what = Unknown::Outside("for which device a connection was masqueraded");
+        self.oracle.unknown(format!("masquerade {ns:?} {oif:?}"), what, 2) == 1
     }
 
     fn run(&mut self, ns: NsId, hook: Hook, mut skb: Skb, chain: Base<'_, '_>) -> Result<Skb, Box<Ended>> {

@@ -8,7 +8,7 @@ use knet_snapshot::ipvs::{Forward, IpvsConnection};
 use super::walker::{Ended, Next, Walker};
 use crate::choice::Unknown;
 use crate::packet::{L4, Packet, Port, proto, tcp_flag};
-use crate::skb::{Ct, Dir, PktType, Skb};
+use crate::skb::{Ct, Dir, IpvsProperty, PktType, Served, Skb};
 use crate::stage::ipvs::{self as stage, Conn};
 use crate::stage::routing::{self, Egress, Output, SenderFlags};
 use crate::table::fib::Query;
@@ -63,7 +63,7 @@ impl<'w, 's> Walker<'w, 's> {
 
     /// `ip_vs_out`: what a real server sends gets the virtual address as its source.
     pub(super) fn ipvs_out(&mut self, ns: NsId, hook: Hook, mut skb: Skb) -> Result<Skb, Box<Ended>> {
-        if skb.ipvs == Some(ns) {
+        if skb.ipvs_in(ns) {
             return Ok(skb);
         }
         let found = self
@@ -87,7 +87,7 @@ impl<'w, 's> Walker<'w, 's> {
         if hook != Hook::Input && self.vs(ns, "snat_reroute", 1) != 0 {
             self.reroute(ns, &mut skb)?;
         }
-        skb.ipvs = Some(ns);
+        skb.ipvs = Some(IpvsProperty { ns, served: None });
         if !conn.tracked {
             self.untrack(&mut skb);
         }
@@ -98,7 +98,7 @@ impl<'w, 's> Walker<'w, 's> {
     pub(super) fn ipvs_in(&mut self, ns: NsId, hook: Hook, skb: Skb) -> Handled {
         let wrong_type = skb.pkt_type != PktType::Host && hook != Hook::Output;
         let supported = matches!(skb.packet.proto, proto::TCP | proto::UDP | proto::SCTP);
-        if skb.ipvs == Some(ns) || wrong_type || !supported || self.vs(ns, "backup_only", 0) != 0 {
+        if skb.ipvs_in(ns) || wrong_type || !supported || self.vs(ns, "backup_only", 0) != 0 {
             return Ok(Passed::On(skb));
         }
         let Some((client, virt)) = stage::ends(&skb.packet) else {
@@ -240,6 +240,7 @@ impl<'w, 's> Walker<'w, 's> {
         let again = match server {
             None if !expire => {
                 let evidence = table.connection_evidence(row);
+                self.met.insert((ns, evidence.clone()));
                 self.step(
                     What::Ipvs {
                         server: None,
@@ -290,6 +291,8 @@ impl<'w, 's> Walker<'w, 's> {
 
     fn conn_of_row(&mut self, ns: NsId, row: &IpvsConnection, forward: Forward) -> Conn {
         let port = |(addr, port): (IpAddr, u16)| (addr, Port::from(port));
+        let evidence = self.ipvs_table(ns).connection_evidence(row);
+        self.met.insert((ns, evidence.clone()));
         Conn {
             ns,
             proto: row.proto,
@@ -300,7 +303,7 @@ impl<'w, 's> Walker<'w, 's> {
             tracked: self.vs_conntrack(ns),
             one_packet: false,
             by: IpvsBy::Connection,
-            evidence: vec![self.ipvs_table(ns).connection_evidence(row)],
+            evidence: vec![evidence],
         }
     }
 
@@ -395,7 +398,14 @@ impl<'w, 's> Walker<'w, 's> {
         if !conn.tracked {
             self.untrack(&mut skb);
         }
-        skb.ipvs = Some(ns);
+        skb.ipvs = Some(IpvsProperty {
+            ns,
+            served: Some(Served {
+                virt: conn.virt,
+                forward: conn.forward,
+                controlled: conn.by == IpvsBy::Template,
+            }),
+        });
         if local {
             return Ok(Passed::On(skb));
         }

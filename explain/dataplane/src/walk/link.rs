@@ -69,11 +69,9 @@ impl Walker<'_, '_> {
             // A tun device that nobody holds open has no carrier and throws away what it is given.
             LinkKind::Tun if !link.flags.lower_up => Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown)),
             LinkKind::Tun => Err(self.ended(ns, skb, Outcome::Unknown, Reason::Userspace)),
-            LinkKind::Ipvlan { .. }
-            | LinkKind::Tunnel(..)
-            | LinkKind::Wireguard
-            | LinkKind::Vrf { .. }
-            | LinkKind::Other(_) => {
+            LinkKind::Tunnel(kind, info) => self.tunnel_transmit(ns, link, kind, info, skb),
+            LinkKind::Wireguard => self.wireguard_transmit(ns, link, skb),
+            LinkKind::Ipvlan { .. } | LinkKind::Vrf { .. } | LinkKind::Other(_) => {
                 self.step(What::Undecided, None);
                 Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled))
             }
@@ -83,6 +81,7 @@ impl Walker<'_, '_> {
     /// `loopback_xmit`: the packet comes back in with its connection and its route, but without its socket.
     fn loopback(&mut self, ns: NsId, dev: IfIndex, mut skb: Skb) -> At {
         skb.sender = None;
+        skb.tproxy = None;
         skb.pkt_type = PktType::Host;
         skb.iif = Some(dev);
         skb.oif = None;
@@ -102,15 +101,18 @@ impl Walker<'_, '_> {
     /// (`skb_scrub_packet`), and everywhere its connection.
     pub(super) fn cross(&mut self, from: NsId, out: IfIndex, to: NsId, dev: IfIndex, mut skb: Skb) -> At {
         self.step(What::Cross { to, dev }, None);
+        self.secpath = None;
         self.leave(Some(out), &skb.packet);
         skb.ct = Ct::None;
         skb.sender = None;
+        skb.tproxy = None;
         skb.priority = 0;
         skb.oif = None;
         skb.nexthop = None;
         skb.physin = None;
         skb.physout = None;
         skb.zone = knet_snapshot::id::Zone::default();
+        skb.template = false;
         if from != to {
             skb.mark = 0;
         }

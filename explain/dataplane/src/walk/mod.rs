@@ -5,22 +5,29 @@ mod bridge;
 mod deliver;
 mod fold;
 mod hooks;
+mod ipsec;
 mod ipvs;
 mod link;
 mod neighbour;
 mod network;
+mod onlink;
+mod overlay;
 mod respond;
 mod route;
 mod segment;
 mod tunnel;
 mod walker;
+mod wireguard;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use knet_snapshot::id::{Family, IfIndex};
 
-use self::walker::{At, Client, Ended, Leg, Source, Walker};
+pub use self::onlink::{Hearing, asks_as, segment, who_has};
+pub use self::respond::Said;
+
+use self::walker::{At, Client, Ended, Leg, Next, Source, Walker};
 use crate::choice::{Oracle, explore};
 use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
 use crate::skb::{Sender, Skb};
@@ -69,6 +76,11 @@ pub enum Origin {
         /// The device.
         dev: IfIndex,
     },
+    /// A client on the segment of this device asks there for the destination, and sends to whoever answers.
+    Segment {
+        /// The device.
+        dev: IfIndex,
+    },
 }
 
 /// Bounds on the work of one trace.
@@ -111,27 +123,39 @@ pub fn trace(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -
     }
 }
 
-/// The walk once more, with captured connections consulted; `None` when none was met.
+/// A packet of a captured connection; `None` when none was met. After the SYN-ACK a client sends no SYN any
+/// more: its packet is an ACK then. Before, it sends its SYN again.
 fn established(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Option<Box<Established>> {
+    let opens = start.packet().tcp_flags() == tcp_flag::SYN;
+    let some = |found: Established| (!found.entries.is_empty()).then(|| Box::new(found));
+    let first = some(with_captured(world, start, detail, limits))?;
+    if !opens || !first.replied {
+        return Some(first);
+    }
     let mut later = start.clone();
-    if let L4::Tcp { flags, .. } = &mut later.l4
-        && *flags == tcp_flag::SYN
-    {
+    if let L4::Tcp { flags, .. } = &mut later.l4 {
         *flags = tcp_flag::ACK;
     }
+    some(with_captured(world, &later, detail, limits))
+}
+
+/// Walks this very packet with the captured connections consulted: it may belong to one, or want the ports of one.
+#[must_use]
+pub fn with_captured(world: &World<'_>, start: &Start, detail: Detail, limits: Limits) -> Established {
     let mut entries = BTreeSet::new();
+    let mut replied = false;
     let explored = explore(limits.branches.max(1), |oracle| {
-        let (branch, met) = exchange(world, &later, detail, limits, oracle, true);
-        entries.extend(met);
+        let (branch, met) = exchange(world, start, detail, limits, oracle, true);
+        entries.extend(met.rows);
+        replied |= met.replied;
         branch
     });
-    (!entries.is_empty()).then(|| {
-        Box::new(Established {
-            entries: entries.into_iter().collect(),
-            branches: fold::branches(explored.leaves),
-            truncated: explored.truncated,
-        })
-    })
+    Established {
+        entries: entries.into_iter().collect(),
+        replied,
+        branches: fold::branches(explored.leaves),
+        truncated: explored.truncated,
+    }
 }
 
 impl Start {
@@ -155,7 +179,7 @@ impl Start {
     }
 
     /// The first stage of a packet of the client.
-    fn enter(&self, world: &World<'_>, packet: Packet) -> At {
+    fn enter(&self, walker: &mut Walker<'_, '_>, packet: Packet) -> Next {
         let skb = Skb {
             mark: self.mark,
             ..Skb::new(packet)
@@ -173,20 +197,21 @@ impl Start {
                     socket: true,
                     control: false,
                 });
-                At::Send {
+                Ok(At::Send {
                     ns: self.ns,
                     skb: Skb { sender, ..skb },
                     source,
-                }
+                })
             }
+            Origin::Segment { dev } => walker.sent_on_segment(self.ns, dev, skb),
             Origin::Wire { dev } => {
                 // The sender's MAC is not known; the frame is addressed to the device, or to the bridge
                 // that the device is a port of.
-                let links = world.space(self.ns).links();
+                let links = walker.space(self.ns).links();
                 let own = links.get(dev);
                 let master = own.and_then(|l| l.master.as_deref()).and_then(|m| links.named(m));
                 let dst = master.or(own).and_then(|l| l.mac);
-                At::Receive {
+                Ok(At::Receive {
                     ns: self.ns,
                     dev,
                     skb: Skb {
@@ -197,10 +222,17 @@ impl Start {
                         }),
                         ..skb
                     },
-                }
+                })
             }
         }
     }
+}
+
+/// The captured connections that a run met.
+struct Met {
+    rows: Vec<(NsId, Evidence)>,
+    /// One of them had an answer when it was captured.
+    replied: bool,
 }
 
 /// One run: the request, the answer to it, and the client's next packet.
@@ -211,11 +243,11 @@ fn exchange(
     limits: Limits,
     oracle: &mut Oracle,
     captured: bool,
-) -> (Branch, Vec<(NsId, Evidence)>) {
+) -> (Branch, Met) {
     let packet = start.packet();
     let client = Client {
         ns: start.ns,
-        outside: matches!(start.origin, Origin::Wire { .. }),
+        outside: matches!(start.origin, Origin::Wire { .. } | Origin::Segment { .. }),
         sent: Key::of(&packet).unwrap_or(Key {
             src: packet.src,
             dst: packet.dst,
@@ -236,7 +268,10 @@ fn exchange(
     {
         walker.assumptions.insert(Assumption::SourcePort(port.value));
     }
-    let request = walker.follow(start.enter(world, packet));
+    let request = match start.enter(&mut walker, packet) {
+        Ok(at) => walker.follow(at),
+        Err(ended) => ended,
+    };
     let hops = walker.take_hops();
     let mtu = walker.mtu.take();
     let sent = walker.client.sent;
@@ -246,7 +281,7 @@ fn exchange(
         Some(reply)
             if opens && reply.fits && client.proto == proto::TCP && reply.answer == crate::trace::Answer::Data =>
         {
-            followup(&mut walker, world, start)
+            followup(&mut walker, start)
         }
         _ => None,
     };
@@ -268,35 +303,39 @@ fn exchange(
         mtu,
         assumptions: walker.assumptions.iter().cloned().collect(),
     };
-    let met = walker
-        .ct
-        .entries()
-        .iter()
-        .filter_map(|e| Some((e.ns, e.captured.clone()?)))
-        .chain(walker.ipvs.captured())
-        .collect();
+    let tracked = || {
+        let entries = walker.ct.entries().iter();
+        entries.filter_map(|e| Some((e.ns, e.captured.as_ref()?)))
+    };
+    let met = Met {
+        replied: !walker.met.is_empty() || tracked().any(|(_, c)| c.replied),
+        rows: tracked()
+            .map(|(ns, c)| (ns, c.row.clone()))
+            .chain(walker.met.iter().cloned())
+            .collect(),
+    };
     *oracle = walker.oracle;
     (branch, met)
 }
 
 /// A TCP client that has its SYN-ACK sends an ACK, and data with it. On a node that saw only one
 /// direction, conntrack takes that packet for invalid.
-fn followup(walker: &mut Walker<'_, '_>, world: &World<'_>, start: &Start) -> Option<Followup> {
+fn followup(walker: &mut Walker<'_, '_>, start: &Start) -> Option<Followup> {
     walker.leg = Leg::Followup;
     let mut packet = start.packet();
     packet.src = walker.client.sent.src;
     if let L4::Tcp { flags, .. } = &mut packet.l4 {
         *flags = tcp_flag::ACK;
     }
-    let at = match start.enter(world, packet) {
-        At::Send { ns, skb, .. } => At::Send {
+    let ended = match start.enter(walker, packet) {
+        Ok(At::Send { ns, skb, .. }) => walker.follow(At::Send {
             ns,
             skb,
             source: Source::Bound,
-        },
-        other => other,
+        }),
+        Ok(other) => walker.follow(other),
+        Err(ended) => ended,
     };
-    let ended = walker.follow(at);
     let hops = walker.take_hops();
     // Only a packet that does not get through is worth telling.
     (ended.end.outcome != Outcome::Delivered).then_some(Followup { end: ended.end, hops })

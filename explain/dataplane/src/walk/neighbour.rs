@@ -188,7 +188,7 @@ impl Walker<'_, '_> {
             let Some(mac) = self.link(at, on).and_then(|l| l.mac) else {
                 continue;
             };
-            let Some(proxy) = self.answers(at, on, addr, asker) else {
+            let Some(proxy) = self.answers(at, on, addr, asker).answer() else {
                 continue;
             };
             let back = own.map(|own| self.reach(at, on, Cast::Unicast(own)));

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use knet_snapshot::id::IfIndex;
+use knet_snapshot::xfrm::Direction;
 
 use super::ipvs::Passed;
 use super::route::Routed;
@@ -45,6 +46,11 @@ impl Walker<'_, '_> {
     /// `ip_forward`, `ip6_forward`
     fn forward(&mut self, ns: NsId, mut skb: Skb, oif: IfIndex, nexthop: IpAddr) -> Next {
         self.stage(Stage::Forward);
+        // "if (unlikely(skb->sk)) goto drop"
+        if skb.tproxy.is_some() {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::HasSocket));
+        }
+        skb = self.ipsec_check(ns, Direction::Forward, skb)?;
         if skb.packet.ttl <= 1 {
             let mut ended = self.ended(ns, skb, Outcome::Loop, Reason::TtlExpired);
             ended.answer = Some(Answer::TimeExceeded);
@@ -71,7 +77,7 @@ impl Walker<'_, '_> {
     }
 
     /// `ip_finish_output2`: the neighbour's address goes on, and the device gets the frame.
-    pub(super) fn finish_output(&mut self, ns: NsId, mut skb: Skb) -> Next {
+    pub(super) fn finish_output(&mut self, ns: NsId, skb: Skb) -> Next {
         let Some(oif) = skb.oif else {
             return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         };
@@ -81,6 +87,10 @@ impl Walker<'_, '_> {
         if link.flags.loopback {
             return Ok(At::Transmit { ns, dev: oif, skb });
         }
+        let mut skb = match self.ipsec_output(ns, skb)? {
+            Ok(sealed) => return Ok(sealed),
+            Err(plain) => plain,
+        };
         let nexthop = skb.nexthop.unwrap_or(skb.packet.dst);
         let mac = self.resolve(ns, link, nexthop, &mut skb)?;
         skb.eth = Some(Eth {
@@ -104,8 +114,18 @@ impl Walker<'_, '_> {
     /// `ip_queue_xmit` and friends: a route, OUTPUT, perhaps another route, POSTROUTING.
     pub(super) fn send(&mut self, ns: NsId, mut skb: Skb, source: Source) -> Next {
         self.enter(ns, Stage::Output, None, &skb.packet);
-        self.route_output(ns, &mut skb, source)?;
+        self.secpath = None;
+        // Nobody hears of what happens to a tunnel's packet: its device took the inner one.
+        let quiet = skb.packet.inner.is_some();
+        self.route_output(ns, &mut skb, source).map_err(|mut ended| {
+            ended.errno = ended.errno.filter(|_| !quiet);
+            ended
+        })?;
         self.learn_client(&skb);
+        if let Source::Port(dev) = source {
+            skb.oif = Some(dev);
+            return Ok(At::Transmit { ns, dev, skb });
+        }
         // What is too large is cut up here, and its fragments may be cut up further (__ip_make_skb).
         let mtu = skb.oif.and_then(|oif| self.mtu_step(ns, oif));
         let hint =
@@ -129,7 +149,9 @@ impl Walker<'_, '_> {
     fn refused_here(&self, mut ended: Box<Ended>) -> Box<Ended> {
         // What a tunnel device sends has no program behind it.
         let program = ended.end.packet.inner.is_none();
+        // NF_DROP_ERR: a route that was not found again says why itself.
         if program
+            && ended.errno.is_none()
             && matches!(ended.end.outcome, Outcome::Dropped | Outcome::Rejected)
             && ended.end.packet.proto != crate::packet::proto::TCP
         {

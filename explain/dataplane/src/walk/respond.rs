@@ -12,12 +12,65 @@ use crate::skb::Skb;
 use crate::stage::routing::{self, InputTo, Output, SenderFlags};
 use crate::table::fib::{Answer as RouteAnswer, Query};
 use crate::table::source::{SCOPE_HOST, SCOPE_LINK, inet_select_addr};
-use crate::trace::{Detail, Hook, NsId, Sink};
+use crate::trace::{Assumption, Detail, Hook, NsId, Reason, Sink};
 
 /// `NDISC_NEIGHBOUR_SOLICITATION`
 const SOLICITATION: u8 = 135;
 /// `NDISC_NEIGHBOUR_ADVERTISEMENT`
 const ADVERTISEMENT: u8 = 136;
+
+/// What a device does with a question about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Said {
+    /// It answers: the address is its node's own.
+    Own,
+    /// It answers as a proxy.
+    Proxy,
+    /// It is down and hears nothing.
+    Down,
+    /// It does no ARP (`NOARP`), nor neighbour discovery.
+    NoArp,
+    /// The address is not local, and nothing makes it a proxy for it.
+    NotLocal,
+    /// A packet from the asker could not come in this way (`rp_filter`, a martian, no route): the question is
+    /// not read.
+    NotRead,
+    /// `arp_ignore` (the larger of the device's and `all`) has this value.
+    Ignored(i64),
+    /// `arp_filter`: the asker would be answered by another device.
+    Filtered,
+    /// IPv6: the address is on another device, or not usable yet.
+    NotOnDevice,
+    /// IPv6: a rule takes the solicitation or the advertisement.
+    Ruled,
+}
+
+impl Said {
+    /// It answers; `Some(true)` = as a proxy.
+    #[must_use]
+    pub const fn answer(self) -> Option<bool> {
+        match self {
+            Self::Own => Some(false),
+            Self::Proxy => Some(true),
+            Self::Down
+            | Self::NoArp
+            | Self::NotLocal
+            | Self::NotRead
+            | Self::Ignored(_)
+            | Self::Filtered
+            | Self::NotOnDevice
+            | Self::Ruled => None,
+        }
+    }
+}
+
+/// Whither a question about an address would be routed.
+enum Way {
+    Local,
+    Forward(IfIndex),
+    Elsewhere,
+    Refused,
+}
 
 impl Walker<'_, '_> {
     /// `arp_solicit`, `ndisc_solicit`: the address a question about `target` is asked from. A router does
@@ -54,49 +107,47 @@ impl Walker<'_, '_> {
         inet_select_addr(links, &sysctl, Some(link.index), Some(target), SCOPE_LINK)
     }
 
-    /// Would this namespace answer on this device? `Some(true)` = as a proxy.
-    pub(super) fn answers(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<bool> {
+    /// Would this namespace answer on this device?
+    pub(super) fn answers(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Said {
+        let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
+            return Said::Down;
+        };
+        if link.flags.noarp {
+            return Said::NoArp;
+        }
         match Family::of(addr) {
-            Family::V4 => self.answers_arp(ns, dev, addr, asker),
-            Family::V6 => self.answers_nd(ns, dev, addr, asker),
+            Family::V4 => self.answers_arp(ns, link, addr, asker),
+            Family::V6 => self.answers_nd(ns, link, addr, asker),
         }
     }
 
-    fn answers_arp(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<bool> {
-        let space = self.space(ns);
-        let link = space.links().get(dev)?;
-        if link.flags.noarp {
-            return None;
-        }
-        match self.route_of_question(ns, dev, addr, asker)? {
-            None => {
-                let said = !self.arp_ignores(ns, link, addr, asker) && !self.arp_filters(ns, link, addr, asker);
-                said.then_some(false)
-            }
-            Some(oif) => {
+    fn answers_arp(&mut self, ns: NsId, link: &Link, addr: IpAddr, asker: Option<IpAddr>) -> Said {
+        match self.route_of_question(ns, link.index, addr, asker) {
+            Way::Local => match self.arp_ignores(ns, link, addr, asker) {
+                Some(value) => Said::Ignored(value),
+                None if self.arp_filters(ns, link, addr, asker) => Said::Filtered,
+                None => Said::Own,
+            },
+            Way::Forward(oif) => {
+                let space = self.space(ns);
                 let sysctl = space.sysctl();
-                let elsewhere = oif != dev;
                 // arp_fwd_proxy, arp_fwd_pvlan, pneigh_lookup
                 let on = |key: &str| sysctl.conf4_or(&link.name, key).unwrap_or(false);
-                let proxy = if elsewhere {
+                let proxy = if oif != link.index {
                     on("proxy_arp") || space.neighbours().proxy(&link.name, addr).is_some()
                 } else {
                     on("proxy_arp_pvlan")
                 };
-                proxy.then_some(true)
+                if proxy { Said::Proxy } else { Said::NotLocal }
             }
+            Way::Elsewhere => Said::NotLocal,
+            Way::Refused => Said::NotRead,
         }
     }
 
     /// `ip_route_input` of the question: it is dropped like a packet that could not have come in this way
-    /// (`rp_filter`, forwarding off). `Some(None)` = a local address.
-    fn route_of_question(
-        &mut self,
-        ns: NsId,
-        dev: IfIndex,
-        addr: IpAddr,
-        asker: Option<IpAddr>,
-    ) -> Option<Option<IfIndex>> {
+    /// (`rp_filter`, forwarding off).
+    fn route_of_question(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Way {
         let space = self.space(ns);
         let Some(asker) = asker else {
             // Asked from 0.0.0.0: only for its own addresses.
@@ -104,10 +155,10 @@ impl Walker<'_, '_> {
                 iif: Some(dev),
                 ..Query::to(addr)
             };
-            let RouteAnswer::Route(hit) = space.fib().lookup(&query, &mut self.oracle).answer else {
-                return None;
+            return match space.fib().lookup(&query, &mut self.oracle).answer {
+                RouteAnswer::Route(hit) if hit.kind == RouteKind::Local => Way::Local,
+                _ => Way::Elsewhere,
             };
-            return (hit.kind == RouteKind::Local).then_some(None);
         };
         let skb = question(asker, addr, 0, L4::Other, dev);
         let mut sink = Sink {
@@ -115,14 +166,15 @@ impl Walker<'_, '_> {
             steps: Vec::new(),
         };
         match routing::input(space, &skb, &mut self.oracle, &mut sink).to {
-            InputTo::Local(_) => Some(None),
-            InputTo::Forward(egress) => Some(Some(egress.oif)),
-            _ => None,
+            InputTo::Local(_) => Way::Local,
+            InputTo::Forward(egress) => Way::Forward(egress.oif),
+            InputTo::Refused(refusal) if matches!(refusal.reason, Reason::RpFilter | Reason::Martian) => Way::Refused,
+            _ => Way::Elsewhere,
         }
     }
 
-    /// `arp_ignore`
-    fn arp_ignores(&self, ns: NsId, link: &Link, addr: IpAddr, asker: Option<IpAddr>) -> bool {
+    /// `arp_ignore`: the value that keeps it silent.
+    fn arp_ignores(&mut self, ns: NsId, link: &Link, addr: IpAddr, asker: Option<IpAddr>) -> Option<i64> {
         let space = self.space(ns);
         let links = space.links();
         let net = |a: &Address| ipnet::IpNet::new(a.local, a.prefix_len).ok();
@@ -131,7 +183,15 @@ impl Walker<'_, '_> {
                 .addresses_of(link.index)
                 .any(|a| a.local == addr && a.scope <= SCOPE_HOST)
         };
-        match space.sysctl().conf4_max(&link.name, "arp_ignore").unwrap_or(0) {
+        let value = match space.sysctl().conf4_max(&link.name, "arp_ignore") {
+            Some(value) => value,
+            None => {
+                let key = format!("net.ipv4.conf.{}.arp_ignore", link.name).into();
+                self.assumptions.insert(Assumption::SysctlDefault(key, 0));
+                0
+            }
+        };
+        let ignores = match value {
             1 => !on_device(),
             2 => {
                 let near = links.addresses_of(link.index).filter_map(net);
@@ -146,7 +206,8 @@ impl Walker<'_, '_> {
             8 => true,
             // 4 to 7 are reserved, and do nothing.
             _ => false,
-        }
+        };
+        ignores.then_some(value)
     }
 
     /// `arp_filter`: only on the device by which the asker would be answered.
@@ -169,15 +230,11 @@ impl Walker<'_, '_> {
         }
     }
 
-    fn answers_nd(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Option<bool> {
+    fn answers_nd(&mut self, ns: NsId, link: &Link, addr: IpAddr, asker: Option<IpAddr>) -> Said {
         let space = self.space(ns);
-        let link = space.links().get(dev)?;
-        if link.flags.noarp {
-            return None;
-        }
-        let own = space
-            .links()
-            .addresses_of(dev)
+        let links = space.links();
+        let own = links
+            .addresses_of(link.index)
             .any(|a| a.local == addr && !a.tentative && !a.dadfailed);
         if !own {
             let on = |dev: &str, key: &str| space.sysctl().conf6(dev, key).unwrap_or(0) != 0;
@@ -185,10 +242,17 @@ impl Walker<'_, '_> {
                 && (on(&link.name, "proxy_ndp") || on("all", "proxy_ndp"))
                 && space.neighbours().proxy(&link.name, addr).is_some();
             if !proxy {
-                return None;
+                return match links.owner(addr) {
+                    Some(_) => Said::NotOnDevice,
+                    None => Said::NotLocal,
+                };
             }
         }
-        self.solicitation_passes(ns, dev, addr, asker).then_some(!own)
+        match (self.solicitation_passes(ns, link.index, addr, asker), own) {
+            (false, _) => Said::Ruled,
+            (true, true) => Said::Own,
+            (true, false) => Said::Proxy,
+        }
     }
 
     /// Unlike ARP a solicitation is an IPv6 packet: rules of the asked namespace see it and its answer.

@@ -45,19 +45,21 @@ impl Walker<'_, '_> {
 
     /// `ip_route_output_key`: sets the source, the device and the next hop.
     pub(super) fn route_output(&mut self, ns: NsId, skb: &mut Skb, source: Source) -> Result<(), Box<Ended>> {
+        let socket = skb.sender.is_some_and(|s| s.socket);
+        // tcp_v6_send_response, nf_send_reset6 and icmpv6_echo_reply look up without the traffic class.
+        let classless = skb.packet.dst.is_ipv6() && !socket;
         let query = Query {
             src: (source != Source::Choose).then_some(skb.packet.src),
             mark: skb.mark,
-            tos: skb.packet.tos,
+            tos: if classless { 0 } else { skb.packet.tos },
             proto: skb.packet.proto,
             sport: skb.packet.sport().map(|p| p.value),
             dport: skb.packet.dport().map(|p| p.value),
             uid: skb.sender.map_or(Some(0), |s| s.uid),
             ..Query::to(skb.packet.dst)
         };
-        let socket = skb.sender.is_some_and(|s| s.socket);
         let flags = SenderFlags {
-            any_src: source == Source::Any,
+            any_src: matches!(source, Source::Any | Source::Port(_)),
             socket,
         };
         let mut output = routing::output(self.space(ns), &query, flags, &mut self.oracle, &mut self.sink);

@@ -37,6 +37,13 @@ impl Walker<'_, '_> {
         reach
     }
 
+    /// Whom a frame reaches that arrives at a device.
+    pub(super) fn hears(&self, ns: NsId, dev: IfIndex, cast: Cast) -> BTreeSet<(NsId, IfIndex)> {
+        let mut reach = Reach::default();
+        self.arrive(ns, dev, cast, &mut reach);
+        reach.heard
+    }
+
     /// A frame for this MAC that arrives at a device reaches somebody who has the MAC.
     pub(super) fn leads_to(&self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
         let mut reach = Reach::default();
@@ -105,6 +112,10 @@ impl Walker<'_, '_> {
                     self.arrive(to, tunnel, cast, reach);
                 }
             }
+            LinkKind::Tunnel(..) => match self.tunnel_peer(ns, link) {
+                Some((to, tunnel)) => self.arrive(to, tunnel, cast, reach),
+                None => reach.leads_out = true,
+            },
             _ => {}
         }
     }
@@ -204,7 +215,7 @@ impl Walker<'_, '_> {
 
     /// Two devices that lead out of their nodes are taken to be on one segment when they have a subnet in
     /// common: the snapshot does not show the cables.
-    fn share_a_subnet(&self, a: NsId, a_dev: IfIndex, b: NsId, b_dev: IfIndex) -> bool {
+    pub(super) fn share_a_subnet(&self, a: NsId, a_dev: IfIndex, b: NsId, b_dev: IfIndex) -> bool {
         let b = self.subnets(b, b_dev);
         self.subnets(a, a_dev)
             .iter()

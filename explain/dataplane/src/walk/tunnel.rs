@@ -90,6 +90,7 @@ impl Walker<'_, '_> {
             inner: Some(Box::new(Encapsulated {
                 eth: skb.eth,
                 key: vni,
+                keys: None,
                 packet: skb.packet.clone(),
             })),
         };
@@ -103,7 +104,7 @@ impl Walker<'_, '_> {
             evidence,
         );
         self.leave(Some(link.index), &skb.packet);
-        self.overhead += u32::from(outer.len.saturating_sub(skb.packet.len));
+        self.wrapped(&skb.packet, &outer);
         // skb_scrub_packet within one namespace keeps the mark; the outer packet is tracked anew.
         let outer_skb = Skb {
             packet: outer,
@@ -168,9 +169,7 @@ impl Walker<'_, '_> {
             physout: None,
             ..skb.clone()
         };
-        self.overhead = self
-            .overhead
-            .saturating_sub(u32::from(skb.packet.len.saturating_sub(inner.packet.len)));
+        self.unwrapped(&skb.packet, &inner.packet);
         self.step(What::Decap { dev: device.index }, None);
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::Link;
+use knet_snapshot::xfrm::State;
 
 use crate::choice::{Oracle, Unknown};
 use crate::packet::Packet;
@@ -39,6 +40,8 @@ pub(super) enum Source {
     Bound,
     /// Already in the packet, and need not be an address of this namespace (`FLOWI_FLAG_ANYSRC`).
     Any,
+    /// The same, and for all its route the packet leaves by this bridge port, past every hook.
+    Port(IfIndex),
 }
 
 /// What happened to a received packet before it reached the network layer.
@@ -58,6 +61,8 @@ pub(super) struct Ended {
     pub skb: Skb,
     /// What is sent back, and by whom.
     pub answer: Option<Answer>,
+    /// UID of the program whose socket took the packet.
+    pub owner: Option<u32>,
     /// How a rule or route refused it.
     pub reject: Option<Reject>,
     /// The error the sending program gets at once.
@@ -100,12 +105,18 @@ pub(super) struct Walker<'w, 's> {
     pub assumptions: BTreeSet<Assumption>,
     /// Neighbours that were learned from questions asked during this run.
     pub learned: BTreeMap<(NsId, IfIndex, IpAddr), Mac>,
+    /// Captured connections of IPVS the packet was found to be of.
+    pub met: BTreeSet<(NsId, Evidence)>,
+    /// Who answered the question of a client on a segment: where a frame to him comes in, and his MAC.
+    pub first_answer: Option<((NsId, IfIndex), Mac)>,
     /// The narrowest place so far.
     pub mtu: Option<PathMtu>,
     /// `mtu` of the route in use, when it names one.
     pub route_mtu: Option<u32>,
     /// What tunnels have added to the packet in hand.
     pub overhead: u32,
+    /// The IPsec state that opened the packet in hand, and where (`skb->sp`).
+    pub secpath: Option<(NsId, State)>,
     stages_left: usize,
     limit: usize,
     open: Option<Hop>,
@@ -124,9 +135,12 @@ impl<'w, 's> Walker<'w, 's> {
             leg: Leg::Request,
             assumptions: BTreeSet::new(),
             learned: BTreeMap::new(),
+            first_answer: None,
+            met: BTreeSet::new(),
             mtu: None,
             route_mtu: None,
             overhead: 0,
+            secpath: None,
             stages_left: limit,
             limit,
             open: None,
@@ -162,6 +176,18 @@ impl<'w, 's> Walker<'w, 's> {
         self.ct.forget_unconfirmed(&ended.skb);
         self.leave(None, &ended.skb.packet);
         ended
+    }
+
+    /// A tunnel has wrapped the packet in hand.
+    pub fn wrapped(&mut self, inner: &Packet, outer: &Packet) {
+        self.overhead += u32::from(outer.len.saturating_sub(inner.len));
+    }
+
+    /// A tunnel has unwrapped it.
+    pub fn unwrapped(&mut self, outer: &Packet, inner: &Packet) {
+        self.overhead = self
+            .overhead
+            .saturating_sub(u32::from(outer.len.saturating_sub(inner.len)));
     }
 
     /// The hops of the leg that just ended.
@@ -249,6 +275,7 @@ impl<'w, 's> Walker<'w, 's> {
             end,
             skb,
             answer: None,
+            owner: None,
             reject: None,
             errno: None,
         })

@@ -5,25 +5,11 @@
 #[path = "../../tests/touch/mod.rs"]
 mod touch;
 
-/// One path for each parser. A seed is offered to all of them.
-const PATHS: &[&str] = &[
+/// Beside those of a namespace.
+const OTHERS: &[&str] = &[
     "manifest.json",
     "nodes/n/node.json",
     "nodes/n/netns.json",
-    "nodes/n/host/link.json",
-    "nodes/n/host/addr.json",
-    "nodes/n/host/route.json",
-    "nodes/n/host/rule.json",
-    "nodes/n/host/nexthop.json",
-    "nodes/n/host/neigh.json",
-    "nodes/n/host/fdb.json",
-    "nodes/n/host/bridge-link.json",
-    "nodes/n/host/bridge-vlan.json",
-    "nodes/n/host/iptables-nft.save",
-    "nodes/n/host/ipset.save",
-    "nodes/n/host/conntrack.txt",
-    "nodes/n/host/sockets.txt",
-    "nodes/n/host/sysctl.txt",
     "cluster/nodes.json",
     "cluster/pods.json",
     "cluster/services.json",
@@ -32,10 +18,15 @@ const PATHS: &[&str] = &[
     "cluster/namespaces.json",
     "cluster/configmaps.json",
     "cluster/ingresses.json",
+    touch::TRACE,
 ];
 
+// Every input is offered to every parser: a seed needs no name.
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    for path in PATHS {
+    for file in knet_snapshot::artifact::name::ALL {
+        touch::read(&format!("nodes/n/host/{file}"), bytes);
+    }
+    for path in OTHERS {
         touch::read(path, bytes);
     }
 });

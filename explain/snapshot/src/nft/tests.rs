@@ -66,7 +66,7 @@ fn the_listing_gives_rules_by_handle_devices_and_dormancy() {
     let table = listing.table("ip", "t").expect("it is there");
     assert!(table.dormant);
     assert_eq!(
-        table.rule(4).expect("it is there").1,
+        table.by_handle(4).expect("it is there").1,
         "ip saddr { 1.1.1.1, 2.2.2.2, 3.3.3.3 } drop"
     );
     assert_eq!(&*table.chains[0].devices[0], "eth0");

@@ -26,7 +26,8 @@ pub struct TableText {
     pub dormant: bool,
     /// Base chain declarations.
     pub chains: Vec<ChainText>,
-    rules: HashMap<u64, (Row, Box<str>)>,
+    /// Of rules, base chains and sets: a table gives a handle once.
+    by_handle: HashMap<u64, (Row, Box<str>)>,
 }
 
 /// A base chain's declaration.
@@ -47,10 +48,11 @@ impl Listing {
 }
 
 impl TableText {
-    /// The rule with a handle: its place, and its text on one line without the handle.
+    /// The rule with a handle: its place, and its text on one line without the handle. Of a base chain it is the
+    /// line with hook and policy, of a set the line with its name.
     #[must_use]
-    pub fn rule(&self, handle: u64) -> Option<(Row, &str)> {
-        self.rules.get(&handle).map(|(row, text)| (*row, &**text))
+    pub fn by_handle(&self, handle: u64) -> Option<(Row, &str)> {
+        self.by_handle.get(&handle).map(|(row, text)| (*row, &**text))
     }
 }
 
@@ -62,6 +64,8 @@ pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Listing {
         tables: Vec::new(),
     };
     let mut chain = false;
+    // Of the chain that is being read.
+    let mut chain_handle = None;
     // Text and start of a rule that goes on over several lines.
     let mut open: Option<(u64, String)> = None;
     let mut start = 0_u64;
@@ -88,13 +92,15 @@ pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Listing {
             if open.is_none() && line.starts_with("type ") && line.contains(" hook ") {
                 if let Some(chain) = table.chains.last_mut() {
                     chain.devices = devices(line);
+                    if let Some(handle) = chain_handle {
+                        let text = format!("chain {} {{ {line} }}", chain.name);
+                        table.by_handle.insert(handle, (trimmed(raw, at), text.into()));
+                    }
                 }
                 continue;
             }
             let end = at + raw.trim_ascii_end().len() as u64;
-            let (from, mut text) = open
-                .take()
-                .unwrap_or_else(|| (at + (raw.len() - raw.trim_ascii_start().len()) as u64, String::new()));
+            let (from, mut text) = open.take().unwrap_or_else(|| (trimmed(raw, at).start, String::new()));
             if !text.is_empty() {
                 text.push(' ');
             }
@@ -108,20 +114,27 @@ pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Listing {
                         start: from,
                         len: u32::try_from(end - from).unwrap_or(u32::MAX),
                     };
-                    table.rules.insert(handle, (row, head.into()));
+                    table.by_handle.insert(handle, (row, head.into()));
                 }
                 None => open = Some((from, text)),
             }
         } else if raw.starts_with(b"\t") {
             open = None;
+            let (head, handle) = match line.rsplit_once(" { # handle ") {
+                Some((head, handle)) => (head, handle.parse::<u64>().ok()),
+                None => (line, None),
+            };
             if let Some(rest) = line.strip_prefix("chain ") {
                 let name = rest.split_whitespace().next().unwrap_or_default();
                 table.chains.push(ChainText {
                     name: name.into(),
                     devices: Vec::new(),
                 });
-                chain = true;
-            } else if line == "}" || line.ends_with('{') || line.contains("{ # handle") {
+                (chain, chain_handle) = (true, handle);
+            } else if let Some(handle) = handle {
+                table.by_handle.insert(handle, (trimmed(raw, at), head.into()));
+                chain = false;
+            } else if line == "}" || line.ends_with('{') {
                 chain = false;
             } else if line.starts_with("flags ") && line.contains("dormant") {
                 table.dormant = true;
@@ -129,6 +142,14 @@ pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Listing {
         }
     }
     listing
+}
+
+/// A line without the blanks around it.
+fn trimmed(raw: &[u8], at: u64) -> Row {
+    Row {
+        start: at + (raw.len() - raw.trim_ascii_start().len()) as u64,
+        len: u32::try_from(raw.trim_ascii().len()).unwrap_or(u32::MAX),
+    }
 }
 
 /// `device "eth0"`, `device eth0` or `devices = { eth0, eth1 }`.

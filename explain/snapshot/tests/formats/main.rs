@@ -7,6 +7,7 @@ mod conntrack;
 mod frames;
 mod ipset;
 mod json;
+mod kernel_trace;
 mod lines;
 mod link;
 mod route;

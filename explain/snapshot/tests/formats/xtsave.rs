@@ -52,7 +52,7 @@ fn a_real_save_with_counters() {
         ("[0:0] -A FOO-A -j DROP", Some((0, 0)))
     );
     assert_eq!(
-        text(bytes, filter.chain(bytes, b"INPUT").unwrap().header.unwrap()),
+        text(bytes, filter.chain(bytes, b"INPUT").unwrap().header().unwrap()),
         ":INPUT ACCEPT [0:0]"
     );
 }
@@ -70,7 +70,11 @@ fn without_counters() {
     let bytes = b"*nat\n:PREROUTING ACCEPT [7:420]\n-A PREROUTING -j KUBE\n-A KUBE -j ACCEPT\n-A PREROUTING -j RETURN\n:KUBE - [0:0]\nCOMMIT\n";
     let save = XtSave::index(bytes);
     assert_eq!(
-        save.table("nat").unwrap().chain(bytes, b"PREROUTING").unwrap().counters,
+        save.table("nat")
+            .unwrap()
+            .chain(bytes, b"PREROUTING")
+            .unwrap()
+            .counters(bytes),
         Some((7, 420))
     );
     assert_eq!(
@@ -89,7 +93,7 @@ fn without_counters() {
             .unwrap()
             .chain(bytes, b"KUBE")
             .unwrap()
-            .header
+            .header()
             .is_some()
     );
 }
@@ -163,4 +167,20 @@ fn garbage_does_not_grow_a_list_of_problems() {
     let save = XtSave::index(&b"x\n".repeat(5000));
     assert_eq!(save.problems.len(), 1001);
     assert_eq!(save.problems[1000].kind, XtProblemKind::More);
+}
+
+#[test]
+fn a_second_header_is_no_second_chain() {
+    let bytes = b"*nat\n:A - [0:0]\n:B - [0:0]\n:A ACCEPT [1:1]\n:C - [0:0]\n-A A -j ACCEPT\n-A C -j RETURN\n:B DROP [0:0]\n:D - [0:0]\n-A D -j DROP\nCOMMIT\n*nat\n:C DROP [0:0]\n-A A -j DROP\nCOMMIT\n";
+    let save = XtSave::index(bytes);
+    let nat = save.table("nat").unwrap();
+    let names: Vec<_> = nat.chains.iter().map(|chain| chain.name(bytes)).collect();
+    assert_eq!(names, [b"A", b"B", b"C", b"D"]);
+    assert!(nat.chains.iter().all(|chain| chain.policy == XtPolicy::Return));
+    for (i, name) in names.into_iter().enumerate() {
+        assert_eq!(nat.position(bytes, name), Some(i));
+    }
+    assert_eq!(rules(&save, bytes, "nat", "A"), ["-A A -j ACCEPT", "-A A -j DROP"]);
+    assert_eq!(rules(&save, bytes, "nat", "C"), ["-A C -j RETURN"]);
+    assert_eq!(rules(&save, bytes, "nat", "D"), ["-A D -j DROP"]);
 }

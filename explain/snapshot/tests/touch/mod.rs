@@ -4,12 +4,21 @@ use std::sync::Arc;
 
 use knet_snapshot::artifact::name;
 use knet_snapshot::id::Family;
+use knet_snapshot::ipvs::IpvsRow;
 use knet_snapshot::store::Blob;
+use knet_snapshot::xfrm::Xfrm;
 use knet_snapshot::xtsave::XtSave;
 use knet_snapshot::{Fact, Row, Snapshot, Table};
 
+/// The path that stands for a recording of the kernel's trace, which is no file of a snapshot.
+pub const TRACE: &str = "kernel trace";
+
 /// Opens a snapshot of one file and asks for everything that could be in it. Every row must stand inside the file.
 pub fn read(path: &str, bytes: &[u8]) {
+    if path == TRACE {
+        kernel_trace(bytes);
+        return;
+    }
     let blob: Blob = Arc::new(bytes.to_vec());
     let Ok(snapshot) = Snapshot::from_files(vec![(path.to_owned(), blob)]) else {
         return;
@@ -25,6 +34,18 @@ pub fn read(path: &str, bytes: &[u8]) {
         check(bytes, namespace.sockets(), |row| row.at);
         check(bytes, namespace.conntrack(), |row| row.at);
         check(bytes, namespace.ipsets(), |row| row.at);
+        check(bytes, namespace.ipvs(), |row| match row {
+            IpvsRow::Service(row) => row.at,
+            IpvsRow::Server(row) => row.at,
+        });
+        check(bytes, namespace.ipvs_connections(), |row| row.at);
+        check(bytes, namespace.wireguard(), |row| row.at);
+        check(bytes, namespace.xfrm(), |row| match row {
+            Xfrm::Policy(row) => row.at,
+            Xfrm::State(row) => row.at,
+        });
+        check(bytes, namespace.nft(), |row| row.at);
+        let _ = namespace.nft_listing();
         for family in [Family::V4, Family::V6] {
             check(bytes, namespace.routes(family), |row| row.at);
             check(bytes, namespace.rules(family), |row| row.at);
@@ -90,4 +111,21 @@ fn xtables(bytes: &[u8], fact: &Fact<XtSave>) {
         }
     }
     assert!(given <= bytes.split(|b| *b == b'\n').count());
+}
+
+/// Every line is an event of one packet, a header, a remark, or kept as not understood.
+fn kernel_trace(bytes: &[u8]) {
+    let trace = knet_snapshot::kernel_trace::parse(bytes);
+    let lines = bytes.split(|b| *b == b'\n').count() as u64;
+    let mut seen = std::collections::BTreeSet::new();
+    for packet in &trace.packets {
+        assert!(!packet.events.is_empty());
+        assert!(packet.events.is_sorted_by_key(|e| (e.run, e.line)));
+        for event in &packet.events {
+            assert!((1..=lines).contains(&event.line));
+            assert!(seen.insert(event.line), "an event is of one packet: {event:?}");
+        }
+    }
+    assert!(seen.len() as u64 + trace.unread_count as u64 + trace.remarks as u64 <= lines);
+    assert!(trace.unread.len() <= trace.unread_count);
 }

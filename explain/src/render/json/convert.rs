@@ -6,7 +6,7 @@ use super::model::{
 };
 use super::{findings, steps};
 use crate::explanation::{
-    self, Branch as TraceBranch, ClientSees, End, Evidence as TraceEvidence, Explanation, Fork, Glossary,
+    self, Branch as TraceBranch, ClientSees, End, Entry, Evidence as TraceEvidence, Explanation, Fork, Glossary,
     Hop as TraceHop, NsId, Packet, Port, Source, Verdict,
 };
 use crate::query::Query;
@@ -88,6 +88,11 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
         client_sees: overall(explanation),
         branches: explanation.branches.iter().map(|b| branch(names, b, brief)).collect(),
         truncated: explanation.truncated,
+        connections: explanation
+            .connections
+            .iter()
+            .map(|c| connection(names, c, brief))
+            .collect(),
         assumptions: explanation
             .assumptions
             .iter()
@@ -109,6 +114,15 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
             .map(|b| note(names, notes::boundary(b)))
             .collect(),
         nodeport: explanation.nodeport.as_ref().map(|n| super::nodeport(n)),
+        against: explanation
+            .against
+            .as_ref()
+            .map(|a| super::against::document(&explanation.glossary, a)),
+        verify: explanation
+            .verify
+            .as_ref()
+            .map(|v| super::verify::document(explanation, v)),
+        vip: explanation.vip.as_ref().map(|v| super::vip::one(v)),
     }
 }
 
@@ -171,6 +185,12 @@ pub fn asked(query: &Query) -> Asked {
 fn resolved(explanation: &Explanation) -> ResolvedNames {
     let (node, enters_by) = match &explanation.src {
         Source::Pod { node, .. } | Source::Netns { node, .. } | Source::Node(node) => (node.clone(), None),
+        // Who answers on the segment decides where it enters.
+        Source::Client {
+            node,
+            entry: Entry::OnSegment,
+            ..
+        } => (node.clone(), None),
         Source::Client { node, dev, .. } => (node.clone(), Some(dev.clone())),
     };
     ResolvedNames {
@@ -179,6 +199,22 @@ fn resolved(explanation: &Explanation) -> ResolvedNames {
         enters_by,
         dst: words::target(&explanation.dst, &explanation.sent),
         packet: packet(&explanation.sent, Some(0)),
+    }
+}
+
+fn connection(names: Names<'_>, connection: &explanation::Connection, brief: bool) -> model::Connection {
+    let entry = |(ns, evidence): &(NsId, TraceEvidence)| {
+        let (node, netns) = names.place(*ns);
+        model::ConnectionEntry {
+            node,
+            netns,
+            evidence: names.evidence(evidence),
+        }
+    };
+    model::Connection {
+        entries: connection.entries.iter().map(entry).collect(),
+        branches: connection.branches.iter().map(|b| branch(names, b, brief)).collect(),
+        truncated: connection.truncated,
     }
 }
 

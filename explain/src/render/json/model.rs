@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::against::AgainstDoc;
 use super::steps::Step;
+use super::verify::VerifyDoc;
 use crate::query::IpFamily;
 
 /// `schema` of a trace.
@@ -34,6 +36,10 @@ pub struct TraceDocument {
     /// There are more branches than the limit.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// The same flow as part of captured connections, when the source port was given and conntrack has it.
+    /// `branches`, `outcome` and the exit code are about a new connection.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connection>,
     /// What was taken for granted.
     pub assumptions: Vec<Note>,
     /// What could not be told and mattered.
@@ -45,6 +51,15 @@ pub struct TraceDocument {
     /// The same as `explain nodeport`, when the destination is a NodePort.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodeport: Option<Value>,
+    /// The walk beside a recording of the kernel's own trace (`--against`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<AgainstDoc>,
+    /// The commands that record the kernel's own trace of this flow (`--verify-commands`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Vec<VerifyDoc>>,
+    /// An entry of `vip`, when somebody outside sends to an address of a Service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vip: Option<super::vip::VipDoc>,
 }
 
 /// What stands in place of a trace when the query could not be asked.
@@ -193,6 +208,29 @@ pub enum OverallSees {
 pub enum MixedWord {
     /// `mixed`
     Mixed,
+}
+
+/// What becomes of a packet of a captured connection.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Connection {
+    /// The rows of conntrack that hold it.
+    pub entries: Vec<ConnectionEntry>,
+    /// Every way the packet can go.
+    pub branches: Vec<Branch>,
+    /// There are more branches than the limit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// A row of a conntrack table.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ConnectionEntry {
+    /// Node.
+    pub node: String,
+    /// Namespace: `host`, or a folder under `netns/`.
+    pub netns: String,
+    /// Where it is written.
+    pub evidence: Evidence,
 }
 
 /// One way the packet can go.
@@ -388,9 +426,22 @@ pub struct Finding {
 pub struct ExplainDocument {
     /// `knet.explain/v1`
     pub schema: String,
-    /// `nodeport`
+    /// `nodeport`, `clusterip`, `kube-ipvs0`
     pub topic: String,
     /// The answer.
     #[serde(flatten)]
-    pub nodeport: super::nodeport::NodePortDocument,
+    pub answer: TopicDocument,
+}
+
+/// The answer to one topic.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "one is made a run")]
+pub enum TopicDocument {
+    /// `nodeport`
+    NodePort(super::nodeport::NodePortDocument),
+    /// `clusterip`
+    ClusterIp(super::clusterip::ClusterIpDocument),
+    /// `kube-ipvs0`
+    KubeIpvs0(super::clusterip::KubeIpvs0Document),
 }

@@ -1,6 +1,8 @@
 //! Who sends what to whom, who answers with which odds, and the rows that decide.
 
-use crate::explanation::{Branch, ClientSees, Evidence, Explanation, Glossary, L4, Outcome, Source, Target, What};
+use crate::explanation::{
+    Branch, ClientSees, Entry, Evidence, Explanation, Glossary, L4, Outcome, Source, Target, What,
+};
 use crate::render::{sentence, words};
 
 use super::layout::{Page, Span, dim, strong};
@@ -29,7 +31,10 @@ pub fn block(page: &mut Page, explanation: &Explanation) {
         Source::Node(_) | Source::Netns { .. } => {
             from.extend((!sent.src.is_unspecified()).then(|| dim(sent.src.to_string())))
         }
-        Source::Client { node, dev, .. } => from.push(dim(format!("enters {node} by {dev}"))),
+        Source::Client { node, dev, entry, .. } => from.push(dim(match entry {
+            Entry::OnSegment => format!("on the segment of {dev} of {node}"),
+            _ => format!("enters {node} by {dev}"),
+        })),
     }
     page.field(MARGIN, INDENT, &dim("from"), &from);
     let mut to = vec![strong(words::target(&explanation.dst, sent))];

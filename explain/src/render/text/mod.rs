@@ -1,5 +1,8 @@
 //! For people: one verdict line, then as much as was asked for.
 
+mod against;
+mod clusterip;
+mod connection;
 mod head;
 mod layout;
 mod nodeport;
@@ -8,10 +11,15 @@ mod path;
 mod steps;
 mod tail;
 mod verdict;
+mod verify;
+mod vip;
 
 use crate::explanation::Explanation;
 use crate::resolve::QueryError;
+use crate::topics::clusterip::ClusterIpExplanation;
+use crate::topics::kube_ipvs0::KubeIpvs0;
 use crate::topics::nodeport::NodePortExplanation;
+use crate::topics::vip::VipExplanation;
 
 use layout::{Page, Span, Tone};
 
@@ -54,8 +62,16 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     let mut page = Page::new(style.width, style.colour);
     verdict::line(&mut page, explanation);
     page.gap();
+    if let Some(answer) = &explanation.vip {
+        vip::answer(&mut page, answer);
+        page.gap();
+    }
     head::block(&mut page, explanation);
     head::why(&mut page, explanation);
+    connection::sections(&mut page, explanation, style.show);
+    if let Some(against) = &explanation.against {
+        against::section(&mut page, explanation, against);
+    }
     tail::findings(&mut page, explanation, style.show);
     if style.show > Show::Summary {
         path::paths(&mut page, explanation, style.show == Show::Full);
@@ -68,11 +84,46 @@ pub fn trace(explanation: &Explanation, style: &Style) -> String {
     page.finish()
 }
 
+/// The commands that record the kernel's own trace, for a shell; empty when the explanation has none. `again`
+/// is the command line that asked, without `--verify-commands`.
+#[must_use]
+pub fn verify(explanation: &Explanation, again: &[String]) -> String {
+    let script = |v: &crate::against::verify::Verify| verify::script(explanation, v, again);
+    explanation.verify.as_deref().map(script).unwrap_or_default()
+}
+
 /// `explain nodeport`, with a newline at the end.
 #[must_use]
 pub fn nodeport(answer: &NodePortExplanation, style: &Style) -> String {
     let mut page = Page::new(style.width, style.colour);
     nodeport::answer(&mut page, answer);
+    page.finish()
+}
+
+/// `explain clusterip`, with a newline at the end.
+#[must_use]
+pub fn clusterip(answer: &ClusterIpExplanation, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    clusterip::answer(&mut page, answer);
+    page.finish()
+}
+
+/// `explain kube-ipvs0`, with a newline at the end.
+#[must_use]
+pub fn kube_ipvs0(answer: &KubeIpvs0, style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    clusterip::device(&mut page, answer);
+    page.finish()
+}
+
+/// `vip`, with a newline at the end.
+#[must_use]
+pub fn vip(answers: &[VipExplanation], style: &Style) -> String {
+    let mut page = Page::new(style.width, style.colour);
+    for answer in answers {
+        page.gap();
+        vip::answer(&mut page, answer);
+    }
     page.finish()
 }
 

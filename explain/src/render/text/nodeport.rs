@@ -34,9 +34,15 @@ pub fn answer(page: &mut Page, answer: &NodePortExplanation) {
     for view in &answer.views {
         self::view(page, answer, view);
     }
-    if matches!(answer.owner, PortOwner::Service { .. }) && answer.taker.is_some() {
+    if matches!(answer.owner, PortOwner::Service { .. })
+        && let Some(taker) = &answer.taker
+    {
         page.gap();
-        order(page);
+        if taker.ipvs {
+            ipvs_order(page);
+        } else {
+            order(page);
+        }
     }
 }
 
@@ -104,6 +110,15 @@ fn sockets(page: &mut Page, answer: &NodePortExplanation) {
     let taken = answer.taker.is_some();
     match answer.listeners.as_deref() {
         None => page.flow(0, 0, &["Whether a socket listens on it is not known: sockets were not captured.".into()]),
+        Some([]) if answer.taker.as_ref().is_some_and(|t| t.ipvs) => page.flow(
+            0,
+            0,
+            &[
+                "No socket listens on it, and none has to. ss and netstat list sockets; this port is a virtual service \
+                 of IPVS, in the kernel, which takes the packet before it looks for a socket (ipvsadm -Ln lists them)."
+                    .into(),
+            ],
+        ),
         Some([]) if answer.taker.as_ref().is_some_and(|t| t.refuses) => page.flow(
             0,
             0,
@@ -257,6 +272,20 @@ fn row(page: &mut Page, command: &str, place: &str, sees: &str, tone: Tone, why:
         &[strong(command), dim(format!("{place}:")), Span(sees.to_owned(), tone)],
     );
     page.flow(6, 6, &[dim(why)]);
+}
+
+/// The way of a packet that IPVS takes.
+pub fn ipvs_order(page: &mut Page) {
+    page.flow(
+        0,
+        0,
+        &[dim(
+            "Order in the kernel, from outside and from pods: PREROUTING (raw, conntrack, mangle, nat), routing, which \
+             must find the address local, INPUT (filter sees the service's port), IPVS picks a server, OUTPUT with \
+             the server as destination, POSTROUTING (masquerade). From the node itself: OUTPUT, where IPVS picks. \
+             The answer comes back by FORWARD, and IPVS puts the service's address on it.",
+        )],
+    );
 }
 
 fn order(page: &mut Page) {

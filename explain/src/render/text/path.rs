@@ -66,6 +66,11 @@ fn heading(page: &mut Page, explanation: &Explanation, group: &Group, branch: &B
     }
 }
 
+/// Every hop of a request.
+pub fn request(page: &mut Page, explanation: &Explanation, branch: &Branch) {
+    hops(page, explanation, &branch.hops, 0, &explanation.sent, true);
+}
+
 fn path(page: &mut Page, explanation: &Explanation, branch: &Branch, before: Option<&Branch>, full: bool) {
     let same = before.map_or(0, |b| {
         b.hops.iter().zip(&branch.hops).take_while(|(x, y)| x == y).count()

@@ -319,7 +319,7 @@ fn certain(m: &Match, cx: &mut HookCx<'_, '_>, more: &mut Vec<Evidence>) -> Tri 
         Match::Rpfilter(m) => lookup::rpfilter(m, cx),
         Match::Realm(m) => lookup::realm(m, cx),
         Match::Socket(m) => lookup::socket(m, cx),
-        Match::Ipvs { plain } => lookup::ipvs(*plain, cx),
+        Match::Ipvs(asked) => lookup::ipvs(asked, cx),
         Match::Set(m) => lookup::set(m, cx, more),
         Match::Always | Match::Random { .. } | Match::Nth { .. } => Tri::Yes,
         Match::Recent(r) => recent::check(r, cx),

@@ -74,6 +74,12 @@ pub fn input(ns: &Netns<'_>, skb: &Skb, oracle: &mut Oracle, sink: &mut Sink) ->
     }
 }
 
+const FORWARDING6: &str = "net.ipv6.conf.all.forwarding";
+
+fn forwarding4_key(dev: &str) -> String {
+    format!("net.ipv4.conf.{dev}.forwarding")
+}
+
 fn query(skb: &Skb) -> Query {
     let Packet {
         src, dst, proto, tos, ..
@@ -95,6 +101,12 @@ fn query(skb: &Skb) -> Query {
 
 fn martian() -> InputTo {
     InputTo::Refused(Refusal::silent(Reason::Martian, Vec::new()))
+}
+
+/// Dropped because of a sysctl: its rows say why, and the route's only where it was not captured.
+fn off(reason: Reason, rows: Vec<Evidence>, route: &[Evidence]) -> InputTo {
+    let rows = if rows.is_empty() { route.to_vec() } else { rows };
+    InputTo::Refused(Refusal::silent(reason, rows))
 }
 
 impl From<Invalid> for InputTo {
@@ -125,7 +137,8 @@ impl Cx<'_, '_> {
             return martian();
         }
         if (is_loopback4(dst) || is_loopback4(src)) && !self.route_localnet(dev) {
-            return martian();
+            let key = format!("net.ipv4.conf.{dev}.route_localnet");
+            return off(Reason::Martian, self.ns.sysctl().evidence(&key), &[]);
         }
         let lookup = self.ns.fib().lookup(&query(skb), self.oracle);
         self.record(&lookup, None);
@@ -135,7 +148,7 @@ impl Cx<'_, '_> {
             Verdict::Refused(errno, reason) => {
                 // A host that is no router says nothing, whatever the route.
                 if !self.forwarding4(dev) {
-                    return InputTo::Refused(Refusal::silent(Reason::ForwardingOff, lookup.evidence));
+                    return self.forwarding_off(&forwarding4_key(dev), &lookup);
                 }
                 let icmp = icmp_for(Family::V4, errno);
                 return InputTo::Refused(Refusal::new(errno, reason, icmp, lookup.evidence));
@@ -150,9 +163,7 @@ impl Cx<'_, '_> {
                     Err(why) => why.into(),
                 };
             }
-            _ if !self.forwarding4(dev) => {
-                return InputTo::Refused(Refusal::silent(Reason::ForwardingOff, lookup.evidence));
-            }
+            _ if !self.forwarding4(dev) => return self.forwarding_off(&forwarding4_key(dev), &lookup),
             RouteKind::Unicast => {}
             _ => return martian(),
         }
@@ -200,9 +211,13 @@ impl Cx<'_, '_> {
         self.ask_sysctl(&format!("net.ipv4.conf.{dev}.route_localnet"), value, &[0, 1]) != 0
     }
 
+    fn forwarding_off(&self, key: &str, lookup: &Lookup<'_>) -> InputTo {
+        off(Reason::ForwardingOff, self.ns.sysctl().evidence(key), &lookup.evidence)
+    }
+
     fn forwarding4(&mut self, dev: &str) -> bool {
         let sysctl = self.ns.sysctl();
-        let key = format!("net.ipv4.conf.{dev}.forwarding");
+        let key = forwarding4_key(dev);
         // Writing `ip_forward` writes every device's own value, so it stands in for one not captured.
         let value = sysctl
             .conf4(dev, "forwarding")
@@ -245,7 +260,7 @@ impl Cx<'_, '_> {
     fn forward6(&mut self, skb: &Skb, src: Ipv6Addr, hit: &crate::table::fib::Hit<'_>, lookup: &Lookup<'_>) -> InputTo {
         let evidence = || lookup.evidence.clone();
         if !self.forwarding6(skb.iif) {
-            return InputTo::Refused(Refusal::silent(Reason::ForwardingOff, evidence()));
+            return self.forwarding_off(FORWARDING6, lookup);
         }
         let Some(out) = egress(hit, skb.packet.dst, Some(skb.packet.src), &lookup.evidence) else {
             return InputTo::Unknown("link.json");
@@ -267,7 +282,7 @@ impl Cx<'_, '_> {
 
     fn forwarding6(&mut self, iif: Option<IfIndex>) -> bool {
         let sysctl = self.ns.sysctl();
-        let key = "net.ipv6.conf.all.forwarding";
+        let key = FORWARDING6;
         match sysctl.get(key) {
             Some(1..) => true,
             // Linux 6.17 lets one device forward on its own.

@@ -148,13 +148,13 @@ impl<'a, 's> Cx<'a, 's> {
 
     /// Tells that a sysctl decided.
     fn sysctl(&mut self, key: &str, value: Option<i64>) {
-        let what = What::Sysctl {
-            key: Arc::from(key),
-            value,
-        };
+        let ns = self.ns;
         self.sink.step(|| Step {
-            what,
-            evidence: Vec::new(),
+            what: What::Sysctl {
+                key: Arc::from(key),
+                value,
+            },
+            evidence: ns.sysctl().evidence(key),
         });
     }
 

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use knet_snapshot::id::IfIndex;
+use knet_snapshot::id::{Family, IfIndex};
 use knet_snapshot::link::{Link, LinkKind};
 use knet_snapshot::route::RouteKind;
 
 use super::{Cx, Egress, Errno, Refusal, Verdict, egress, verdict};
 use crate::choice::{Oracle, Unknown};
+use crate::packet::L4;
 use crate::skb::Skb;
 use crate::table::fib::{Hit, Lookup, Query};
 use crate::table::source::{SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, inet_select_addr, ipv6_dev_get_saddr};
@@ -53,7 +54,7 @@ pub fn output(ns: &Netns<'_>, query: &Query, flags: SenderFlags, oracle: &mut Or
 }
 
 /// `ip_route_me_harder`, `ip6_route_me_harder`: a mark, address or TOS changed on the way out. IPv4 then
-/// knows neither protocol, ports nor uid, so that rules which select by them see zeros. A source that is no
+/// knows no uid, and protocol and ports only as `fib4_rules_early_flow_dissect` reads them. A source that is no
 /// unicast address is left out of the lookup. `skb.oif` is the device of the first route.
 pub fn reroute(ns: &Netns<'_>, skb: &Skb, bound: Option<IfIndex>, oracle: &mut Oracle, sink: &mut Sink) -> Output {
     sink.step(|| Step {
@@ -69,11 +70,20 @@ pub fn reroute(ns: &Netns<'_>, skb: &Skb, bound: Option<IfIndex>, oracle: &mut O
         ..Query::to(p.dst)
     };
     match p.src {
-        IpAddr::V4(_) => match ns.fib().addr_type_in(p.src, skb.oif) {
-            None => return Output::Unknown("routes"),
-            Some(RouteKind::Local | RouteKind::Unicast) => query.src = Some(p.src),
-            Some(_) => {}
-        },
+        IpAddr::V4(_) => {
+            match ns.fib().addr_type_in(p.src, skb.oif) {
+                None => return Output::Unknown("routes"),
+                Some(RouteKind::Local | RouteKind::Unicast) => query.src = Some(p.src),
+                Some(_) => {}
+            }
+            if ns.fib().dissects(Family::V4) {
+                query.proto = p.proto;
+                if !matches!(p.l4, L4::Icmp { .. }) {
+                    query.sport = p.sport().map(|p| p.value);
+                    query.dport = p.dport().map(|p| p.value);
+                }
+            }
+        }
         IpAddr::V6(_) => {
             let narrow = matches!(p.dst, IpAddr::V6(d) if d.is_multicast() || is_link_local(d));
             query.src = Some(p.src);
@@ -247,7 +257,13 @@ impl Cx<'_, '_> {
         let value = self.ns.sysctl().conf4_or(&link.name, "route_localnet").map(i64::from);
         let key = format!("net.ipv4.conf.{}.route_localnet", link.name);
         if self.ask_sysctl(&key, value, &[0, 1]) == 0 {
-            refuse(Errno::Invalid, Reason::Martian)
+            let rows = self.ns.sysctl().evidence(&key);
+            Err(Failed::Refused(Refusal::new(
+                Errno::Invalid,
+                Reason::Martian,
+                None,
+                rows,
+            )))
         } else {
             Ok(())
         }

@@ -51,9 +51,10 @@ impl Cx<'_, '_> {
             }
             return results.swap_remove(0);
         };
-        let result = self.check_source(skb, dst, oif, level);
-        if let Err(Invalid::Refused(Reason::RpFilter, _)) = &result {
+        let mut result = self.check_source(skb, dst, oif, level);
+        if let Err(Invalid::Refused(Reason::RpFilter, rows)) = &mut result {
             self.sysctl(&key, Some(level));
+            rows.splice(0..0, self.ns.sysctl().evidence(&key));
         }
         result
     }

@@ -189,6 +189,12 @@ impl<'s> Fib<'s> {
         self.rules(family).custom()
     }
 
+    /// Rules of this family ask for protocol or ports of packets.
+    #[must_use]
+    pub fn dissects(&self, family: Family) -> bool {
+        self.rules(family).dissects()
+    }
+
     /// Somebody added a route of type local, or one with a realm: the kernel then checks sources in full.
     #[must_use]
     pub const fn has_custom_local_routes(&self) -> bool {

@@ -52,6 +52,13 @@ impl<'s> Rules<'s> {
         }
     }
 
+    /// `fib_rule_requires_fldissect`: for the sake of these rules the kernel reads protocol and ports out of packets.
+    pub fn dissects(&self) -> bool {
+        let list = self.list.as_deref().unwrap_or_default();
+        list.iter()
+            .any(|r| r.iif.as_deref() != Some("lo") && (r.ipproto.is_some() || r.sport.is_some() || r.dport.is_some()))
+    }
+
     /// Other rules than the kernel makes by itself.
     pub fn custom(&self) -> Option<bool> {
         let list = self.list.as_ref()?;

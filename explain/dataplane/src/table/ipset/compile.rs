@@ -1,6 +1,6 @@
 //! A set as a table to probe.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use knet_snapshot::id::Family;
 use knet_snapshot::ipset::{IpSet, Member};
 
@@ -56,6 +56,9 @@ pub(super) struct Table<'s> {
     /// Members with a device, under the key without it, in the order of the dump: members of one network
     /// share a hash bucket, and a bucket is searched in the order in which it is dumped.
     pub(super) devices: HashMap<Key, Vec<Device<'s>>>,
+    /// The keys of `slots` with the port left out, where members have addresses as well: for a packet whose port
+    /// nobody knows.
+    pub(super) portless: HashSet<Key>,
     /// Prefix lengths of the first and second address, longest first, as in `h->nets`.
     pub(super) lens: [Vec<u8>; 2],
 }
@@ -118,6 +121,8 @@ impl<'s> Compiled<'s> {
             markmask: self.markmask,
         };
         let mut table = Table::default();
+        let has = |wanted: &[Field]| fields.iter().any(|f| wanted.contains(f));
+        let portless = has(&[Field::L4, Field::AnyPort]) && has(&[Field::Ip, Field::Net]);
         let mut lens = [[false; 129]; 2];
         for (at, member) in members.iter().enumerate() {
             let parsed = entry::parse(&member.entry, &shape);
@@ -143,6 +148,9 @@ impl<'s> Compiled<'s> {
                         table.devices.entry(key).or_default().push(device);
                     }
                     None => {
+                        if portless {
+                            table.portless.insert(Key { port: 0, ..key });
+                        }
                         table.slots.entry(key).or_insert(slot);
                     }
                 }

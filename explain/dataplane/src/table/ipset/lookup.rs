@@ -32,7 +32,12 @@ pub(super) fn test(set: &Compiled<'_>, query: &SetQuery<'_>) -> Result<Found, Do
     for (&field, &side) in fields.iter().zip(query.dirs) {
         match query.value(field, side) {
             Value::Absent => return Ok(Found::Nothing),
-            Value::Doubt(why) => doubt = Some(why),
+            Value::Doubt(why) => {
+                doubt = doubt.or(Some(why));
+                if field == Field::L4 {
+                    key.proto = query.packet.proto;
+                }
+            }
             Value::Addr(addr) => {
                 key.addr[addresses] = addr & set.mask;
                 addresses += 1;
@@ -50,6 +55,7 @@ pub(super) fn test(set: &Compiled<'_>, query: &SetQuery<'_>) -> Result<Found, Do
         return Ok(Found::Nothing);
     }
     let found = match (doubt, device) {
+        (Some(Doubt::Port), None) if !table.portless.is_empty() => by_any_port(set, table, key),
         (Some(why), _) => waiting_for_mac(table, fields, &key).ok_or(why),
         (None, Some(name)) => by_device(set, table, key, name),
         (None, None) => Ok(by_key(set, table, fields, key)),
@@ -61,6 +67,18 @@ pub(super) fn test(set: &Compiled<'_>, query: &SetQuery<'_>) -> Result<Found, Do
         _ if set.opaque => Err(Doubt::Member),
         _ => Ok(found),
     }
+}
+
+/// Without a member for these addresses at any port, the port does not matter.
+fn by_any_port(set: &Compiled<'_>, table: &Table<'_>, key: Key) -> Result<Found, Doubt> {
+    let key = Key { port: 0, ..key };
+    let mut pairs = table.lens[0]
+        .iter()
+        .flat_map(|&first| table.lens[1].iter().map(move |&second| [first, second]));
+    if pairs.any(|len| table.portless.contains(&cut(set, key, len))) {
+        return Err(Doubt::Port);
+    }
+    Ok(Found::Nothing)
 }
 
 /// `bitmap_ipmac_do_test` on a member without MAC: `-EAGAIN`, which `ip_set_test` takes for a match (and

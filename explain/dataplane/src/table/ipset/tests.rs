@@ -113,13 +113,24 @@ fn what_cannot_be_read_makes_only_the_answers_it_could_change_unknown() {
 }
 
 #[test]
-fn a_random_port_is_unknown_unless_the_set_is_empty() {
+fn a_random_port_is_unknown_unless_no_member_has_the_address() {
     let mut packet = tcp("10.0.0.1", "10.2.0.1", 80);
     packet.set_dport(Port { value: 7, drawn: true });
     let empty = "create a hash:ip,port family inet\n";
     assert_eq!(ask(empty, "a", &packet).0, Tri::No);
     let full = format!("{empty}add a 10.2.0.1,tcp:7\n");
     assert_eq!(ask(&full, "a", &packet).1, Some(Doubt::Port));
+    for other in ["10.2.0.2,tcp:7", "10.2.0.1,udp:7"] {
+        assert_eq!(
+            ask(&format!("{empty}add a {other}\n"), "a", &packet).0,
+            Tri::No,
+            "{other}"
+        );
+    }
+    let ports = "create a bitmap:port range 0-65535\nadd a 9\n";
+    assert_eq!(ask(ports, "a", &packet).1, Some(Doubt::Port));
+    let net = "create a hash:ip,port,net family inet\nadd a 10.2.0.1,tcp:7,192.0.2.0/24\n";
+    assert_eq!(ask(net, "a", &packet).0, Tri::No, "the third dimension is elsewhere");
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub struct Nft<'s> {
     artifact: Arc<str>,
     tables: Vec<Table<'s>>,
     chains: Vec<Chain<'s>>,
+    /// Those at a hook: few, where a service may have a chain of its own.
+    bases: Vec<usize>,
     sets: Vec<NamedSet<'s>>,
     listing: Option<&'s Listing>,
     ifs: IfNames<'s>,
@@ -202,6 +204,7 @@ impl<'s> Nft<'s> {
             artifact: facts.path(name::NFT_JSON),
             tables: Vec::new(),
             chains: Vec::new(),
+            bases: Vec::new(),
             sets: Vec::new(),
             listing: facts.nft_listing().get(),
             ifs: IfNames::compile(facts),
@@ -271,6 +274,9 @@ impl<'s> Nft<'s> {
             };
             this.damaged |= !placed;
         }
+        let hooked = |c: &Chain<'_>| c.decl.is_some_and(|(decl, _)| hook_of(decl).is_some());
+        let chains = this.chains.iter().enumerate();
+        this.bases = chains.filter(|(_, c)| hooked(c)).map(|(i, _)| i).collect();
         this
     }
 
@@ -353,7 +359,7 @@ impl<'s> Nft<'s> {
     /// By priority; of equal ones the last registered runs first, as `nf_hook_entries_grow` puts it.
     fn bases(&self, hook: Hook, wanted: impl Fn(NfFamily) -> bool) -> Vec<BaseChain<'_, 's>> {
         let mut all: Vec<(BaseChain<'_, 's>, (u64, u64))> = Vec::new();
-        for chain in &self.chains {
+        for chain in self.bases.iter().map(|&i| &self.chains[i]) {
             let table = &self.tables[chain.table];
             let Some((decl, _)) = chain.decl else { continue };
             if table.xt || table.dormant || !wanted(table.family) || hook_of(decl) != Some(hook) {
@@ -376,7 +382,7 @@ impl<'s> Nft<'s> {
 
     /// Base chains of tables that `iptables-nft` manages: where their rules, which are in a save, run.
     pub fn xt_bases(&self) -> impl Iterator<Item = XtBase<'_>> {
-        self.chains.iter().filter_map(|chain| {
+        self.bases.iter().map(|&i| &self.chains[i]).filter_map(|chain| {
             let table = &self.tables[chain.table];
             let (decl, _) = chain.decl.filter(|_| table.xt && !table.dormant)?;
             Some(XtBase {
@@ -396,12 +402,9 @@ impl<'s> Nft<'s> {
         self.chains.get(*self.tables.get(table)?.chains.get(name)?)
     }
 
-    /// Every chain of a table, with the position [`Nft::chain_of`] wants, in file order.
-    pub fn chain_names<'x>(&'x self, table: &'x Table<'s>) -> impl Iterator<Item = (usize, &'x Arc<str>)> {
-        self.chains
-            .iter()
-            .filter(|c| std::ptr::eq(&raw const self.tables[c.table], table))
-            .map(|c| (c.table, &c.name))
+    /// The chains of a table, by its position, in file order.
+    pub fn chains_of(&self, table: usize) -> impl Iterator<Item = &Chain<'s>> {
+        self.chains.iter().filter(move |chain| chain.table == table)
     }
 
     /// The table of a chain.
@@ -454,22 +457,13 @@ impl<'s> Nft<'s> {
     /// A rule as `nft -a` prints it.
     #[must_use]
     pub fn evidence(&self, chain: &Chain<'s>, rule: &Rule<'s>) -> Evidence {
-        let listed = self.tables[chain.table].text.and_then(|t| t.rule(rule.decl.handle));
-        let handle = Some(rule.decl.handle);
-        match (listed, self.listing) {
-            (Some((at, text)), Some(listing)) => Evidence {
-                artifact: listing.artifact.clone(),
-                at,
-                handle,
-                text: text.into(),
-            },
-            _ => Evidence {
+        self.listed(chain.table, rule.decl.handle, |listed| listed.into())
+            .unwrap_or_else(|| Evidence {
                 artifact: self.artifact.clone(),
                 at: rule.at,
-                handle,
+                handle: Some(rule.decl.handle),
                 text: print::rule(rule.decl).into(),
-            },
-        }
+            })
     }
 
     /// An element of a named set; of an anonymous one the rule is evidence enough.
@@ -477,24 +471,42 @@ impl<'s> Nft<'s> {
     pub fn element(&self, set: &SetRef<'s>, written: &raw::Expr) -> Option<Evidence> {
         let SetRef::Named(i) = set else { return None };
         let set = self.sets.get(*i)?;
-        let text = format!("{} {{ {} }}", set.decl.name, print::element(written));
-        Some(Evidence {
+        let text: Arc<str> = format!("{} {{ {} }}", set.decl.name, print::element(written)).into();
+        let table = self
+            .tables
+            .iter()
+            .position(|t| *t.name == *set.decl.table && t.text.is_some_and(|t| *t.family == *set.decl.family));
+        let listed = table.and_then(|table| self.listed(table, set.decl.handle, |_| text.clone()));
+        Some(listed.unwrap_or_else(|| Evidence {
             artifact: self.artifact.clone(),
             at: set.at,
             handle: Some(set.decl.handle),
-            text: text.into(),
-        })
+            text,
+        }))
     }
 
     /// A chain's declaration: evidence for a policy.
     #[must_use]
     pub fn policy(&self, chain: &Chain<'s>) -> Option<Evidence> {
         let (decl, at) = chain.decl?;
-        Some(Evidence {
+        let listed = self.listed(chain.table, decl.handle, |listed| listed.into());
+        Some(listed.unwrap_or_else(|| Evidence {
             artifact: self.artifact.clone(),
             at,
             handle: Some(decl.handle),
             text: print::chain(decl).into(),
+        }))
+    }
+
+    /// Where the text form has what the JSON form calls by a handle: a line of its own says more than a place in
+    /// a file of one line.
+    fn listed(&self, table: usize, handle: u64, text: impl FnOnce(&str) -> Arc<str>) -> Option<Evidence> {
+        let (at, written) = self.tables[table].text?.by_handle(handle)?;
+        Some(Evidence {
+            artifact: self.listing?.artifact.clone(),
+            at,
+            handle: Some(handle),
+            text: text(written),
         })
     }
 }

@@ -110,6 +110,8 @@ pub enum Right<'s> {
     Expr(Expr<'s>),
     /// `exists` and `missing` of a FIB lookup.
     Exists(bool),
+    /// A masked value against a constant with bits outside of the mask: they are never equal.
+    Never,
     /// Not understood.
     Unknown,
 }
@@ -304,6 +306,8 @@ fn right<'s>(expr: &'s raw::Expr, left: &Expr<'s>, scope: &Scope<'_, 's>) -> Rig
             set => Right::Set(set),
         },
         E::Set(_) => Right::Set(SetRef::compile(expr, left, &[], false, scope)),
+        // `netlink_delinearize.c` prints `& 0x80000000 == 0x1` as a prefix, with the bits the kernel compares.
+        E::Prefix(addr, _) if sticks_out(addr, expr, left, scope) => Right::Never,
         _ => match spans(expr, &left.tys, scope.ifs) {
             Some(spans) => Right::Spans(spans),
             None => {
@@ -316,6 +320,15 @@ fn right<'s>(expr: &'s raw::Expr, left: &Expr<'s>, scope: &Scope<'_, 's>) -> Rig
             }
         },
     }
+}
+
+/// A prefix whose address has host bits.
+fn sticks_out(addr: &raw::Expr, prefix: &raw::Expr, left: &Expr<'_>, scope: &Scope<'_, '_>) -> bool {
+    let ends = (
+        left.ty().constant(addr, scope.ifs),
+        left.ty().constant(prefix, scope.ifs),
+    );
+    left.tys.len() == 1 && matches!(ends, (Some((base, _)), Some((lo, _))) if base != lo)
 }
 
 fn target(raw: &raw::Expr, key: &Expr<'_>) -> Target {

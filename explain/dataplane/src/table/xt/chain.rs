@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use hashbrown::HashMap;
 use knet_snapshot::Row;
 use knet_snapshot::id::Family;
-use knet_snapshot::xtsave::XtChainIndex;
+use knet_snapshot::xtsave::{XtChainIndex, without_counters};
 use smallvec::SmallVec;
 
 use super::parse;
@@ -161,14 +161,9 @@ pub(super) fn text(bytes: &[u8], at: Row) -> Cow<'_, str> {
 
 fn line(bytes: &[u8], at: Row) -> &[u8] {
     let start = usize::try_from(at.start).unwrap_or(usize::MAX);
-    let line = bytes
-        .get(start..start.saturating_add(at.len as usize))
-        .unwrap_or_default();
-    match line {
-        [b'[', rest @ ..] => match memchr::memchr(b']', rest) {
-            Some(end) => rest[end + 1..].strip_prefix(b" ").unwrap_or(&rest[end + 1..]),
-            None => line,
-        },
-        _ => line,
-    }
+    without_counters(
+        bytes
+            .get(start..start.saturating_add(at.len as usize))
+            .unwrap_or_default(),
+    )
 }

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use knet_snapshot::id::Mac;
+use knet_snapshot::ipvs::Forward;
 
-use super::rule::Dev;
+use super::rule::{Dev, Net};
 
 /// One match of a rule.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,11 +148,8 @@ pub enum Match {
         /// `!`
         invert: bool,
     },
-    /// xt_ipvs.c: a packet that IPVS does not handle never matches when anything but `--ipvs` is asked.
-    Ipvs {
-        /// Only `[!] --ipvs` is asked: the answer for a packet IPVS does not handle.
-        plain: Option<bool>,
-    },
+    /// xt_ipvs.c
+    Ipvs(Box<Ipvs>),
     /// A match that is understood but whose state no snapshot holds (`limit`, `time`, `string`, ...).
     Opaque(&'static str),
     /// A match this model does not know, or whose options it cannot read, as written.
@@ -280,7 +278,7 @@ pub struct Conntrack {
     /// Protocol and `!`.
     pub proto: Option<(u8, bool)>,
     /// `--ctorigsrc`, `--ctorigdst`, `--ctreplsrc`, `--ctrepldst`
-    pub addrs: [Option<super::rule::Net>; 4],
+    pub addrs: [Option<Net>; 4],
     /// `--ctorigsrcport`, `--ctorigdstport`, `--ctreplsrcport`, `--ctrepldstport`
     pub ports: [Option<PortRange>; 4],
     /// `--ctdir`: `true` = ORIGINAL.
@@ -421,4 +419,23 @@ pub enum Cast {
     Broadcast,
     Multicast,
     OtherHost,
+}
+
+/// `-m ipvs`. Every `bool` beside a value is its `!`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ipvs {
+    /// `[!] --ipvs`
+    pub property: Option<bool>,
+    /// `--vproto`
+    pub proto: Option<(u8, bool)>,
+    /// `--vaddr`
+    pub vaddr: Option<Net>,
+    /// `--vport`
+    pub vport: Option<(u16, bool)>,
+    /// `--vdir`: `true` = `REPLY`.
+    pub reply: Option<bool>,
+    /// `--vmethod`
+    pub method: Option<(Forward, bool)>,
+    /// `--vportctl` is asked.
+    pub control: bool,
 }

@@ -238,7 +238,7 @@ impl<'s> Table<'s> {
     /// Where the policy of a base chain is written.
     #[must_use]
     pub fn policy_row(&self, chain: usize) -> Option<knet_snapshot::Row> {
-        self.index.chains.get(chain)?.header
+        self.index.chains.get(chain)?.header()
     }
 
     /// The file was cut off inside this table, and rules of this chain may be missing: a save prints the

@@ -27,6 +27,11 @@ const SYSCTL: &str = "net.ipv4.vs.conntrack = 1\n";
 
 /// What becomes of a SYN of the node to 10.96.0.1:443.
 fn sent(ipvs: Option<&str>, connections: &str) -> Trace {
+    filtered("", ipvs, connections)
+}
+
+/// The same under rules.
+fn filtered(rules: &str, ipvs: Option<&str>, connections: &str) -> Trace {
     let mut files = vec![
         ("link.json", LINKS),
         ("addr.json", ADDRS),
@@ -34,7 +39,7 @@ fn sent(ipvs: Option<&str>, connections: &str) -> Trace {
         ("neigh.json", "[]"),
         ("sockets.txt", ""),
         ("nft.json", r#"{"nftables":[]}"#),
-        ("iptables-nft.save", ""),
+        ("iptables-nft.save", rules),
         ("iptables-legacy.save", ""),
         ("sysctl.txt", SYSCTL),
         ("ipvs-conn.txt", connections),
@@ -152,4 +157,29 @@ fn services_nobody_captured_are_not_taken_for_none() {
         "{:?}",
         trace.branches
     );
+}
+
+#[test]
+fn a_rule_may_ask_for_the_virtual_service_of_a_packet_on_its_way_to_a_server() {
+    let drops = |asked: &str| {
+        let rules = format!("*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -m ipvs {asked} -j DROP\nCOMMIT\n");
+        let trace = filtered(&rules, Some(TWO), "");
+        trace.branches.iter().all(|b| b.end.reason == Reason::Rule)
+    };
+    // As kube-proxy writes it for source ranges that leave the node out.
+    assert!(drops("--vproto 6 --vaddr 10.96.0.1/32 --vport 443"));
+    assert!(drops("--ipvs"));
+    assert!(drops("--vmethod MASQ --vdir ORIGINAL"));
+    for other in [
+        "--vproto 17",
+        "--vaddr 10.96.0.2",
+        "! --vaddr 10.96.0.0/24",
+        "! --vport 443",
+        "--vdir REPLY",
+        "--vmethod GATE",
+        "--vportctl 21",
+        "! --ipvs",
+    ] {
+        assert!(!drops(other), "{other}");
+    }
 }

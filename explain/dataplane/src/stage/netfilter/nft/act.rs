@@ -11,9 +11,9 @@ use crate::choice::Unknown;
 use crate::packet::proto;
 use crate::skb::{Ct, PktType};
 use crate::stage::netfilter::{HookCx, Verdict};
-use crate::table::nft::expr::{Expr, Gate};
+use crate::table::nft::expr::{Expr, Gate, Node, Payload};
 use crate::table::nft::set::Data;
-use crate::table::nft::stmt::{Effect, Reject, Stmt, Target};
+use crate::table::nft::stmt::{Cmp, Effect, Match, Reject, Right, Stmt, Target};
 use crate::trace::{Evidence, Field, Reject as How, RuleVerdict, What};
 use crate::tri::Tri;
 
@@ -28,7 +28,16 @@ pub(super) fn act<'x, 's>(
     match &here.rule.stmts[at] {
         Stmt::Match(m) => {
             let answer = matches(m, here, cx, more);
-            go_on(answer, at, here, cx)
+            match merged_perhaps(at, here) {
+                Some((first, other)) if matches(other, here, cx, more) != answer => {
+                    let key = here.key(&format!("pair {first}"));
+                    match cx.oracle.unknown(key, Unknown::Match(here.evidence()), 2) {
+                        0 => Flow::Next,
+                        _ => Flow::Broken,
+                    }
+                }
+                _ => go_on(answer, at, here, cx),
+            }
         }
         Stmt::Verdict(verdict) => written(verdict),
         Stmt::Vmap(key, set) => match lookup(key, set, here, cx, more) {
@@ -56,7 +65,7 @@ pub(super) fn act<'x, 's>(
         Stmt::Reject(reject) => refuse(*reject, cx),
         Stmt::Notrack => {
             // nft_notrack_eval: "Previously seen (loopback or untracked)? Ignore." A template counts as seen.
-            if matches!(cx.skb.ct, Ct::None | Ct::Invalid) && cx.skb.zone.0 == 0 {
+            if matches!(cx.skb.ct, Ct::None | Ct::Invalid) && !cx.skb.template {
                 cx.skb.ct = Ct::Untracked;
                 changes.push(What::Rewrite(Field::Untracked));
             }
@@ -86,6 +95,32 @@ fn written(verdict: &Written) -> Flow<'_> {
         Written::Jump(to) => Flow::Enter { name: to, back: true },
         Written::Goto(to) => Flow::Enter { name: to, back: false },
     }
+}
+
+/// nft (seen with 1.0.6) makes one comparison of two fields side by side within four bytes. Of two `!=` that is another
+/// question: whether either field differs, not both. It lists them as two again, so that nobody can tell. Gives the
+/// first of the pair, and the other comparison.
+fn merged_perhaps<'x, 's>(at: usize, here: &Here<'x, 's>) -> Option<(usize, &'x Match<'s>)> {
+    let field = |at: usize| match here.rule.stmts.get(at)? {
+        Stmt::Match(m) => match (&m.left.node, m.op, &m.right) {
+            (Node::Payload(p), Cmp::Ne, Right::Spans(spans)) if spans.iter().all(|(lo, hi)| lo == hi) => Some((m, *p)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let (_, own) = field(at)?;
+    let beside = |a: Payload, b: Payload| {
+        let bytes = [a.offset, a.len, b.len].iter().all(|bits| bits.is_multiple_of(8));
+        bytes && a.base == b.base && a.offset + a.len == b.offset && a.len + b.len <= 32
+    };
+    if let Some((m, next)) = field(at + 1)
+        && beside(own, next)
+    {
+        return Some((at, m));
+    }
+    let before = at.checked_sub(1)?;
+    let (m, previous) = field(before)?;
+    beside(previous, own).then_some((before, m))
 }
 
 /// A yes goes on, a no ends the rule, and the rest is asked.
@@ -316,9 +351,11 @@ fn mangle<'x, 's>(
             let Some(zone) = word.and_then(|n| u16::try_from(n).ok()).map(Zone) else {
                 return lost;
             };
-            // nft_ct_set_zone_eval: "already tracked".
-            if cx.skb.ct == Ct::None {
+            // nft_ct_set_zone_eval: "already tracked". What was untracked gets the template, and is tracked after all.
+            if !matches!(cx.skb.ct, Ct::Of { .. }) && !cx.skb.template {
+                cx.skb.ct = Ct::None;
                 cx.skb.zone = zone;
+                cx.skb.template = true;
                 changes.push(What::Rewrite(Field::Zone(zone)));
             }
         }

@@ -206,6 +206,7 @@ pub(super) fn matches<'x, 's>(
                     let Some(spans) = known else { return Tri::Unknown };
                     compare(&left, &masks, m.op, &spans)
                 }
+                Right::Never => (m.op == Cmp::Ne).into(),
                 Right::Set(_) | Right::Exists(_) | Right::Unknown => Tri::Unknown,
             }
         }

@@ -114,11 +114,15 @@ pub(super) fn device(fib: &Fib, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) ->
         oif: if linklocal { wanted } else { None },
         bound: linklocal && wanted.is_some(),
         mark: if fib.mark { cx.skb.mark } else { 0 },
-        tos: packet.tos & 0x1c,
+        tos: packet.tos,
+        // `pkt->tprot`, and no ports.
+        proto: packet.proto,
+        uid: Some(0),
         ..Query::to(dst)
     };
     let depth = Depth {
-        any_path: wanted.is_some(),
+        // IPv4 asks whether any next hop is by the device, IPv6 about the one that the hash selects.
+        any_path: wanted.is_some() && dst.is_ipv4(),
         ignore_linkstate: dst.is_ipv4(),
     };
     let v4 = dst.is_ipv4();

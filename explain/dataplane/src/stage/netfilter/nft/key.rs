@@ -161,6 +161,7 @@ fn link_kind(link: &Link) -> Option<Val> {
 pub(super) fn ct(field: CtField, dir: Option<Dir>, cx: &HookCx<'_, '_>) -> Option<Val> {
     if field == CtField::State {
         return Some(Val::of(match cx.skb.ct {
+            Ct::None if cx.skb.template => 8,
             Ct::None | Ct::Invalid => 1,
             Ct::Untracked => 64,
             Ct::Of {
@@ -175,6 +176,9 @@ pub(super) fn ct(field: CtField, dir: Option<Dir>, cx: &HookCx<'_, '_>) -> Optio
                 state: CtState::New, ..
             } => 8,
         }));
+    }
+    if cx.skb.template {
+        return Some(template(field, cx));
     }
     let entry = cx.ct.entry(cx.skb.ct)?;
     let Ct::Of { dir: packet_dir, .. } = cx.skb.ct else {
@@ -216,6 +220,16 @@ pub(super) fn ct(field: CtField, dir: Option<Dir>, cx: &HookCx<'_, '_>) -> Optio
         CtField::ProtoSrc => port(tuple.sport),
         CtField::ProtoDst => port(tuple.dport),
     })
+}
+
+/// The template that a packet has until conntrack sees it: `IPS_CONFIRMED | IPS_TEMPLATE`.
+fn template(field: CtField, cx: &HookCx<'_, '_>) -> Val {
+    match field {
+        CtField::Mark | CtField::Direction => Val::of(0),
+        CtField::Status => Val::of(1 << 3 | 1 << 11),
+        CtField::Zone => Val::from(u32::from(cx.skb.zone.0)),
+        _ => Val::UNKNOWN,
+    }
 }
 
 /// `IPS_*`; bits that no tool shows (sequence adjustment, fixed timeout) are not known.

@@ -148,8 +148,10 @@ pub(super) fn packet(src: &str, dst: &str, proto: u8, l4: L4) -> Skb {
         physout: None,
         pkt_type: PktType::Host,
         zone: Zone(0),
+        template: false,
         ct: Ct::None,
         sender: None,
+        tproxy: None,
         ipvs: None,
     }
 }

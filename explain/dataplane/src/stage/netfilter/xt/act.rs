@@ -98,7 +98,7 @@ fn change(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> bool {
         Target::Mark { value, mask } => set_mark(here, cx, (cx.skb.mark & !mask) ^ value),
         Target::Connmark(m) => return connmark(*m, here, cx),
         // xt_CT.c: "Previously seen (loopback)? Ignore." A template counts as seen.
-        Target::Ct(CtTarget::Notrack) if cx.skb.ct == Ct::None && cx.skb.zone.0 == 0 => {
+        Target::Ct(CtTarget::Notrack) if cx.skb.ct == Ct::None && !cx.skb.template => {
             cx.skb.ct = Ct::Untracked;
             rewrite(here, cx, Field::Untracked);
         }
@@ -214,7 +214,7 @@ fn template(
     here: &Here<'_, '_>,
     cx: &mut HookCx<'_, '_>,
 ) -> bool {
-    if cx.skb.ct != Ct::None || cx.skb.zone.0 != 0 {
+    if cx.skb.ct != Ct::None || cx.skb.template {
         return true;
     }
     if one_way {
@@ -226,6 +226,7 @@ fn template(
     } else {
         zone
     };
+    cx.skb.template = true;
     if let Some(zone) = zone {
         cx.skb.zone = zone;
         rewrite(here, cx, Field::Zone(zone));

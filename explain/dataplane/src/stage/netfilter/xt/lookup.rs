@@ -5,18 +5,19 @@ use std::net::IpAddr;
 
 use knet_snapshot::artifact::name;
 use knet_snapshot::id::{Family, IfIndex};
+use knet_snapshot::ipvs::Forward;
 use knet_snapshot::route::RouteKind;
 use smallvec::SmallVec;
 
 use super::device;
 use crate::choice::Oracle;
-use crate::packet::proto;
-use crate::skb::{Ct, CtState};
+use crate::packet::{proto, tcp_flag};
+use crate::skb::{Ct, CtState, Dir};
 use crate::stage::netfilter::HookCx;
 use crate::table::fib::{Answer, Depth, Query};
 use crate::table::ipset;
 use crate::table::socket::{SocketAnswer, SocketQuery, Taker};
-use crate::table::xt::matches::{Addrtype, Masked, Rpfilter, SetMatch, SocketMatch};
+use crate::table::xt::matches::{Addrtype, Ipvs, Masked, Rpfilter, SetMatch, SocketMatch};
 use crate::trace::Evidence;
 use crate::tri::Tri;
 
@@ -171,6 +172,17 @@ pub(super) fn realm(m: &Masked, cx: &HookCx<'_, '_>) -> Tri {
     }
 }
 
+/// Only listeners are captured: the first packet of a connection has no other socket.
+fn opens(cx: &HookCx<'_, '_>) -> bool {
+    match cx.skb.ct {
+        Ct::Of {
+            state: CtState::New, ..
+        } => cx.ct.entry(cx.skb.ct).is_some_and(|e| e.captured.is_none()),
+        Ct::Of { .. } => false,
+        Ct::None | Ct::Untracked | Ct::Invalid => cx.skb.packet.tcp_flags() == tcp_flag::SYN,
+    }
+}
+
 /// A socket for the packet that is not bound to the wildcard address, or any with `--nowildcard`.
 pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
     let packet = &cx.skb.packet;
@@ -196,17 +208,7 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
     };
     let takers = match cx.ns.sockets().lookup(&query) {
         SocketAnswer::Unknown(_) => return Tri::Unknown,
-        // Only listeners are captured: the first packet of a connection has no other socket.
-        SocketAnswer::Nobody => {
-            let first = matches!(
-                cx.skb.ct,
-                Ct::Of {
-                    state: CtState::New,
-                    ..
-                }
-            );
-            return if first { Tri::No } else { Tri::Unknown };
-        }
+        SocketAnswer::Nobody => return if opens(cx) { Tri::No } else { Tri::Unknown },
         SocketAnswer::Listener(takers) | SocketAnswer::Connected(takers) => takers,
     };
     let counts = |t: &Taker<'_>| m.nowildcard || t.socket.local.is_some_and(|a| !a.is_unspecified());
@@ -215,6 +217,10 @@ pub(super) fn socket(m: &SocketMatch, cx: &HookCx<'_, '_>) -> Tri {
         (_, false) => Tri::No,
         _ => Tri::Unknown,
     };
+    // A packet that does not open its connection may have the socket of that instead.
+    if found == Tri::No && !opens(cx) {
+        return Tri::Unknown;
+    }
     // IP_TRANSPARENT and SO_MARK of a socket are not in a snapshot.
     if found == Tri::Yes && (m.transparent || m.restore_skmark) {
         Tri::Unknown
@@ -267,16 +273,42 @@ pub(super) fn policy(none: bool, cx: &HookCx<'_, '_>) -> Tri {
     }
 }
 
-/// xt_ipvs.c
-pub(super) fn ipvs(plain: Option<bool>, cx: &HookCx<'_, '_>) -> Tri {
-    let handled = cx.skb.ipvs == Some(cx.ns.id);
-    if let Some(invert) = plain {
-        return Tri::from(handled != invert);
+/// `ipvs_mt`. A connection is looked up as for a packet of the real server with both ends swapped: only a packet
+/// that is on its way to one, translated, is found.
+pub(super) fn ipvs(asked: &Ipvs, cx: &HookCx<'_, '_>) -> Tri {
+    let handled = cx.skb.ipvs_in(cx.ns.id);
+    let Ipvs {
+        property,
+        proto,
+        vaddr,
+        vport,
+        reply,
+        method,
+        control,
+    } = asked;
+    let more = proto.is_some() || vaddr.is_some() || vport.is_some() || reply.is_some() || method.is_some() || *control;
+    if !more {
+        return Tri::from(handled != property.unwrap_or(false));
     }
-    // Anything else asks for the connection that a packet of a real server belongs to.
-    let p = &cx.skb.packet;
-    let served = p.sport().is_none_or(|port| cx.ns.ipvs().has_server(p.src, port.value));
-    if handled && served { Tri::Unknown } else { Tri::No }
+    let served = cx.skb.ipvs.and_then(|i| i.served);
+    let Some(served) = served.filter(|s| handled && s.forward == Forward::Masq) else {
+        return Tri::No;
+    };
+    let holds = proto.is_none_or(|(number, invert)| (cx.skb.packet.proto == number) != invert)
+        && vaddr.as_ref().is_none_or(|net| net.holds(served.virt.0))
+        && vport.is_none_or(|(port, invert)| (served.virt.1.value == port) != invert)
+        && method.is_none_or(|(is, invert)| (served.forward == is) != invert);
+    let direction = match (reply, cx.skb.ct) {
+        (None, _) => true,
+        (Some(reply), Ct::Of { dir, .. }) => (dir == Dir::Reply) == *reply,
+        (Some(_), _) => false,
+    };
+    match holds && direction {
+        false => Tri::No,
+        // The connection that controls this one is not in the table of the walk.
+        true if *control && served.controlled => Tri::Unknown,
+        true => Tri::from(!*control),
+    }
 }
 
 /// The artifact was captured and says nothing, or the kernel cannot have such state.

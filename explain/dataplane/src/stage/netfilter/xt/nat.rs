@@ -1,6 +1,6 @@
 //! Targets that translate: xt_nat.c, nf_nat_masquerade.c, nf_nat_redirect.c, xt_NETMAP.c, and xt_TPROXY.c.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use knet_snapshot::id::{Family, IfIndex};
 
@@ -75,6 +75,7 @@ pub(in crate::stage::netfilter) fn masquerade(range: &NatRange, cx: &HookCx<'_, 
             Manip::Src,
             NatRange {
                 addrs: Some((addr, addr)),
+                masquerade: cx.skb.oif,
                 ..range.clone()
             },
         )
@@ -155,14 +156,11 @@ pub(super) fn tproxy(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Evi
         iif: device::known_name(device::input(cx), cx),
         vrf_port: None,
     };
+    // A socket that is not transparent is none, and `ss` does not tell.
+    let asked = Unknown::Outside("whether the socket is transparent");
     let found = match cx.ns.sockets().lookup(&query) {
-        SocketAnswer::Listener(_) | SocketAnswer::Connected(_) => true,
         SocketAnswer::Nobody => false,
-        SocketAnswer::Unknown(_) => {
-            cx.oracle
-                .unknown(here.key("tproxy"), Unknown::Target(here.evidence()), 2)
-                == 0
-        }
+        _ => cx.oracle.unknown(here.key("tproxy"), asked, 2) == 0,
     };
     if !found {
         cx.sink.step(|| here.step(Some(RuleVerdict::Drop), more));
@@ -170,5 +168,6 @@ pub(super) fn tproxy(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Evi
     }
     cx.sink.step(|| here.step(Some(RuleVerdict::Accept), more));
     act::set_mark(here, cx, (cx.skb.mark & !mask) ^ value);
+    cx.skb.tproxy = Some(SocketAddr::new(query.dst, query.dport));
     Act::End(Verdict::Accept)
 }

@@ -14,6 +14,8 @@ pub(super) fn masked(field: u32, m: &Masked) -> Tri {
 /// A packet without a connection never matches, inverted or not.
 pub(super) fn connmark(m: &Masked, cx: &HookCx<'_, '_>) -> Tri {
     match cx.ct.entry(cx.skb.ct) {
+        // A template has a mark: 0.
+        None if cx.skb.template => masked(0, m),
         None => Tri::No,
         Some(entry) => match entry.mark {
             Some(mark) => masked(mark, m),
@@ -27,8 +29,14 @@ pub(super) fn connmark(m: &Masked, cx: &HookCx<'_, '_>) -> Tri {
 /// that does not ask for the state then does not match.
 pub(super) fn conntrack(m: &Conntrack, cx: &HookCx<'_, '_>) -> Tri {
     let entry = cx.ct.entry(cx.skb.ct);
+    // `nf_ct_set(skb, template, IP_CT_NEW)`
+    let bits = if cx.skb.template {
+        ct_state::NEW
+    } else {
+        state_bits(cx.skb.ct, entry)
+    };
     if let Some((wanted, invert)) = m.state
-        && (state_bits(cx.skb.ct, entry) & wanted != 0) == invert
+        && (bits & wanted != 0) == invert
     {
         return Tri::No;
     }

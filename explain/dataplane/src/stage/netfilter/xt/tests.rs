@@ -83,8 +83,10 @@ fn tcp(src: &str, dst: &str, dport: u16) -> Skb {
         physout: None,
         pkt_type: PktType::Host,
         zone: Zone(0),
+        template: false,
         ct: Ct::None,
         sender: None,
+        tproxy: None,
         ipvs: None,
     }
 }

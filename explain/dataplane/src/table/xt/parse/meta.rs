@@ -2,10 +2,12 @@
 
 use knet_snapshot::id::Family;
 
-use super::super::matches::{Cast, Masked, Match, Owner, Rpfilter, SocketMatch};
+use knet_snapshot::ipvs::Forward;
+
+use super::super::matches::{Cast, Ipvs, Masked, Match, Owner, Rpfilter, SocketMatch};
 use super::{Group, value};
 
-pub(super) fn matches(group: &Group<'_>, _family: Family) -> Option<Match> {
+pub(super) fn matches(group: &Group<'_>, family: Family) -> Option<Match> {
     Some(match group.module {
         "owner" => Match::Owner(owner(group)?),
         "socket" => Match::Socket(SocketMatch {
@@ -67,12 +69,7 @@ pub(super) fn matches(group: &Group<'_>, _family: Family) -> Option<Match> {
                 invert: o.neg,
             }
         }
-        "ipvs" => {
-            let only = group.opts.iter().all(|o| o.name == "ipvs");
-            Match::Ipvs {
-                plain: only.then(|| group.opts.last().is_some_and(|o| o.neg)),
-            }
-        }
+        "ipvs" => Match::Ipvs(Box::new(ipvs(group, family)?)),
         "limit" => Match::Opaque("limit"),
         "hashlimit" => Match::Opaque("hashlimit"),
         "time" => Match::Opaque("time"),
@@ -120,4 +117,36 @@ fn devgroup(group: &Group<'_>) -> Option<Match> {
         *if o.name == "src-group" { &mut src } else { &mut dst } = Some((v, m, o.neg));
     }
     Some(Match::Devgroup { src, dst })
+}
+
+fn ipvs(group: &Group<'_>, family: Family) -> Option<Ipvs> {
+    let mut asked = Ipvs::default();
+    for o in &group.opts {
+        match o.name {
+            "ipvs" => asked.property = Some(o.neg),
+            "vproto" => asked.proto = Some((value::protocol(o.arg()?)?, o.neg)),
+            "vaddr" => asked.vaddr = Some(value::net(o.arg()?, family, o.neg)?),
+            "vport" => asked.vport = Some((value::port(o.arg()?)?, o.neg)),
+            "vdir" => {
+                let reply = match o.arg()? {
+                    "REPLY" => true,
+                    "ORIGINAL" => false,
+                    _ => return None,
+                };
+                asked.reply = Some(reply != o.neg);
+            }
+            "vmethod" => {
+                let method = match o.arg()? {
+                    "GATE" => Forward::Route,
+                    "IPIP" => Forward::Tunnel,
+                    "MASQ" => Forward::Masq,
+                    _ => return None,
+                };
+                asked.method = Some((method, o.neg));
+            }
+            "vportctl" => asked.control = true,
+            _ => return None,
+        }
+    }
+    Some(asked)
 }

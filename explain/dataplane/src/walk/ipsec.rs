@@ -1,0 +1,282 @@
+//! IPsec: policies and states (`xfrm_lookup`, `xfrm_input`, `__xfrm_policy_check`).
+
+use std::net::IpAddr;
+
+use knet_snapshot::row::Table;
+use knet_snapshot::xfrm::{Direction, Policy, State, Template, Xfrm};
+
+use super::overlay::{inner_of, outer_of};
+use super::walker::{At, Ended, Next, Source, Walker};
+use crate::packet::{Encapsulated, L4, Packet, proto};
+use crate::skb::Skb;
+use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
+
+/// ESP header, an IV, padding, trailer and tag of the usual algorithms; the exact size is the algorithm's.
+const OVERHEAD: u16 = 37;
+
+fn selects(policy: &Policy, dir: Direction, skb: &Skb) -> bool {
+    let packet = &skb.packet;
+    let holds = |net: &Option<ipnet::IpNet>, addr: IpAddr| net.is_none_or(|net| net.contains(&addr));
+    policy.dir == Some(dir)
+        && policy.if_id == 0
+        && skb.mark & policy.mark.1 == policy.mark.0
+        && holds(&policy.src, packet.src)
+        && holds(&policy.dst, packet.dst)
+        && policy.proto.is_none_or(|p| p == packet.proto)
+}
+
+/// `xfrm_policy_lookup`: the lowest priority wins, of equal ones the older. `ip` prints the newest first.
+fn lookup<'t>(table: &'t Table<Xfrm>, dir: Direction, skb: &Skb) -> Option<&'t Policy> {
+    let policies = table.rows.iter().filter_map(|row| match row {
+        Xfrm::Policy(policy) => Some(policy),
+        Xfrm::State(_) => None,
+    });
+    policies
+        .filter(|p| selects(p, dir, skb))
+        .min_by_key(|p| (p.priority, std::cmp::Reverse(p.at)))
+}
+
+fn state(table: &Table<Xfrm>, fits: impl Fn(&State) -> bool) -> Option<&State> {
+    table.rows.iter().find_map(|row| match row {
+        Xfrm::State(state) if fits(state) => Some(state),
+        _ => None,
+    })
+}
+
+fn policy_evidence(table: &Table<Xfrm>, policy: &Policy) -> Evidence {
+    let any = |net: &Option<ipnet::IpNet>| net.map_or_else(|| "any".to_owned(), |n| n.to_string());
+    let dir = match policy.dir {
+        Some(Direction::Out) => "out",
+        Some(Direction::In) => "in",
+        Some(Direction::Forward) => "fwd",
+        None => "socket",
+    };
+    let action = if policy.block { " action block" } else { "" };
+    let text = format!(
+        "src {} dst {} dir {dir} priority {}{action}",
+        any(&policy.src),
+        any(&policy.dst),
+        policy.priority
+    );
+    Evidence {
+        artifact: table.artifact.clone(),
+        at: policy.at,
+        handle: None,
+        text: text.into(),
+    }
+}
+
+fn state_evidence(table: &Table<Xfrm>, state: &State) -> Evidence {
+    let addr = |a: Option<IpAddr>| a.map_or_else(|| "any".to_owned(), |a| a.to_string());
+    let text = format!(
+        "src {} dst {} spi {:#010x} reqid {}",
+        addr(state.src),
+        addr(state.dst),
+        state.spi,
+        state.reqid
+    );
+    Evidence {
+        artifact: table.artifact.clone(),
+        at: state.at,
+        handle: None,
+        text: text.into(),
+    }
+}
+
+/// What of a policy is not modelled.
+fn beyond(policy: &Policy, table: &Table<Xfrm>) -> bool {
+    let odd = |t: &Template| t.proto != proto::ESP || t.unread;
+    policy.unread || policy.templates.len() > 1 || policy.templates.iter().any(odd) || !table.problems.is_empty()
+}
+
+impl Walker<'_, '_> {
+    fn ipsec_not_modelled(&mut self, ns: NsId, skb: Skb, row: Evidence) -> Box<Ended> {
+        self.step(What::Undecided, Some(row));
+        self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled)
+    }
+
+    /// `xfrm_lookup` and `xfrm_output`, after POSTROUTING: the packet goes on as it is, or sealed.
+    pub(super) fn ipsec_output(&mut self, ns: NsId, skb: Skb) -> Result<Result<At, Skb>, Box<Ended>> {
+        let Some(table) = self
+            .space(ns)
+            .facts
+            .xfrm()
+            .get()
+            .filter(|t| !t.rows.is_empty() || !t.problems.is_empty())
+        else {
+            return Ok(Err(skb));
+        };
+        // What was sealed has its route already.
+        if skb.packet.proto == proto::ESP && skb.packet.inner.is_some() {
+            return Ok(Err(skb));
+        }
+        let Some(policy) = lookup(table, Direction::Out, &skb) else {
+            return Ok(Err(skb));
+        };
+        let row = policy_evidence(table, policy);
+        if beyond(policy, table) {
+            return Err(self.ipsec_not_modelled(ns, skb, row));
+        }
+        if policy.block {
+            let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::Policy);
+            ended.end.evidence = vec![row];
+            return Err(ended);
+        }
+        let Some(template) = policy.templates.first() else {
+            return Ok(Err(skb));
+        };
+        let packet = &skb.packet;
+        let src = template.src.unwrap_or(packet.src);
+        let dst = template.dst.unwrap_or(packet.dst);
+        let fits = |s: &State| {
+            s.dst == Some(dst)
+                && s.src.is_none_or(|a| a.is_unspecified() || a == src)
+                && s.proto == template.proto
+                && s.tunnel == template.tunnel
+                && (template.reqid == 0 || s.reqid == template.reqid)
+                && template.spi.is_none_or(|spi| spi == s.spi)
+                && s.if_id == 0
+                && skb.mark & s.mark.1 == s.mark.0
+        };
+        let Some(sa) = state(table, fits) else {
+            if template.optional {
+                return Ok(Err(skb));
+            }
+            let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote);
+            ended.end.evidence = vec![row];
+            return Err(ended);
+        };
+        let rows = [row, state_evidence(table, sa)];
+        if sa.udp.is_some() {
+            let [row, _] = rows;
+            return Err(self.ipsec_not_modelled(ns, skb, row));
+        }
+        let outer = Packet {
+            src,
+            dst,
+            proto: proto::ESP,
+            l4: L4::Other,
+            ttl: if sa.tunnel { 64 } else { packet.ttl },
+            tos: packet.tos,
+            len: packet.len.saturating_add(
+                OVERHEAD
+                    + if !sa.tunnel {
+                        0
+                    } else if dst.is_ipv4() {
+                        20
+                    } else {
+                        40
+                    },
+            ),
+            df: packet.df,
+            inner: Some(Box::new(Encapsulated {
+                eth: None,
+                key: Some(sa.spi),
+                keys: None,
+                packet: packet.clone(),
+            })),
+        };
+        if let Some(dev) = skb.oif {
+            let remote = Some(dst);
+            self.step(
+                What::Encap {
+                    dev,
+                    local: Some(src),
+                    remote,
+                    key: Some(sa.spi),
+                },
+                rows,
+            );
+        }
+        self.leave(skb.oif, &skb.packet);
+        self.wrapped(&skb.packet, &outer);
+        Ok(Ok(At::Send {
+            ns,
+            skb: outer_of(skb, outer),
+            source: Source::Bound,
+        }))
+    }
+
+    /// `xfrm_input`: the state of the SPI opens the packet, which comes in again.
+    pub(super) fn ipsec_receive(&mut self, ns: NsId, skb: Skb) -> Next {
+        let Some(table) = self.space(ns).facts.xfrm().get() else {
+            return Err(self.not_captured(ns, skb, knet_snapshot::artifact::name::XFRM));
+        };
+        let (Some(inner), Some(dev)) = (skb.packet.inner.as_deref(), skb.iif) else {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice));
+        };
+        let packet = &skb.packet;
+        let fits = |s: &State| {
+            Some(s.spi) == inner.key
+                && s.dst == Some(packet.dst)
+                && s.proto == proto::ESP
+                && skb.mark & s.mark.1 == s.mark.0
+        };
+        let Some(sa) = state(table, fits) else {
+            return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice));
+        };
+        let row = state_evidence(table, sa);
+        // The selector and the mode of the sender are the sender's; a packet sealed in one mode cannot be
+        // opened in the other.
+        let tunnelled = (inner.packet.src, inner.packet.dst) != (packet.src, packet.dst);
+        if tunnelled != sa.tunnel {
+            return Err(self.ipsec_not_modelled(ns, skb, row));
+        }
+        let decapped = Skb {
+            eth: None,
+            ..inner_of(&skb, inner)
+        };
+        self.step(What::Decap { dev }, Some(row));
+        self.unwrapped(&skb.packet, &inner.packet);
+        self.stage(Stage::Decap);
+        self.leave(None, &skb.packet);
+        self.secpath = Some((ns, sa.clone()));
+        Ok(At::Receive { ns, dev, skb: decapped })
+    }
+
+    /// `__xfrm_policy_check`: what a policy demands must have been done to the packet, and what was opened
+    /// from a tunnel must have a policy.
+    pub(super) fn ipsec_check(&mut self, ns: NsId, dir: Direction, skb: Skb) -> Result<Skb, Box<Ended>> {
+        let path = self
+            .secpath
+            .as_ref()
+            .filter(|(at, _)| *at == ns)
+            .map(|(_, s)| s.clone());
+        let Some(table) = self.space(ns).facts.xfrm().get().filter(|t| !t.rows.is_empty()) else {
+            return Ok(skb);
+        };
+        let lo = skb
+            .iif
+            .and_then(|dev| self.link(ns, dev))
+            .is_some_and(|l| l.flags.loopback);
+        if lo || skb.packet.proto == proto::ESP {
+            return Ok(skb);
+        }
+        let Some(policy) = lookup(table, dir, &skb) else {
+            return if path.is_some_and(|s| s.tunnel) {
+                Err(self.ended(ns, skb, Outcome::Dropped, Reason::Policy))
+            } else {
+                Ok(skb)
+            };
+        };
+        let row = policy_evidence(table, policy);
+        if beyond(policy, table) {
+            return Err(self.ipsec_not_modelled(ns, skb, row));
+        }
+        let done = |t: &Template| {
+            t.optional
+                || path.as_ref().is_some_and(|s| {
+                    s.tunnel == t.tunnel
+                        && (t.reqid == 0 || s.reqid == t.reqid)
+                        && (!t.tunnel
+                            || (t.src.is_none_or(|a| s.src == Some(a)) && t.dst.is_none_or(|a| s.dst == Some(a))))
+                })
+        };
+        if policy.block || !policy.templates.iter().all(done) {
+            let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::Policy);
+            ended.end.evidence = vec![row];
+            return Err(ended);
+        }
+        Ok(skb)
+    }
+}

@@ -1,0 +1,146 @@
+//! The shapes of `explain clusterip` and `explain kube-ipvs0` in `knet.explain/v1`.
+
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::convert;
+use super::model::{Evidence, OverallSees};
+use crate::explanation::Evidence as TraceEvidence;
+use crate::names::Whose;
+use crate::render::words;
+use crate::topics::clusterip::ClusterIpExplanation;
+use crate::topics::kube_ipvs0::{Held, KubeIpvs0};
+
+/// How a ClusterIP's packets are taken on a node.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ClusterIpDocument {
+    /// The address.
+    pub address: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Protocol.
+    pub proto: String,
+    /// The node.
+    pub node: String,
+    /// `ns/name`
+    pub services: Vec<String>,
+    /// The device that has the address.
+    pub dev: Option<String>,
+    /// It is up.
+    pub dev_up: Option<bool>,
+    /// The route that makes it local.
+    pub local_route: Option<Evidence>,
+    /// `ipvs`, or the table of the rule; null when nothing takes its packets.
+    pub taken_by: Option<String>,
+    /// The virtual service and its real servers, or the rule.
+    pub rows: Vec<Evidence>,
+    /// What a pod of the node sees.
+    pub pod_sees: Option<OverallSees>,
+    /// What a program on the node sees.
+    pub node_sees: OverallSees,
+}
+
+/// What `kube-ipvs0` is on a node.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct KubeIpvs0Document {
+    /// The node.
+    pub node: String,
+    /// The node has the device.
+    pub present: bool,
+    /// It is up.
+    pub up: Option<bool>,
+    /// Virtual services of IPVS.
+    pub virtual_services: Option<usize>,
+    /// Addresses on the device.
+    pub addresses: Vec<HeldDoc>,
+    /// Addresses of Services that are on no device.
+    pub missing: Vec<HeldDoc>,
+    /// Devices on which the node answers ARP for these addresses.
+    pub answers_on: Vec<String>,
+}
+
+/// An address and whose it is.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HeldDoc {
+    /// The address.
+    pub address: IpAddr,
+    /// `cluster-ip`, `load-balancer`, `external-ip`, `stale`, `swallowed`, `missing`.
+    pub kind: String,
+    /// `ns/name`, or a node's name.
+    pub owner: Option<String>,
+}
+
+fn row(row: &TraceEvidence) -> Evidence {
+    Evidence {
+        artifact: row.artifact.to_string(),
+        line: None,
+        index: None,
+        handle: row.handle,
+        text: row.text.to_string(),
+    }
+}
+
+/// Converts the answer.
+pub fn document(answer: &ClusterIpExplanation) -> ClusterIpDocument {
+    let rule = answer.taker.iter().filter(|t| !t.ipvs).map(|t| &t.rule);
+    ClusterIpDocument {
+        address: answer.address,
+        port: answer.port,
+        proto: words::protocol(answer.proto),
+        node: answer.node.clone(),
+        services: answer.services.iter().map(ToString::to_string).collect(),
+        dev: answer.stands.as_ref().map(|(dev, _)| dev.clone()),
+        dev_up: answer.stands.as_ref().map(|(_, up)| *up),
+        local_route: answer.local.as_ref().map(row),
+        taken_by: answer.taker.as_ref().map(|t| t.table.clone()),
+        rows: answer.service_rows.iter().chain(rule).map(row).collect(),
+        pod_sees: answer.pod.as_ref().map(|(_, seen)| convert::overall(seen)),
+        node_sees: convert::overall(&answer.own),
+    }
+}
+
+/// Converts the answer.
+pub fn device(answer: &KubeIpvs0) -> KubeIpvs0Document {
+    let held = |(address, held): (&IpAddr, &Held)| {
+        let (kind, owner) = match held {
+            Held::Service(whose) => named(whose),
+            Held::Swallowed(whose) => ("swallowed", named(whose).1),
+            Held::Stale => ("stale", None),
+        };
+        HeldDoc {
+            address: *address,
+            kind: kind.to_owned(),
+            owner,
+        }
+    };
+    KubeIpvs0Document {
+        node: answer.node.clone(),
+        present: answer.device.is_some(),
+        up: answer.device.as_ref().map(|d| d.up),
+        virtual_services: answer.services,
+        addresses: answer.addresses.iter().map(held).collect(),
+        missing: answer
+            .missing
+            .iter()
+            .map(|(address, whose)| HeldDoc {
+                address: *address,
+                kind: "missing".to_owned(),
+                owner: named(whose).1,
+            })
+            .collect(),
+        answers_on: answer.answers_on.clone(),
+    }
+}
+
+fn named(whose: &Whose) -> (&'static str, Option<String>) {
+    match whose {
+        Whose::ClusterIp(name) => ("cluster-ip", Some(name.to_string())),
+        Whose::LoadBalancer(name) => ("load-balancer", Some(name.to_string())),
+        Whose::ExternalIp(name) => ("external-ip", Some(name.to_string())),
+        Whose::Pod(name) => ("pod", Some(name.to_string())),
+        Whose::Node(name) => ("node", Some(name.clone())),
+        Whose::Netns(_) => ("netns", None),
+    }
+}

@@ -1,0 +1,210 @@
+//! `explain clusterip` and `explain kube-ipvs0`.
+
+use crate::explanation::Explanation;
+use crate::names::Whose;
+use crate::render::words;
+use crate::topics::clusterip::ClusterIpExplanation;
+use crate::topics::kube_ipvs0::{Held, KubeIpvs0};
+
+use super::layout::{Page, Span, Tone, dim, strong};
+use super::{nodeport, verdict};
+
+const MARGIN: usize = 2;
+const INDENT: usize = 12;
+
+/// How a ClusterIP's packets are taken on a node.
+pub fn answer(page: &mut Page, answer: &ClusterIpExplanation) {
+    let services: Vec<String> = answer.services.iter().map(|s| format!("svc/{s}")).collect();
+    let whose = match services.as_slice() {
+        [] => "is no ClusterIP of a captured Service.".to_owned(),
+        all => format!("is the ClusterIP of {}.", all.join(", ")),
+    };
+    let socket = format!("{}:{}/{}", answer.address, answer.port, words::protocol(answer.proto));
+    page.flow(
+        0,
+        2,
+        &[Span(format!("{socket} on {}", answer.node), Tone::Head), whose.into()],
+    );
+    page.gap();
+    let ipvs = answer.taker.as_ref().is_some_and(|t| t.ipvs);
+    match &answer.stands {
+        Some((dev, up)) => {
+            let state = if *up {
+                ""
+            } else {
+                ", which is down: an address is local all the same"
+            };
+            page.field(
+                MARGIN,
+                INDENT,
+                &dim("local"),
+                &[format!("it is an address on {dev}{state}").into()],
+            );
+        }
+        None if ipvs => page.field(
+            MARGIN,
+            INDENT,
+            &dim("local"),
+            &[Span(
+                "it is on no device: only the node's own packets meet IPVS".to_owned(),
+                Tone::Warn,
+            )],
+        ),
+        None => page.field(
+            MARGIN,
+            INDENT,
+            &dim("local"),
+            &["it is on no device, and needs to be on none".into()],
+        ),
+    }
+    if let Some(row) = &answer.local {
+        page.field(MARGIN, INDENT, &dim(""), &[strong(row.text.to_string())]);
+        page.field(MARGIN, INDENT, &dim(""), &[dim(row.artifact.to_string())]);
+    }
+    match &answer.taker {
+        Some(taker) if taker.ipvs => {
+            let text = format!(
+                "IPVS at {}, after filter has seen the service's port",
+                taker.chains.join(" ")
+            );
+            page.field(MARGIN, INDENT, &dim("taken by"), &[text.into()]);
+        }
+        Some(taker) => {
+            let text = format!("{} {}", taker.table, taker.chains.join(" > "));
+            page.field(MARGIN, INDENT, &dim("taken by"), &[text.into()]);
+            page.field(MARGIN, INDENT, &dim(""), &[strong(taker.rule.text.to_string())]);
+            page.field(MARGIN, INDENT, &dim(""), &[dim(taker.rule.artifact.to_string())]);
+        }
+        None => page.field(
+            MARGIN,
+            INDENT,
+            &dim("taken by"),
+            &[Span("nothing on this node".to_owned(), Tone::Bad)],
+        ),
+    }
+    for row in &answer.service_rows {
+        page.field(MARGIN, INDENT, &dim(""), &[strong(row.text.to_string())]);
+    }
+    if let Some(row) = answer.service_rows.first() {
+        page.field(MARGIN, INDENT, &dim(""), &[dim(row.artifact.to_string())]);
+    }
+    page.gap();
+    if let Some((pod, seen)) = &answer.pod {
+        view(page, &format!("pod {pod}"), seen);
+    }
+    view(page, &answer.node, &answer.own);
+    if ipvs {
+        page.gap();
+        nodeport::ipvs_order(page);
+    }
+}
+
+fn view(page: &mut Page, who: &str, seen: &Explanation) {
+    let (word, tone) = verdict::word(seen);
+    page.flow(
+        MARGIN,
+        MARGIN + 2,
+        &[
+            strong(who.to_owned()),
+            Span(format!("{}:", word.to_lowercase()), tone),
+            verdict::sentence(seen).into(),
+        ],
+    );
+}
+
+/// What `kube-ipvs0` is.
+pub fn device(page: &mut Page, answer: &KubeIpvs0) {
+    let node = &answer.node;
+    let Some(device) = &answer.device else {
+        page.flow(
+            0,
+            2,
+            &[
+                Span(format!("{node} has no kube-ipvs0."), Tone::Warn),
+                "kube-proxy makes it in IPVS mode only; in the other modes ClusterIPs are on no device.".into(),
+            ],
+        );
+        return;
+    };
+    let state = if device.up {
+        "up, which is not needed"
+    } else {
+        "DOWN, and that is right"
+    };
+    page.flow(
+        0,
+        2,
+        &[
+            Span(format!("kube-ipvs0 on {node}"), Tone::Head),
+            format!("is a dummy device of kube-proxy, {state}.").into(),
+        ],
+    );
+    page.gap();
+    page.flow(
+        0,
+        0,
+        &[
+            "No packet ever crosses it. It holds the addresses of Services, so that routing finds them local (table \
+             local has them whether the device is up or not) and packets come to INPUT, where IPVS takes them."
+                .into(),
+        ],
+    );
+    page.gap();
+    let services = answer.services.map_or("not captured".to_owned(), |n| n.to_string());
+    page.field(
+        MARGIN,
+        INDENT,
+        &dim("services"),
+        &[format!("{services} virtual services of IPVS").into()],
+    );
+    let (mut cluster, mut balancers, mut external, mut stale) = (0, 0, 0, Vec::new());
+    for (address, held) in &answer.addresses {
+        match held {
+            Held::Service(Whose::ClusterIp(_)) => cluster += 1,
+            Held::Service(Whose::LoadBalancer(_)) => balancers += 1,
+            Held::Service(_) => external += 1,
+            Held::Stale => stale.push(address.to_string()),
+            Held::Swallowed(_) => {}
+        }
+    }
+    let text = format!("{cluster} ClusterIPs, {balancers} of load balancers, {external} external IPs");
+    page.field(MARGIN, INDENT, &dim("holds"), &[text.into()]);
+    if !stale.is_empty() {
+        let text = format!("{}: no Service names them any more", stale.join(", "));
+        page.field(MARGIN, INDENT, &dim("stale"), &[Span(text, Tone::Warn)]);
+    }
+    for (address, held) in &answer.addresses {
+        if let Held::Swallowed(whose) = held {
+            let text = format!(
+                "{address} is also {}: what this node sends there ends here, and what comes from there is a martian",
+                owner(whose)
+            );
+            page.field(MARGIN, INDENT, &dim("swallows"), &[Span(text, Tone::Bad)]);
+        }
+    }
+    for (address, whose) in &answer.missing {
+        let text = format!(
+            "{address} of {}: packets of pods and clients do not reach IPVS",
+            owner(whose)
+        );
+        page.field(MARGIN, INDENT, &dim("missing"), &[Span(text, Tone::Bad)]);
+    }
+    let arp = if answer.answers_on.is_empty() {
+        "it is silent about these addresses (strictARP: arp_ignore)".to_owned()
+    } else {
+        format!(
+            "asked on {} it answers for every one of these addresses, ClusterIPs included (strictARP is off)",
+            answer.answers_on.join(", ")
+        )
+    };
+    page.field(MARGIN, INDENT, &dim("ARP"), &[arp.into()]);
+}
+
+fn owner(whose: &Whose) -> String {
+    match whose {
+        Whose::Pod(name) => format!("pod {name}"),
+        Whose::Node(name) => format!("node {name}"),
+        Whose::ClusterIp(name) | Whose::LoadBalancer(name) | Whose::ExternalIp(name) => format!("svc/{name}"),
+        Whose::Netns(_) => "a captured namespace".to_owned(),
+    }
+}

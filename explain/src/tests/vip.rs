@@ -1,0 +1,225 @@
+//! Addresses that Services give to clients outside, and who put them there.
+
+use serde_json::json;
+
+use super::mini;
+use super::schema::conforms;
+use crate::explainer::Explainer;
+use crate::render::{json, schema, text};
+use crate::resolve::QueryError;
+use crate::topics::vip::{Controller, Expects, VipExplanation, VipOutcome, VipQuery};
+
+const VIP: &str = "192.168.0.240";
+
+/// The small snapshot with a load balancer Service of these metadata and spec, and more pods.
+fn lab(metadata: &str, spec: &str, pods: &str) -> Vec<(String, String)> {
+    let mut files = mini::files(true);
+    for (path, text) in &mut files {
+        let service = format!(
+            r#"{{"metadata":{{"namespace":"shop","name":"lb"{metadata}}},"spec":{{"type":"LoadBalancer","clusterIP":"10.96.1.9","clusterIPs":["10.96.1.9"],"ports":[{{"port":80,"protocol":"TCP"}}]{spec}}},"status":{{"loadBalancer":{{"ingress":[{{"ip":"{VIP}"}}]}}}}}},"#
+        );
+        match path.as_str() {
+            "cluster/services.json" => *text = text.replacen("\"items\":[", &format!("\"items\":[{service}"), 1),
+            "cluster/pods.json" => *text = text.replacen("\"items\":[", &format!("\"items\":[{pods}"), 1),
+            _ => {}
+        }
+    }
+    files
+}
+
+/// The node has the address on a device of this name.
+fn standing(mut files: Vec<(String, String)>, dev: &str, index: u32) -> Vec<(String, String)> {
+    let add = |text: &mut String, row: String| *text = text.replacen('[', &format!("[{row},"), 1);
+    for (path, text) in &mut files {
+        match path.as_str() {
+            "nodes/node-1/host/link.json" if index > 5 => add(
+                text,
+                format!(
+                    r#"{{"ifindex":{index},"ifname":"{dev}","flags":["BROADCAST","NOARP"],"mtu":1500,"operstate":"DOWN","link_type":"ether","address":"02:00:00:00:00:09","linkinfo":{{"info_kind":"dummy"}}}}"#
+                ),
+            ),
+            "nodes/node-1/host/addr.json" => add(
+                text,
+                format!(
+                    r#"{{"ifindex":{index},"ifname":"{dev}","addr_info":[{{"family":"inet","local":"{VIP}","prefixlen":32,"scope":"global"}}]}}"#
+                ),
+            ),
+            "nodes/node-1/host/route.json" => add(
+                text,
+                format!(
+                    r#"{{"type":"local","dst":"{VIP}","dev":"{dev}","table":"local","protocol":"kernel","scope":"host","prefsrc":"{VIP}","flags":[]}}"#
+                ),
+            ),
+            _ => {}
+        }
+    }
+    files
+}
+
+fn ignoring(mut files: Vec<(String, String)>) -> Vec<(String, String)> {
+    for (path, text) in &mut files {
+        if path == "nodes/node-1/host/sysctl.txt" {
+            text.push_str("net.ipv4.conf.all.arp_ignore = 1\nnet.ipv4.conf.eth0.arp_ignore = 0\n");
+            text.push_str("net.ipv4.conf.all.arp_announce = 2\nnet.ipv4.conf.eth0.arp_announce = 0\n");
+        }
+    }
+    files
+}
+
+fn ask(files: Vec<(String, String)>, target: &str) -> Result<Vec<VipExplanation>, QueryError> {
+    let snapshot = mini::open(files);
+    let query = VipQuery {
+        target: target.to_owned(),
+        namespace: Some("shop".to_owned()),
+        from: None,
+    };
+    Explainer::new(&snapshot).vip(&query)
+}
+
+fn one(files: Vec<(String, String)>) -> VipExplanation {
+    let mut all = ask(files, "svc/lb").expect("the service has an address");
+    assert_eq!(all.len(), 1);
+    all.remove(0)
+}
+
+#[test]
+fn a_dummy_that_is_down_answers_through_the_nic_unless_arp_ignore_says_no() {
+    let loud = one(standing(lab("", "", ""), "kube-ipvs0", 9));
+    assert_eq!(loud.outcome, VipOutcome::One("node-1".to_owned()));
+    assert_eq!(loud.exit_code(), 0);
+    let [stand] = &loud.nodes[0].stands[..] else {
+        panic!("{:?}", loud.nodes[0].stands)
+    };
+    assert!(stand.dummy && !stand.up && stand.noarp, "{stand:?}");
+    let silent = one(ignoring(standing(lab("", "", ""), "kube-ipvs0", 9)));
+    assert_eq!(silent.outcome, VipOutcome::Nobody);
+    assert_eq!(silent.exit_code(), 1);
+    assert!(silent.nodes[0].asks_as.is_empty(), "arp_announce 2");
+    // On the NIC itself, arp_ignore 1 lets it through.
+    let secondary = one(ignoring(standing(lab("", "", ""), "eth0", 2)));
+    assert_eq!(secondary.outcome, VipOutcome::One("node-1".to_owned()));
+}
+
+#[test]
+fn where_nothing_has_the_address_nobody_answers_unless_a_program_does() {
+    assert_eq!(one(lab("", "", "")).outcome, VipOutcome::Nobody);
+    let speaker = r#"{"metadata":{"namespace":"metallb-system","name":"speaker-x","uid":"8","labels":{"app":"metallb","component":"speaker"}},"spec":{"nodeName":"node-1","hostNetwork":true},"status":{"phase":"Running"}},"#;
+    let answer = one(lab("", "", speaker));
+    assert_eq!(answer.outcome, VipOutcome::Program);
+    assert_eq!(answer.exit_code(), 3);
+    let told = answer.controller.expect("the speaker tells");
+    assert_eq!(
+        (told.controller, told.by.as_str()),
+        (Controller::MetalLb, "pod metallb-system/speaker-x")
+    );
+}
+
+#[test]
+fn controllers_are_known_by_what_they_write() {
+    let cases = [
+        (
+            r#","annotations":{"metallb.io/ip-allocated-from-pool":"p"}"#,
+            "",
+            Controller::MetalLb,
+        ),
+        (
+            r#","annotations":{"purelb.io/allocated-by":"PureLB"}"#,
+            "",
+            Controller::PureLb,
+        ),
+        (
+            r#","annotations":{"kube-vip.io/vipHost":"node-1"}"#,
+            "",
+            Controller::KubeVip,
+        ),
+        (
+            "",
+            r#","loadBalancerClass":"io.cilium/l2-announcer""#,
+            Controller::Cilium,
+        ),
+        (
+            r#","annotations":{"lb.kubesphere.io/v1alpha1":"openelb"}"#,
+            "",
+            Controller::OpenElb,
+        ),
+        (
+            r#","annotations":{"service.beta.kubernetes.io/aws-load-balancer-type":"nlb"}"#,
+            "",
+            Controller::Cloud,
+        ),
+    ];
+    for (metadata, spec, controller) in cases {
+        let told = one(lab(metadata, spec, "")).controller.expect("it is told");
+        assert_eq!(told.controller, controller, "{metadata}{spec}");
+    }
+    let svclb = r#"{"metadata":{"namespace":"kube-system","name":"svclb-lb-1","uid":"9","labels":{"svccontroller.k3s.cattle.io/svcname":"lb"}},"spec":{"nodeName":"node-1"},"status":{"phase":"Running"}},"#;
+    let told = one(lab("", "", svclb)).controller.expect("it is told");
+    assert_eq!(
+        (told.controller, told.controller.expects()),
+        (Controller::ServiceLb, Expects::NodeAddress)
+    );
+    let external = ask(lab("", r#","externalIPs":["192.168.0.77"]"#, ""), "svc/lb").expect("addresses");
+    assert_eq!(
+        external[0].controller.as_ref().map(|c| c.controller),
+        Some(Controller::Administrator)
+    );
+    let purelb = one(lab(
+        r#","annotations":{"purelb.io/announcing-IPv4":"node-1,eth0"}"#,
+        "",
+        "",
+    ));
+    assert_eq!(purelb.controller.and_then(|c| c.node).as_deref(), Some("node-1"));
+}
+
+#[test]
+fn an_address_beyond_the_subnets_is_routed() {
+    let answer = ask(lab("", "", ""), "203.0.113.7")
+        .expect("any address will do")
+        .remove(0);
+    assert_eq!(answer.outcome, VipOutcome::Routed);
+    assert_eq!(answer.exit_code(), 3);
+    let error = ask(lab("", "", ""), "svc/web").expect_err("a NodePort service has none");
+    assert_eq!(error.code(), "no-vip");
+}
+
+#[test]
+fn the_document_has_the_published_shape_and_the_text_fits() {
+    let answers = ask(standing(lab("", "", ""), "kube-ipvs0", 9), "svc/lb").expect("an address");
+    let document = json::vip(&answers);
+    let schema = schema::vip();
+    assert_eq!(conforms(&schema, &schema, &document, "$"), Ok(()));
+    let first = &document["addresses"][0];
+    assert_eq!(first["outcome"], "one");
+    assert_eq!(first["answered_by"], json!(["node-1"]));
+    assert_eq!(first["segments"][0]["heard"][0]["because"], "own");
+    let page = text::vip(&answers, &text::Style::default());
+    assert!(
+        page.starts_with("192.168.0.240: node-1 answers, and nobody else."),
+        "{page}"
+    );
+    assert!(page.lines().all(|l| l.chars().count() <= 80), "{page}");
+}
+
+#[test]
+fn a_trace_from_outside_to_such_an_address_starts_with_it() {
+    let snapshot = mini::open(standing(lab("", "", ""), "kube-ipvs0", 9));
+    let explainer = Explainer::new(&snapshot);
+    let query = super::query("ip/192.168.0.50", &format!("{VIP}:80"));
+    let explanation = explainer
+        .trace(&query, knet_dataplane::trace::Detail::Decisions)
+        .expect("it resolves");
+    let vip = explanation.vip.as_ref().expect("the section");
+    assert_eq!(vip.segments[0].asker.to_string(), "192.168.0.50");
+    let schema = schema::trace();
+    let document = json::trace(&explanation, false);
+    assert_eq!(conforms(&schema, &schema, &document, "$"), Ok(()));
+    assert_eq!(document["vip"]["outcome"], "one");
+    let page = text::trace(&explanation, &text::Style::default());
+    let (vip, path) = (page.find("ARP on"), page.find("PATH"));
+    assert!(vip.is_some() && vip < path, "{page}");
+    let inside = explainer.trace(
+        &super::query("toolbox", &format!("{VIP}:80")),
+        knet_dataplane::trace::Detail::Decisions,
+    );
+    assert!(inside.expect("it resolves").vip.is_none());
+}

@@ -1,0 +1,164 @@
+//! "What is kube-ipvs0, and why is it DOWN?"
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use knet_dataplane::trace::NsId;
+use knet_dataplane::walk;
+use knet_snapshot::id::Family;
+
+use crate::explainer::Explainer;
+use crate::names::Whose;
+use crate::resolve::{self, Context, QueryError};
+
+/// The device.
+const DEVICE: &str = "kube-ipvs0";
+
+/// The answer for one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubeIpvs0 {
+    /// The node.
+    pub node: String,
+    /// The device; `None` = the node has none, or its links were not captured.
+    pub device: Option<Device>,
+    /// How many virtual services IPVS has here; `None` = not captured.
+    pub services: Option<usize>,
+    /// Addresses on it, by what they are.
+    pub addresses: BTreeMap<IpAddr, Held>,
+    /// Addresses that Services give and that are on no device of the node: packets from outside and from pods
+    /// do not reach IPVS.
+    pub missing: Vec<(IpAddr, Whose)>,
+    /// Devices of the node on which it answers ARP for addresses of `kube-ipvs0`.
+    pub answers_on: Vec<String>,
+}
+
+/// The device as captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// `UP` is among its flags.
+    pub up: bool,
+    /// `NOARP` is.
+    pub noarp: bool,
+}
+
+/// What an address on the device is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// A Service's.
+    Service(Whose),
+    /// It is also somebody else's: packets to him end on this node.
+    Swallowed(Whose),
+    /// No Service names it any more.
+    Stale,
+}
+
+impl KubeIpvs0 {
+    /// 0: it is there and nothing is amiss; 1: an address is missing, or it swallows one; 3: cannot tell.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        let swallows = self.addresses.values().any(|h| matches!(h, Held::Swallowed(_)));
+        match &self.device {
+            None => 3,
+            Some(_) => u8::from(swallows || !self.missing.is_empty()),
+        }
+    }
+}
+
+/// Answers the question.
+pub fn explain(explainer: &Explainer<'_>, node: Option<&str>) -> Result<KubeIpvs0, QueryError> {
+    let context = explainer.context();
+    let node = resolve::captured_node(context, node)?;
+    let Some(ns) = context.names.node(&node).and_then(|n| n.ns) else {
+        return Err(QueryError::NoNodes);
+    };
+    let space = context.world.space(ns);
+    let link = space.links().named(DEVICE);
+    let held: Vec<IpAddr> = link.map_or_else(Vec::new, |l| {
+        space.links().addresses_of(l.index).map(|a| a.local).collect()
+    });
+    let device = link.map(|l| Device {
+        up: l.flags.up,
+        noarp: l.flags.noarp,
+    });
+    let ipvs = space.ipvs();
+    let missing = if device.is_some() {
+        missing(context, ns)
+    } else {
+        Vec::new()
+    };
+    Ok(KubeIpvs0 {
+        services: ipvs.known.then(|| ipvs.service_count()),
+        addresses: held.iter().map(|&a| (a, what(context, a))).collect(),
+        missing,
+        answers_on: answers_on(context, ns, &held),
+        device,
+        node,
+    })
+}
+
+fn what(context: Context<'_, '_>, address: IpAddr) -> Held {
+    let node = context.names.all_nodes().find(|(_, n)| {
+        let of =
+            |o: &knet_snapshot::cluster::Node| o.ips("InternalIP").chain(o.ips("ExternalIP")).any(|a| a == address);
+        n.object.is_some_and(of)
+    });
+    if let Some((node, _)) = node {
+        return Held::Swallowed(Whose::Node(node.to_owned()));
+    }
+    let mut all = context.names.whose(address);
+    let pod = |w: &&Whose| matches!(w, Whose::Pod(_));
+    let service = |w: &&Whose| matches!(w, Whose::ClusterIp(_) | Whose::LoadBalancer(_) | Whose::ExternalIp(_));
+    match all.find(|w| pod(w) || service(w)) {
+        Some(whose) if pod(&whose) => Held::Swallowed(whose.clone()),
+        Some(whose) => Held::Service(whose.clone()),
+        None => Held::Stale,
+    }
+}
+
+fn missing(context: Context<'_, '_>, ns: NsId) -> Vec<(IpAddr, Whose)> {
+    let links = context.world.space(ns).links();
+    let has_family = |a: IpAddr| {
+        links
+            .addresses(Family::of(a))
+            .any(|own| !own.local.is_loopback() && own.scope == 0)
+    };
+    let mut all: Vec<(IpAddr, Whose)> = Vec::new();
+    for (name, service) in context.names.services() {
+        let cluster = service.cluster_ips.iter().map(|a| (*a, Whose::ClusterIp(name.clone())));
+        let proxied = |i: &&knet_snapshot::cluster::LoadBalancerIngress| i.ip_mode.as_deref() != Some("Proxy");
+        let ingress = service.ingress.iter().filter(proxied).filter_map(|i| i.ip);
+        let ingress = ingress.map(|a| (a, Whose::LoadBalancer(name.clone())));
+        let external = service
+            .external_ips
+            .iter()
+            .map(|a| (*a, Whose::ExternalIp(name.clone())));
+        all.extend(cluster.chain(ingress).chain(external));
+    }
+    all.retain(|(a, _)| links.owner(*a).is_none() && has_family(*a));
+    all.sort();
+    all.dedup_by(|a, b| a.0 == b.0);
+    all
+}
+
+/// On which devices one of the addresses would be answered for, asked by a neighbour.
+fn answers_on(context: Context<'_, '_>, ns: NsId, held: &[IpAddr]) -> Vec<String> {
+    let Some(&address) = held.iter().find(|a| a.is_ipv4()) else {
+        return Vec::new();
+    };
+    let links = context.world.space(ns).links();
+    let devices = context.world.underlay_devices().iter().filter(|(of, _)| *of == ns);
+    devices
+        .filter(|&&(_, dev)| {
+            let own = links.addresses_of(dev).find(|a| a.local.is_ipv4());
+            let asker = own.and_then(|own| {
+                let node = &context.world.space(ns).name.node;
+                super::client::stand_in(context, node, own.local)
+            });
+            let (heard, _) = walk::who_has(context.world, (ns, dev), address, asker);
+            heard
+                .iter()
+                .any(|h| (h.ns, h.dev) == (ns, dev) && h.said.answer().is_some())
+        })
+        .map(|&(_, dev)| links.name(dev).to_owned())
+        .collect()
+}

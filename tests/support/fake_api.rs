@@ -315,12 +315,14 @@ fn exec(stream: &TcpStream, request: &Request, state: &Arc<Mutex<State>>) {
         .collect();
     let sends = request.query.iter().any(|(k, v)| k == "stdin" && v == "true");
     let mut input = Vec::new();
-    while sends {
-        match socket.read() {
-            Ok(Message::Binary(bytes)) if bytes.first() == Some(&255) => break,
-            Ok(Message::Binary(bytes)) if bytes.first() == Some(&0) => input.extend_from_slice(&bytes[1..]),
-            Ok(Message::Close(_)) | Err(_) => return,
-            Ok(_) => {}
+    if sends {
+        loop {
+            match socket.read() {
+                Ok(Message::Binary(bytes)) if bytes.first() == Some(&255) => break,
+                Ok(Message::Binary(bytes)) if bytes.first() == Some(&0) => input.extend_from_slice(&bytes[1..]),
+                Ok(Message::Close(_)) | Err(_) => return,
+                Ok(_) => {}
+            }
         }
     }
     let faults = lock(state).faults.clone();

@@ -177,7 +177,8 @@ fn wired(
         // Told to whoever the node spoke for: it quotes another packet than ours.
         if let L4::Icmp { quoted: Some(q), .. } = &s.packet.l4
             && !quotes(packet)
-            && (s.about != Some(number) || (packet.src != packet.dst && (q.src, q.dst) == (packet.dst, packet.src)))
+            // SCTP packets carry no number.
+            && ((s.about != Some(number) && packet.proto != proto::SCTP) || (packet.src != packet.dst && (q.src, q.dst) == (packet.dst, packet.src)))
         {
             return true;
         }

@@ -27,6 +27,8 @@ pub struct Skb {
     pub nexthop: Option<IpAddr>,
     /// Bridge port it came in by (`nf_bridge->physindev`).
     pub physin: Option<IfIndex>,
+    /// Device of the route that `br_netfilter` gave it after DNAT, before the network layer took it.
+    pub routed: Option<IfIndex>,
     /// Bridge port it will leave by (`nf_bridge->physoutdev`).
     pub physout: Option<IfIndex>,
     /// `skb->pkt_type`
@@ -84,6 +86,7 @@ impl Skb {
             oif: None,
             nexthop: None,
             physin: None,
+            routed: None,
             physout: None,
             pkt_type: PktType::Host,
             zone: Zone::default(),

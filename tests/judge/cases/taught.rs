@@ -53,6 +53,18 @@ pub fn cases() -> Vec<Case> {
             ..Case::default()
         },
         Case {
+            name: "ip6_rcv_core: translated on a bridge, a packet comes in by the device it goes out of",
+            sysctl: &[("net.bridge.bridge-nf-call-ip6tables", "1")],
+            rules: &[(
+                Legacy6,
+                "*nat\n-A PREROUTING -j DNAT --to-destination fd10:1:2::2\nCOMMIT\n*filter\n-A FORWARD -j REJECT --reject-with \
+                 icmp6-no-route\n-A OUTPUT -s fd00:1::/64 -j REJECT --reject-with icmp6-adm-prohibited\nCOMMIT",
+            )],
+            packet: "p1 tcp fd00:8::5 7611 > fd10:3:2::4 6443 flags 0x2",
+            expect: "nothing",
+            ..Case::default()
+        },
+        Case {
             name: "icmp_echo: ignored, but delivered",
             sysctl: &[("net.ipv4.icmp_echo_ignore_all", "1")],
             packet: "eth0 ping 10.10.0.2 4001 > 10.0.0.1 0",

@@ -99,6 +99,7 @@ pub(super) fn packet(
         oif: None,
         nexthop: None,
         physin: None,
+        routed: None,
         physout: None,
         pkt_type: PktType::Host,
         zone: Zone::default(),
@@ -218,7 +219,9 @@ fn error_source(walker: &Walker<'_, '_>, ns: NsId, skb: &Skb) -> Option<IpAddr> 
             if matches!(back, RouteAnswer::Route(hit) if hit.route.prefsrc.is_some()) {
                 return None;
             }
-            skb.iif
+            // ip6_rcv_core: a packet that has its route already counts as come in by the device it goes out of.
+            skb.routed
+                .or(skb.iif)
                 .and_then(|dev| ipv6_dev_get_saddr(links, &sysctl, Some(dev), asked.src))
         }
     }

@@ -120,6 +120,9 @@ impl Walker<'_, '_> {
                 },
             );
         }
+        if let Routed::Forward { oif, .. } = routed {
+            skb.routed = Some(oif);
+        }
         // The MAC becomes the bridge's own, so that the frame is passed up.
         skb.pkt_type = PktType::Host;
         Ok(At::Network {

@@ -86,6 +86,7 @@ impl Walker<'_, '_> {
         skb.iif = Some(dev);
         skb.oif = None;
         skb.physin = None;
+        skb.routed = None;
         skb.physout = None;
         At::Network {
             ns,
@@ -110,6 +111,7 @@ impl Walker<'_, '_> {
         skb.oif = None;
         skb.nexthop = None;
         skb.physin = None;
+        skb.routed = None;
         skb.physout = None;
         skb.zone = knet_snapshot::id::Zone::default();
         skb.template = false;

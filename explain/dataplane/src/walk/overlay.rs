@@ -275,6 +275,7 @@ fn unrouted(skb: Skb) -> Skb {
         oif: None,
         nexthop: None,
         physin: None,
+        routed: None,
         physout: None,
         pkt_type: PktType::Host,
         ..skb

@@ -115,6 +115,7 @@ impl Walker<'_, '_> {
             oif: None,
             nexthop: None,
             physin: None,
+            routed: None,
             physout: None,
             pkt_type: PktType::Host,
             ..skb
@@ -166,6 +167,7 @@ impl Walker<'_, '_> {
             oif: None,
             nexthop: None,
             physin: None,
+            routed: None,
             physout: None,
             ..skb.clone()
         };

@@ -145,6 +145,7 @@ pub(super) fn packet(src: &str, dst: &str, proto: u8, l4: L4) -> Skb {
         oif: Some(IfIndex(3)),
         nexthop: None,
         physin: None,
+        routed: None,
         physout: None,
         pkt_type: PktType::Host,
         zone: Zone(0),

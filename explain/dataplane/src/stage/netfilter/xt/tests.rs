@@ -80,6 +80,7 @@ fn tcp(src: &str, dst: &str, dport: u16) -> Skb {
         oif: Some(IfIndex(2)),
         nexthop: None,
         physin: None,
+        routed: None,
         physout: None,
         pkt_type: PktType::Host,
         zone: Zone(0),

@@ -35,6 +35,28 @@ pub fn cases() -> Vec<Case> {
             ..Case::default()
         },
         Case {
+            name: "nft_tproxy_eval_v4: without a socket the rule ends",
+            rules: &[(
+                Nft,
+                "table ip knet {\nchain p {\ntype filter hook prerouting priority -150\ntcp dport 80 tproxy to :9999 meta mark set \
+                 1 drop\n}\n}",
+            )],
+            packet: POD,
+            expect: THROUGH,
+            ..Case::default()
+        },
+        Case {
+            name: "nft_tproxy_eval_v4: no snapshot shows whether a socket is transparent",
+            rules: &[(
+                Nft,
+                "table ip knet {\nchain p {\ntype filter hook prerouting priority -150\ntcp dport 80 tproxy to 10.0.0.1:80 drop\n}\n}",
+            )],
+            packet: POD,
+            expect: THROUGH,
+            untold: true,
+            ..Case::default()
+        },
+        Case {
             name: "netlink_delinearize.c: a masked value against bits outside of the mask is printed as a prefix",
             rules: &[(
                 Nft,

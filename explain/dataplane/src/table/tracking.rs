@@ -2,7 +2,7 @@
 //! never by an empty nat table.
 
 use knet_snapshot::id::Family;
-use knet_snapshot::nft as raw;
+use knet_snapshot::nft::{self as raw, NatKind};
 
 use super::ipvs::Ipvs;
 use super::nft::expr::{Expr, Node};
@@ -90,6 +90,8 @@ fn nft_stmt(stmt: &Stmt<'_>, family: Family) -> Tri {
             let own = matches!(target, NftTarget::CtMark | NftTarget::CtZone);
             (own || asks(value)).into()
         }
+        // nft_tproxy_init asks for defragmentation only.
+        Stmt::Nat(nat) if nat.kind == NatKind::Tproxy => Tri::No,
         // nft_nat_init: of an inet table's rule only the family it names.
         Stmt::Nat(nat) => match nat.family {
             Some(NfFamily::Ip) => (family == Family::V4).into(),

@@ -85,6 +85,8 @@ pub enum NatKind {
     Masquerade,
     /// `redirect`
     Redirect,
+    /// `tproxy`: no translation, but written like one.
+    Tproxy,
 }
 
 /// What a translation translates to.
@@ -172,6 +174,7 @@ impl<'de> Visitor<'de> for StmtVisitor {
             "dnat" => nat(&mut map, NatKind::Dnat)?,
             "masquerade" => nat(&mut map, NatKind::Masquerade)?,
             "redirect" => nat(&mut map, NatKind::Redirect)?,
+            "tproxy" => nat(&mut map, NatKind::Tproxy)?,
             "reject" => Stmt::Reject(map.next_value::<Option<Box<Reject>>>()?.unwrap_or_default()),
             "jump" => Stmt::Verdict(Verdict::Jump(map.next_value::<Target>()?.target)),
             "goto" => Stmt::Verdict(Verdict::Goto(map.next_value::<Target>()?.target)),

@@ -104,6 +104,7 @@ fn statement(stmt: &Stmt) -> String {
                 NatKind::Dnat => "dnat",
                 NatKind::Masquerade => "masquerade",
                 NatKind::Redirect => "redirect",
+                NatKind::Tproxy => "tproxy",
             }
             .to_owned();
             if let Some(family) = &nat.family {

@@ -1,4 +1,4 @@
-//! `nft_nat_eval`, `nft_masq_eval`, `nft_redir_eval`.
+//! `nft_nat_eval`, `nft_masq_eval`, `nft_redir_eval`, `nft_tproxy_eval`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,8 +7,9 @@ use knet_snapshot::nft::NatKind;
 use super::eval::eval;
 use super::lookup::{Found, lookup};
 use super::{Flow, Here};
+use crate::packet::proto;
 use crate::stage::conntrack::{Manip, NatRange, setup_nat};
-use crate::stage::netfilter::xt::nat::{Plan, masquerade, redirect};
+use crate::stage::netfilter::xt::nat::{Plan, masquerade, redirect, tproxy_socket};
 use crate::stage::netfilter::{HookCx, Verdict};
 use crate::table::nft::NfFamily;
 use crate::table::nft::set::{Data, Spans};
@@ -29,12 +30,16 @@ pub(super) fn nat<'x, 's>(
     more: &mut Vec<Evidence>,
 ) -> Flow<'x> {
     let v4 = cx.skb.packet.src.is_ipv4();
-    // nft_nat_inet_eval: a rule for the other family does nothing.
+    let tproxy = nat.kind == NatKind::Tproxy;
+    // nft_nat_inet_eval: a rule for the other family does nothing. nft_tproxy_eval: it does not match.
     if nat
         .family
         .is_some_and(|f| (f == NfFamily::Ip && !v4) || (f == NfFamily::Ip6 && v4))
     {
-        return Flow::Next;
+        return if tproxy { Flow::Broken } else { Flow::Next };
+    }
+    if tproxy && !matches!(cx.skb.packet.proto, proto::TCP | proto::UDP) {
+        return Flow::Broken;
     }
     let mut range = NatRange {
         random: nat.random,
@@ -64,6 +69,15 @@ pub(super) fn nat<'x, 's>(
         NatKind::Dnat => Plan::Range(Manip::Dst, range),
         NatKind::Masquerade => masquerade(&range, cx),
         NatKind::Redirect => redirect(&range, cx),
+        NatKind::Tproxy => {
+            // nft_tproxy_eval_v4, nft_tproxy_eval_v6: without a socket the rule ends, with one it goes on.
+            let (addr, port) = (range.addrs.map(|(lo, _)| lo), range.ports.map_or(0, |(lo, _)| lo));
+            let Some(socket) = tproxy_socket(addr, port, here.key("tproxy"), cx) else {
+                return Flow::Broken;
+            };
+            cx.skb.tproxy = Some(socket);
+            return Flow::Next;
+        }
     };
     match plan {
         Plan::Range(manip, range) => {

@@ -141,11 +141,26 @@ pub(super) fn tproxy(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Evi
     else {
         return Act::Continue;
     };
-    let packet = &cx.skb.packet;
-    let (Some(sport), Some(dport)) = (packet.sport(), packet.dport()) else {
+    let Some(socket) = tproxy_socket(addr, port, here.key("tproxy"), cx) else {
         cx.sink.step(|| here.step(Some(RuleVerdict::Drop), more));
         return Act::End(Verdict::Drop { policy: false });
     };
+    cx.sink.step(|| here.step(Some(RuleVerdict::Accept), more));
+    act::set_mark(here, cx, (cx.skb.mark & !mask) ^ value);
+    cx.skb.tproxy = Some(socket);
+    Act::End(Verdict::Accept)
+}
+
+/// The socket that a packet can be handed to: at the address and port given, else at those of the device it came in by
+/// and of the packet (`nf_tproxy_laddr4`, `nf_tproxy_laddr6`). `key` names the question whether it is transparent.
+pub(in crate::stage::netfilter) fn tproxy_socket(
+    addr: Option<IpAddr>,
+    port: u16,
+    key: String,
+    cx: &mut HookCx<'_, '_>,
+) -> Option<SocketAddr> {
+    let packet = &cx.skb.packet;
+    let (sport, dport) = (packet.sport()?, packet.dport()?);
     let own = cx.skb.iif.and_then(|dev| first_address(dev, packet.dst, cx));
     let query = SocketQuery {
         proto: packet.proto,
@@ -160,14 +175,7 @@ pub(super) fn tproxy(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: Vec<Evi
     let asked = Unknown::Outside("whether the socket is transparent");
     let found = match cx.ns.sockets().lookup(&query) {
         SocketAnswer::Nobody => false,
-        _ => cx.oracle.unknown(here.key("tproxy"), asked, 2) == 0,
+        _ => cx.oracle.unknown(key, asked, 2) == 0,
     };
-    if !found {
-        cx.sink.step(|| here.step(Some(RuleVerdict::Drop), more));
-        return Act::End(Verdict::Drop { policy: false });
-    }
-    cx.sink.step(|| here.step(Some(RuleVerdict::Accept), more));
-    act::set_mark(here, cx, (cx.skb.mark & !mask) ^ value);
-    cx.skb.tproxy = Some(SocketAddr::new(query.dst, query.dport));
-    Act::End(Verdict::Accept)
+    found.then(|| SocketAddr::new(query.dst, query.dport))
 }

@@ -54,6 +54,7 @@ impl Walker<'_, '_> {
             Err(()) => return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter)),
         };
         skb.iif = Some(bridge.index);
+        self.bridge_chains(ns, Hook::Prerouting, &skb)?;
         let mut seen = Seen::default();
         if self.bridge_calls_netfilter(ns, info, &skb) {
             seen.prerouting = true;
@@ -168,6 +169,7 @@ impl Walker<'_, '_> {
         vlan: Option<u16>,
         seen: Seen,
     ) -> Next {
+        self.bridge_chains(ns, Hook::Input, &skb)?;
         let dst = skb.eth.and_then(|e| e.dst);
         if info.vlan_filtering == Some(true)
             && let Some(id) = vlan
@@ -353,6 +355,9 @@ impl Walker<'_, '_> {
         if from.is_some() {
             self.stage(Stage::Bridge);
         }
+        let first = if from.is_some() { Hook::Forward } else { Hook::Output };
+        self.bridge_chains(ns, first, &skb)?;
+        self.bridge_chains(ns, Hook::Postrouting, &skb)?;
         let settings = space.fdb().port(&port.name);
         if let Some(reason) = self.refuses(ns, from, port, settings) {
             let evidence = settings.map(|p| space.fdb().port_evidence(p));

@@ -254,6 +254,27 @@ impl Walker<'_, '_> {
         Ok(skb)
     }
 
+    /// Chains of family `bridge` see a frame on a bridge. They are not run: the frame goes on if none of their rules
+    /// matches, and otherwise its end is not known.
+    pub(super) fn bridge_chains(&mut self, ns: NsId, hook: Hook, skb: &Skb) -> Result<(), Box<Ended>> {
+        let nft = self.space(ns).nft();
+        for base in nft.base_chains_of(nft_table::NfFamily::Bridge, hook) {
+            let drops = base.drops();
+            if nft.rules(base.chain).is_empty() && !drops {
+                continue;
+            }
+            let Some(evidence) = nft.policy(base.chain) else {
+                continue;
+            };
+            let key = format!("bridge {ns:?} {hook:?} {} {}", base.table.label, base.chain.name);
+            if self.oracle.unknown(key, Unknown::Match(evidence.clone()), 2) == 0 {
+                self.step(What::Undecided, Some(evidence));
+                return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotModelled));
+            }
+        }
+        Ok(())
+    }
+
     /// A save that nobody captured may hold a rule that ends this packet: it goes on if not, and if so the
     /// end is not known.
     fn missing_tables(&mut self, ns: NsId, skb: &Skb) -> Result<(), Box<Ended>> {

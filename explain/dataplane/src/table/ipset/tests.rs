@@ -38,7 +38,6 @@ fn query<'a>(packet: &'a Packet, dirs: &'a [Side]) -> SetQuery<'a> {
         iif: Some("eth0"),
         oif: Some("eth1"),
         physin: None,
-        routed: None,
         physout: None,
         mark: 0,
         dirs,

@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use knet_snapshot::id::{Family, Zone};
+use knet_snapshot::id::Family;
 use knet_snapshot::route::RouteKind;
 
 use super::walker::{Ended, Source, Walker};
 use crate::choice::{Oracle, Unknown};
 use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
-use crate::skb::{Ct, CtState, Dir, PktType, Sender, Skb};
+use crate::skb::{Ct, CtState, Dir, Sender, Skb};
 use crate::stage::conntrack::answer_type;
 use crate::table::fib::{Answer as RouteAnswer, Query};
 use crate::table::source::{SCOPE_LINK, inet_select_addr, ipv6_dev_get_saddr};
@@ -87,23 +87,12 @@ pub(super) fn packet(
     };
     let bridged = matches!(source, Source::Port(_));
     let skb = Skb {
-        packet,
         eth: request.skb.eth.filter(|_| bridged).map(|e| Eth {
             src: e.dst,
             dst: e.src,
             ..e
         }),
         mark: reflected_mark(walker, ns, request, answer),
-        priority: 0,
-        iif: None,
-        oif: None,
-        nexthop: None,
-        physin: None,
-        routed: None,
-        physout: None,
-        pkt_type: PktType::Host,
-        zone: Zone::default(),
-        template: false,
         ct,
         sender: Some(Sender {
             uid: if socket { request.owner } else { Some(0) },
@@ -111,8 +100,7 @@ pub(super) fn packet(
             socket,
             control,
         }),
-        tproxy: None,
-        ipvs: None,
+        ..Skb::new(packet)
     };
     Some((skb, source))
 }

@@ -7,7 +7,7 @@ use knet_snapshot::link::{Link, LinkKind};
 
 use super::walker::{At, Next, Seen, Walker};
 use crate::packet::Eth;
-use crate::skb::{Ct, PktType, Skb};
+use crate::skb::{PktType, Skb};
 use crate::trace::{Hook, NsId, Outcome, Reason, Stage, What};
 
 impl Walker<'_, '_> {
@@ -100,24 +100,16 @@ impl Walker<'_, '_> {
 
     /// The frame appears on another device. In another namespace it has forgotten its mark
     /// (`skb_scrub_packet`), and everywhere its connection.
-    pub(super) fn cross(&mut self, from: NsId, out: IfIndex, to: NsId, dev: IfIndex, mut skb: Skb) -> At {
+    pub(super) fn cross(&mut self, from: NsId, out: IfIndex, to: NsId, dev: IfIndex, skb: Skb) -> At {
         self.step(What::Cross { to, dev }, None);
         self.secpath = None;
         self.leave(Some(out), &skb.packet);
-        skb.ct = Ct::None;
-        skb.sender = None;
-        skb.tproxy = None;
-        skb.priority = 0;
-        skb.oif = None;
-        skb.nexthop = None;
-        skb.physin = None;
-        skb.routed = None;
-        skb.physout = None;
-        skb.zone = knet_snapshot::id::Zone::default();
-        skb.template = false;
-        if from != to {
-            skb.mark = 0;
-        }
+        let skb = Skb {
+            sender: None,
+            priority: 0,
+            mark: if from == to { skb.mark } else { 0 },
+            ..skb.scrubbed()
+        };
         At::Receive { ns: to, dev, skb }
     }
 

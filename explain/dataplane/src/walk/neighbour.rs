@@ -145,7 +145,7 @@ impl Walker<'_, '_> {
             return Ok(None);
         }
         // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
-        let local = skb.sender.is_some_and(|s| s.socket);
+        let local = skb.caller().is_some_and(|s| s.socket);
         let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour);
         let how = if skb.packet.dst.is_ipv4() {
             Reject::IcmpHostUnreachable

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use knet_snapshot::id::{IfIndex, Zone};
 use knet_snapshot::ipvs::Forward;
 
-use crate::packet::{Eth, Packet, Port};
+use crate::packet::{Arp, Eth, Packet, Port};
 use crate::trace::NsId;
 
 /// What `struct sk_buff` carries that decides anything.
@@ -13,6 +13,8 @@ use crate::trace::NsId;
 pub struct Skb {
     /// The packet.
     pub packet: Packet,
+    /// An ARP message in the place of an IP packet; `packet` has its addresses.
+    pub arp: Option<Arp>,
     /// Link-layer header, while it has one.
     pub eth: Option<Eth>,
     /// `skb->mark`
@@ -100,6 +102,7 @@ impl Skb {
     pub fn new(packet: Packet) -> Self {
         Self {
             packet,
+            arp: None,
             eth: None,
             mark: 0,
             priority: 0,

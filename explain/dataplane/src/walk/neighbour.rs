@@ -6,7 +6,8 @@ use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::Link;
 use knet_snapshot::neigh::NudState;
 
-use super::segment::Cast;
+use super::respond::Question;
+use super::segment::{Cast, Frame};
 use super::walker::{Ended, Walker};
 use crate::choice::{Chance, Unknown, ratio};
 use crate::packet::proto;
@@ -103,7 +104,12 @@ impl Walker<'_, '_> {
             entry.map(|e| table.evidence(e)),
         );
         let asks_as = self.asks_as(ns, link, hop, &skb.packet);
-        let asked = self.who_answers(ns, link.index, hop, asks_as);
+        let question = Question {
+            about: hop,
+            asker: asks_as,
+            mac: link.mac,
+        };
+        let asked = self.who_answers(ns, link.index, question);
         let weights: Vec<_> = asked
             .responders
             .iter()
@@ -147,6 +153,7 @@ impl Walker<'_, '_> {
         // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
         let local = skb.caller().is_some_and(|s| s.socket);
         let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour);
+        ended.end.evidence.extend(std::mem::take(&mut self.lost_questions));
         let how = if skb.packet.dst.is_ipv4() {
             Reject::IcmpHostUnreachable
         } else {
@@ -169,29 +176,36 @@ impl Walker<'_, '_> {
 
     /// Everybody on the segment behind a device who would answer for an address, and whose answer would
     /// come back.
-    pub(super) fn who_answers(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Asked {
-        let cast = if addr.is_ipv4() {
-            Cast::Broadcast
-        } else {
-            Cast::Multicast
-        };
-        let reach = self.reach(ns, dev, cast);
+    pub(super) fn who_answers(&mut self, ns: NsId, dev: IfIndex, question: Question) -> Asked {
+        self.lost_questions.clear();
+        if !self.asking_passes(ns, dev, question) {
+            let leads_out = self.reach(ns, dev, all(question.about, None)).leads_out;
+            return Asked {
+                responders: Vec::new(),
+                leads_out,
+            };
+        }
+        let reach = self.reach(ns, dev, all(question.about, Some(&question.asked())));
         let mut asked = Asked {
             responders: Vec::new(),
             leads_out: reach.leads_out,
         };
-        if !self.asking_passes(ns, dev, addr, asker) {
-            return asked;
-        }
         let own = self.link(ns, dev).and_then(|l| l.mac);
         for &(at, on) in reach.heard.iter().filter(|&&at| at != (ns, dev)) {
             let Some(mac) = self.link(at, on).and_then(|l| l.mac) else {
                 continue;
             };
-            let Some(proxy) = self.answers(at, on, addr, asker).answer() else {
+            let Some(proxy) = self.answers(at, on, question).answer() else {
                 continue;
             };
-            let back = own.map(|own| self.reach(at, on, Cast::Unicast(own)));
+            let answer = question.answered(mac);
+            let back = own.map(|own| {
+                let frame = Frame {
+                    cast: Cast::Unicast(own),
+                    holds: Some(&answer),
+                };
+                self.reach(at, on, frame)
+            });
             if back.is_none_or(|b| b.heard.contains(&(ns, dev))) {
                 asked.responders.push(Responder {
                     ns: at,
@@ -207,13 +221,8 @@ impl Walker<'_, '_> {
     }
 
     /// Somebody captured on the segment has the address, although he would not answer.
-    fn owner_in_reach(&self, ns: NsId, dev: IfIndex, addr: IpAddr) -> Option<Mac> {
-        let cast = if addr.is_ipv4() {
-            Cast::Broadcast
-        } else {
-            Cast::Multicast
-        };
-        let reach = self.reach(ns, dev, cast);
+    fn owner_in_reach(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr) -> Option<Mac> {
+        let reach = self.reach(ns, dev, all(addr, None));
         let mut others = reach.heard.iter().filter(|&&at| at != (ns, dev));
         let owner = others.find(|&&(n, d)| self.space(n).links().addresses_of(d).any(|a| a.local == addr));
         // A device without ARP asks nobody.
@@ -224,8 +233,17 @@ impl Walker<'_, '_> {
     }
 }
 
+/// A frame for everybody who may have an address.
+pub(super) const fn all(about: IpAddr, holds: Option<&Skb>) -> Frame<'_> {
+    let cast = match about {
+        IpAddr::V4(_) => Cast::Broadcast,
+        IpAddr::V6(_) => Cast::Multicast,
+    };
+    Frame { cast, holds }
+}
+
 /// `ip_eth_mc_map`, `ipv6_eth_mc_map`
-fn multicast_mac(group: IpAddr) -> Mac {
+pub(super) fn multicast_mac(group: IpAddr) -> Mac {
     match group {
         IpAddr::V4(a) => {
             let [_, b, c, d] = a.octets();

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use knet_snapshot::id::{IfIndex, Mac};
 
-use super::respond::Said;
-use super::segment::Cast;
+use super::neighbour::all;
+use super::respond::{Question, Said};
 use super::walker::{At, Client, Ended, Next, Walker};
 use crate::choice::{Chance, Oracle, ratio};
 use crate::packet::{Eth, Packet};
@@ -111,14 +111,15 @@ impl Walker<'_, '_> {
     }
 
     fn hear(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Vec<Hearing> {
-        let cast = if addr.is_ipv4() {
-            Cast::Broadcast
-        } else {
-            Cast::Multicast
+        let question = Question {
+            about: addr,
+            asker,
+            mac: None,
         };
+        let asked = question.asked();
         let mut by = BTreeMap::new();
         for port in self.ports(ns, dev) {
-            let heard = self.hears(port.0, port.1, cast);
+            let heard = self.hears(port.0, port.1, all(addr, Some(&asked)));
             if heard.is_empty() {
                 by.entry(port).or_insert(port);
             }
@@ -132,7 +133,7 @@ impl Walker<'_, '_> {
                 dev,
                 port,
                 mac: self.link(ns, dev).and_then(|l| l.mac),
-                said: self.answers(ns, dev, addr, asker),
+                said: self.answers(ns, dev, question),
             })
             .collect()
     }

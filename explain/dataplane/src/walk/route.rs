@@ -60,7 +60,7 @@ impl Walker<'_, '_> {
             ..Query::to(skb.packet.dst)
         };
         let flags = SenderFlags {
-            any_src: matches!(source, Source::Any | Source::Port(_)),
+            any_src: matches!(source, Source::Any | Source::Port(_) | Source::Bridge(_)),
             socket,
         };
         let mut output = routing::output(self.space(ns), &query, flags, &mut self.oracle, &mut self.sink);

@@ -6,6 +6,7 @@ use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::{Link, LinkKind, VxlanInfo};
 
 use super::walker::Walker;
+use crate::skb::Skb;
 use crate::trace::NsId;
 
 /// What a frame is to the bridges it meets.
@@ -29,31 +30,50 @@ pub(super) struct Reach {
     seen: BTreeSet<(NsId, IfIndex, bool)>,
 }
 
+/// What leaves a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame<'f> {
+    /// What it is to bridges.
+    pub cast: Cast,
+    /// What is in it, for the chains it meets. `None`: only where such a frame would go is asked.
+    pub holds: Option<&'f Skb>,
+}
+
+impl Frame<'_> {
+    /// Any frame for a MAC.
+    const fn to(mac: Mac) -> Self {
+        Self {
+            cast: Cast::Unicast(mac),
+            holds: None,
+        }
+    }
+}
+
 impl Walker<'_, '_> {
     /// Whom a frame reaches that leaves a device.
-    pub(super) fn reach(&self, ns: NsId, dev: IfIndex, cast: Cast) -> Reach {
+    pub(super) fn reach(&mut self, ns: NsId, dev: IfIndex, frame: Frame<'_>) -> Reach {
         let mut reach = Reach::default();
-        self.emit(ns, dev, cast, &mut reach);
+        self.emit(ns, dev, frame, &mut reach);
         reach
     }
 
     /// Whom a frame reaches that arrives at a device.
-    pub(super) fn hears(&self, ns: NsId, dev: IfIndex, cast: Cast) -> BTreeSet<(NsId, IfIndex)> {
+    pub(super) fn hears(&mut self, ns: NsId, dev: IfIndex, frame: Frame<'_>) -> BTreeSet<(NsId, IfIndex)> {
         let mut reach = Reach::default();
-        self.arrive(ns, dev, cast, &mut reach);
+        self.arrive(ns, dev, frame, &mut reach);
         reach.heard
     }
 
     /// A frame for this MAC that arrives at a device reaches somebody who has the MAC.
-    pub(super) fn leads_to(&self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
+    pub(super) fn leads_to(&mut self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
         let mut reach = Reach::default();
-        self.arrive(ns, dev, Cast::Unicast(mac), &mut reach);
+        self.arrive(ns, dev, Frame::to(mac), &mut reach);
         self.holds(&reach, mac)
     }
 
     /// A frame for this MAC that leaves a device reaches somebody who has the MAC.
-    pub(super) fn mac_behind(&self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
-        let reach = self.reach(ns, dev, Cast::Unicast(mac));
+    pub(super) fn mac_behind(&mut self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
+        let reach = self.reach(ns, dev, Frame::to(mac));
         self.holds(&reach, mac)
     }
 
@@ -64,31 +84,37 @@ impl Walker<'_, '_> {
             .any(|&(n, d)| self.link(n, d).is_some_and(|l| l.mac == Some(mac)))
     }
 
-    fn emit(&self, ns: NsId, dev: IfIndex, cast: Cast, reach: &mut Reach) {
+    fn emit(&mut self, ns: NsId, dev: IfIndex, frame: Frame<'_>, reach: &mut Reach) {
         if !reach.seen.insert((ns, dev, true)) {
             return;
         }
         let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
             return;
         };
+        if !self.frame_leaves(ns, dev, frame) {
+            return;
+        }
+        let cast = frame.cast;
         match &link.kind {
-            LinkKind::Veth if let Some(peer) = self.world.peer(ns, dev) => self.arrive(peer.ns, peer.dev, cast, reach),
+            LinkKind::Veth if let Some(peer) = self.world.peer(ns, dev) => self.arrive(peer.ns, peer.dev, frame, reach),
             LinkKind::Veth | LinkKind::Device | LinkKind::Bond if !link.flags.loopback => {
                 reach.leads_out = true;
                 for &(other, port) in self.world.underlay_devices() {
                     if (other, port) != (ns, dev) && self.share_a_subnet(ns, dev, other, port) {
-                        self.arrive(other, port, cast, reach);
+                        self.arrive(other, port, frame, reach);
                     }
                 }
             }
             LinkKind::Bridge(_) => {
                 for port in self.bridge_copies(ns, link, None, cast) {
-                    self.emit(ns, port, cast, reach);
+                    if self.frame_forwarded(ns, link, None, port, frame) {
+                        self.emit(ns, port, frame, reach);
+                    }
                 }
             }
             LinkKind::Vlan { .. } => {
                 if let Some((lower_ns, lower)) = self.world.lower(ns, link) {
-                    self.emit(lower_ns, lower, cast, reach);
+                    self.emit(lower_ns, lower, frame, reach);
                 }
             }
             LinkKind::Macvlan { mode } => {
@@ -105,15 +131,15 @@ impl Walker<'_, '_> {
                         }
                     }
                 }
-                self.emit(lower_ns, lower, cast, reach);
+                self.emit(lower_ns, lower, frame, reach);
             }
             LinkKind::Vxlan(info) if !info.external => {
                 for (to, tunnel) in self.tunnel_ends(ns, link, info, cast) {
-                    self.arrive(to, tunnel, cast, reach);
+                    self.arrive(to, tunnel, frame, reach);
                 }
             }
             LinkKind::Tunnel(..) => match self.tunnel_peer(ns, link) {
-                Some((to, tunnel)) => self.arrive(to, tunnel, cast, reach),
+                Some((to, tunnel)) => self.arrive(to, tunnel, frame, reach),
                 None => reach.leads_out = true,
             },
             _ => {}
@@ -144,11 +170,15 @@ impl Walker<'_, '_> {
         ends
     }
 
-    fn arrive(&self, ns: NsId, dev: IfIndex, cast: Cast, reach: &mut Reach) {
+    fn arrive(&mut self, ns: NsId, dev: IfIndex, frame: Frame<'_>, reach: &mut Reach) {
         let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
             return;
         };
         if !reach.seen.insert((ns, dev, false)) {
+            return;
+        }
+        let cast = frame.cast;
+        if !self.frame_enters(ns, dev, frame) {
             return;
         }
         for &(upper_ns, upper) in self.world.uppers(ns, dev) {
@@ -164,13 +194,18 @@ impl Walker<'_, '_> {
                 if !bridge.flags.up || !self.port_takes(ns, link) {
                     return;
                 }
+                if !self.frame_bridged(ns, bridge, dev, frame) {
+                    return;
+                }
                 let (up, ports) = self.bridge_to(ns, bridge, dev, cast);
-                if up {
+                if up && self.frame_up(ns, dev, frame) {
                     reach.heard.insert((ns, bridge.index));
                     reach.heard.extend(self.world.uppers(ns, bridge.index).iter().copied());
                 }
                 for port in ports {
-                    self.emit(ns, port, cast, reach);
+                    if self.frame_forwarded(ns, bridge, Some(dev), port, frame) {
+                        self.emit(ns, port, frame, reach);
+                    }
                 }
             }
             Some(bond) if bond.kind == LinkKind::Bond => {

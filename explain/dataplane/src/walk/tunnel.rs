@@ -159,8 +159,8 @@ impl Walker<'_, '_> {
 
 impl Walker<'_, '_> {
     /// The frame is copied to every remote of the entry; the one that has the MAC behind it takes it.
-    fn remote_with<'e>(&self, entries: &[&'e FdbEntry], info: &VxlanInfo, mac: Mac) -> Option<&'e FdbEntry> {
-        let takes = |e: &FdbEntry| {
+    fn remote_with<'e>(&mut self, entries: &[&'e FdbEntry], info: &VxlanInfo, mac: Mac) -> Option<&'e FdbEntry> {
+        let mut takes = |e: &FdbEntry| {
             let Some(remote) = e.dst else { return false };
             let (vni, port) = (e.vni.or(info.vni), e.port.unwrap_or(info.port));
             self.world

@@ -81,6 +81,7 @@ impl Skb {
     #[must_use]
     pub fn scrubbed(self) -> Self {
         Self {
+            arp: self.arp,
             eth: self.eth,
             mark: self.mark,
             priority: self.priority,

@@ -4,10 +4,11 @@ use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::{Link, LinkKind};
 
 use super::hooks::CONNTRACK;
-use super::segment::Frame;
+use super::link::{handed_on, packet_type};
+use super::segment::{Cast, Frame};
 use super::walker::{At, Ended, Next, Walker};
 use crate::choice::Unknown;
-use crate::skb::{Ct, Skb};
+use crate::skb::{Ct, PktType, Skb};
 use crate::table::nft::{BaseChain, NfFamily};
 use crate::trace::{Hook, NsId, Outcome};
 
@@ -130,47 +131,52 @@ impl Walker<'_, '_> {
         Ok(skb)
     }
 
-    /// Chains of a device let a frame out.
-    pub(super) fn frame_leaves(&mut self, ns: NsId, dev: IfIndex, frame: Frame<'_>) -> bool {
-        self.passes(frame, |this, skb| this.device_hook(ns, Hook::Egress, dev, skb))
+    /// What chains of a device make of a frame that goes out.
+    pub(super) fn frame_leaves(&mut self, ns: NsId, dev: IfIndex, frame: &Frame) -> Option<Frame> {
+        self.meets(frame, |this, skb| this.device_hook(ns, Hook::Egress, dev, skb))
     }
 
-    /// Chains of a device let a frame in.
-    pub(super) fn frame_enters(&mut self, ns: NsId, dev: IfIndex, frame: Frame<'_>) -> bool {
-        self.passes(frame, |this, skb| this.device_hook(ns, Hook::Ingress, dev, skb))
-    }
-
-    /// Chains let a frame onto a bridge.
-    pub(super) fn frame_bridged(&mut self, ns: NsId, bridge: &Link, port: IfIndex, frame: Frame<'_>) -> bool {
-        self.passes(frame, |this, skb| {
-            let hook = Hook::Prerouting;
-            this.around_ip(ns, bridge, hook, (Some(port), None), skb)
+    /// What chains of a device make of a frame that comes in.
+    pub(super) fn frame_enters(&mut self, from: NsId, ns: NsId, dev: IfIndex, frame: &Frame) -> Option<Frame> {
+        self.meets(frame, |this, skb| {
+            let skb = this.as_received(ns, dev, handed_on(from, ns, skb));
+            this.device_hook(ns, Hook::Ingress, dev, skb)
         })
     }
 
-    /// Chains let a frame up from a bridge.
-    pub(super) fn frame_up(&mut self, ns: NsId, port: IfIndex, frame: Frame<'_>) -> bool {
-        self.passes(frame, |this, skb| {
+    /// What chains make of a frame that comes onto a bridge.
+    pub(super) fn frame_bridged(&mut self, ns: NsId, bridge: &Link, port: IfIndex, frame: &Frame) -> Option<Frame> {
+        self.meets(frame, |this, mut skb| {
+            if bridge.mac.is_some() && skb.eth.and_then(|e| e.dst) == bridge.mac {
+                skb.pkt_type = PktType::Host;
+            }
+            this.around_ip(ns, bridge, Hook::Prerouting, (Some(port), None), skb)
+        })
+    }
+
+    /// What chains make of a frame that goes up from a bridge.
+    pub(super) fn frame_up(&mut self, ns: NsId, port: IfIndex, frame: &Frame) -> Option<Frame> {
+        self.meets(frame, |this, skb| {
             this.bridge_hook(ns, Hook::Input, (Some(port), None), Part::Whole, skb)
         })
     }
 
-    /// Chains let a frame out of a bridge's port: of the node itself, or one that came in by another port.
+    /// What chains make of a frame that a bridge sends out of a port: its own, or one that came in by another.
     pub(super) fn frame_forwarded(
         &mut self,
         ns: NsId,
         bridge: &Link,
         from: Option<IfIndex>,
         port: IfIndex,
-        frame: Frame<'_>,
-    ) -> bool {
-        self.passes(frame, |this, skb| {
+        frame: &Frame,
+    ) -> Option<Frame> {
+        self.meets(frame, |this, skb| {
             let ports = (from, Some(port));
             let out = (None, Some(port));
-            let Some(_) = from else {
+            if from.is_none() {
                 let skb = this.bridge_hook(ns, Hook::Output, ports, Part::Whole, skb)?;
                 return this.bridge_hook(ns, Hook::Postrouting, out, Part::Whole, skb);
-            };
+            }
             let skb = this.around_ip(ns, bridge, Hook::Forward, ports, skb)?;
             let skb = this.bridge_hook(ns, Hook::Postrouting, out, Part::Whole, skb)?;
             if this.message_calls(ns, bridge, &skb) {
@@ -207,23 +213,35 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// What is decided here is not a step of the packet's own way: only the row that lost the frame is kept.
-    fn passes(&mut self, frame: Frame<'_>, hook: impl FnOnce(&mut Self, Skb) -> Result<Skb, Box<Ended>>) -> bool {
-        let Some(skb) = frame.holds else { return true };
-        self.aside(|this| hook(this, skb.clone()))
+    /// `eth_type_trans`
+    pub(super) fn as_received(&self, ns: NsId, dev: IfIndex, skb: Skb) -> Skb {
+        let kind = self.link(ns, dev).map(|link| packet_type(link, skb.eth));
+        Skb {
+            pkt_type: kind.unwrap_or(PktType::Host),
+            ..skb
+        }
+    }
+
+    /// The frame behind a hook. One of which is not said what it holds meets no chain.
+    fn meets(&mut self, frame: &Frame, hook: impl FnOnce(&mut Self, Skb) -> Result<Skb, Box<Ended>>) -> Option<Frame> {
+        let Some(skb) = &frame.holds else {
+            return Some(frame.clone());
+        };
+        let skb = self.aside(|this| hook(this, skb.clone()))?;
+        let cast = match skb.eth.and_then(|e| e.dst) {
+            Some(mac) if !mac.is_multicast() => Cast::Unicast(mac),
+            _ => frame.cast,
+        };
+        Some(Frame { cast, holds: Some(skb) })
     }
 
     /// Runs something that is not a step of the packet's own way; the rows that ended it are kept.
-    pub(super) fn aside(&mut self, run: impl FnOnce(&mut Self) -> Result<Skb, Box<Ended>>) -> bool {
+    pub(super) fn aside(&mut self, run: impl FnOnce(&mut Self) -> Result<Skb, Box<Ended>>) -> Option<Skb> {
         let steps = self.sink.steps.len();
         let ended = run(self);
         self.sink.steps.truncate(steps);
-        match ended {
-            Ok(_) => true,
-            Err(ended) => {
-                self.lost_questions.extend(ended.end.evidence);
-                false
-            }
-        }
+        ended
+            .map_err(|ended| self.lost_questions.extend(ended.end.evidence))
+            .ok()
     }
 }

@@ -104,13 +104,11 @@ impl Walker<'_, '_> {
         self.step(What::Cross { to, dev }, None);
         self.secpath = None;
         self.leave(Some(out), &skb.packet);
-        let skb = Skb {
-            sender: None,
-            priority: 0,
-            mark: if from == to { skb.mark } else { 0 },
-            ..skb.scrubbed()
-        };
-        At::Receive { ns: to, dev, skb }
+        At::Receive {
+            ns: to,
+            dev,
+            skb: handed_on(from, to, skb),
+        }
     }
 
     /// `__netif_receive_skb_core`
@@ -274,8 +272,18 @@ impl Walker<'_, '_> {
     }
 }
 
+/// `__dev_forward_skb2`: what a packet that appears on another device has forgotten.
+pub(super) fn handed_on(from: NsId, to: NsId, skb: Skb) -> Skb {
+    Skb {
+        sender: None,
+        priority: 0,
+        mark: if from == to { skb.mark } else { 0 },
+        ..skb.scrubbed()
+    }
+}
+
 /// `eth_type_trans`
-fn packet_type(link: &Link, eth: Option<Eth>) -> PktType {
+pub(super) fn packet_type(link: &Link, eth: Option<Eth>) -> PktType {
     match eth.and_then(|e| e.dst) {
         Some(Mac::BROADCAST) => PktType::Broadcast,
         Some(mac) if mac.is_multicast() => PktType::Multicast,

@@ -178,35 +178,27 @@ impl Walker<'_, '_> {
     /// come back.
     pub(super) fn who_answers(&mut self, ns: NsId, dev: IfIndex, question: Question) -> Asked {
         self.lost_questions.clear();
-        if !self.asking_passes(ns, dev, question) {
+        let Some(asks) = self.message_out(ns, dev, question.asked()) else {
             let leads_out = self.reach(ns, dev, all(question.about, None)).leads_out;
             return Asked {
                 responders: Vec::new(),
                 leads_out,
             };
-        }
-        let reach = self.reach(ns, dev, all(question.about, Some(&question.asked())));
+        };
+        let reach = self.reach(ns, dev, all(question.about, Some(asks)));
         let mut asked = Asked {
             responders: Vec::new(),
             leads_out: reach.leads_out,
         };
-        let own = self.link(ns, dev).and_then(|l| l.mac);
-        for &(at, on) in reach.heard.iter().filter(|&&at| at != (ns, dev)) {
+        for ((at, on), heard) in reach.heard.into_iter().filter(|&(at, _)| at != (ns, dev)) {
             let Some(mac) = self.link(at, on).and_then(|l| l.mac) else {
                 continue;
             };
-            let Some(proxy) = self.answers(at, on, question).answer() else {
+            let (said, answer) = self.answers(at, on, question, heard);
+            let Some(proxy) = said.answer() else {
                 continue;
             };
-            let answer = question.answered(mac);
-            let back = own.map(|own| {
-                let frame = Frame {
-                    cast: Cast::Unicast(own),
-                    holds: Some(&answer),
-                };
-                self.reach(at, on, frame)
-            });
-            if back.is_none_or(|b| b.heard.contains(&(ns, dev))) {
+            if self.hears_back(ns, dev, (at, on), question, answer) {
                 asked.responders.push(Responder {
                     ns: at,
                     dev: on,
@@ -220,10 +212,31 @@ impl Walker<'_, '_> {
         asked
     }
 
+    /// The answer gets back to whoever asked.
+    fn hears_back(
+        &mut self,
+        ns: NsId,
+        dev: IfIndex,
+        (at, on): (NsId, IfIndex),
+        question: Question,
+        answer: Option<Skb>,
+    ) -> bool {
+        let Some(own) = question.mac else { return true };
+        let frame = Frame {
+            cast: Cast::Unicast(own),
+            holds: answer,
+        };
+        let mut back = self.reach(at, on, frame);
+        match back.heard.remove(&(ns, dev)) {
+            Some(Some(answer)) => self.message_in(ns, dev, answer).is_some(),
+            heard => heard.is_some(),
+        }
+    }
+
     /// Somebody captured on the segment has the address, although he would not answer.
     fn owner_in_reach(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr) -> Option<Mac> {
         let reach = self.reach(ns, dev, all(addr, None));
-        let mut others = reach.heard.iter().filter(|&&at| at != (ns, dev));
+        let mut others = reach.heard.keys().filter(|&&at| at != (ns, dev));
         let owner = others.find(|&&(n, d)| self.space(n).links().addresses_of(d).any(|a| a.local == addr));
         // A device without ARP asks nobody.
         owner
@@ -234,7 +247,7 @@ impl Walker<'_, '_> {
 }
 
 /// A frame for everybody who may have an address.
-pub(super) const fn all(about: IpAddr, holds: Option<&Skb>) -> Frame<'_> {
+pub(super) fn all(about: IpAddr, holds: Option<Skb>) -> Frame {
     let cast = match about {
         IpAddr::V4(_) => Cast::Broadcast,
         IpAddr::V6(_) => Cast::Multicast,

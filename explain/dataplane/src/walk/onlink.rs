@@ -119,21 +119,21 @@ impl Walker<'_, '_> {
         let asked = question.asked();
         let mut by = BTreeMap::new();
         for port in self.ports(ns, dev) {
-            let heard = self.hears(port.0, port.1, all(addr, Some(&asked)));
+            let heard = self.hears(port.0, port.1, all(addr, Some(asked.clone())));
             if heard.is_empty() {
-                by.entry(port).or_insert(port);
+                by.entry(port).or_insert((port, None));
             }
-            for at in heard {
-                by.entry(at).or_insert(port);
+            for (at, skb) in heard {
+                by.entry(at).or_insert((port, skb));
             }
         }
         by.into_iter()
-            .map(|((ns, dev), port)| Hearing {
+            .map(|((ns, dev), (port, heard))| Hearing {
                 ns,
                 dev,
                 port,
                 mac: self.link(ns, dev).and_then(|l| l.mac),
-                said: self.answers(ns, dev, question),
+                said: self.answers(ns, dev, question, heard).0,
             })
             .collect()
     }

@@ -9,7 +9,7 @@ use knet_snapshot::route::RouteKind;
 use super::neighbour::multicast_mac;
 use super::walker::Walker;
 use crate::packet::{Arp, Eth, L4, Packet, proto};
-use crate::skb::Skb;
+use crate::skb::{PktType, Skb};
 use crate::stage::routing::{self, InputTo, Output, SenderFlags};
 use crate::table::fib::{Answer as RouteAnswer, Query};
 use crate::table::source::{SCOPE_HOST, SCOPE_LINK, inet_select_addr};
@@ -207,29 +207,37 @@ impl Walker<'_, '_> {
         inet_select_addr(links, &sysctl, Some(link.index), Some(target), SCOPE_LINK)
     }
 
-    /// Would this namespace answer on this device?
-    pub(super) fn answers(&mut self, ns: NsId, dev: IfIndex, question: Question) -> Said {
+    /// Would this namespace answer a question that it heard on this device? If so, what it sends.
+    pub(super) fn answers(
+        &mut self,
+        ns: NsId,
+        dev: IfIndex,
+        question: Question,
+        heard: Option<Skb>,
+    ) -> (Said, Option<Skb>) {
         let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
-            return Said::Down;
+            return (Said::Down, None);
         };
         if link.flags.noarp {
-            return Said::NoArp;
+            return (Said::NoArp, None);
         }
         let Question { about, asker, .. } = question;
         let said = match Family::of(about) {
             Family::V4 => self.answers_arp(ns, link, about, asker),
             Family::V6 => self.answers_nd(ns, link, about),
         };
-        // ARP has chains of its own; a solicitation is an IPv6 packet, which all rules see.
-        let by = link.mac.unwrap_or_default();
-        let heard = |this: &mut Self| {
-            this.message_passes(ns, dev, question.asked(), true)
-                && this.message_passes(ns, dev, question.answered(by), false)
-        };
-        if said.answer().is_some() && !heard(self) {
-            return Said::Ruled;
+        if said.answer().is_none() {
+            return (said, None);
         }
-        said
+        let heard = heard.unwrap_or_else(|| self.as_received(ns, dev, question.asked()));
+        let answer = self.message_in(ns, dev, heard).and_then(|_| {
+            let by = link.mac.unwrap_or_default();
+            self.message_out(ns, dev, question.answered(by))
+        });
+        match answer {
+            Some(answer) => (said, Some(answer)),
+            None => (Said::Ruled, None),
+        }
     }
 
     fn answers_arp(&mut self, ns: NsId, link: &Link, addr: IpAddr, asker: Option<IpAddr>) -> Said {
@@ -369,57 +377,49 @@ impl Walker<'_, '_> {
         if own { Said::Own } else { Said::Proxy }
     }
 
-    /// The rules where a question is asked let it out, and its answer in.
-    pub(super) fn asking_passes(&mut self, ns: NsId, dev: IfIndex, question: Question) -> bool {
-        // Who answers is not known yet.
-        let mut answered = question.answered(Mac::default());
-        answered.eth = None;
-        if let Some(arp) = &mut answered.arp {
-            arp.sender.0 = None;
-        }
-        self.message_passes(ns, dev, question.asked(), false) && self.message_passes(ns, dev, answered, true)
-    }
-
-    /// A message of ARP or of neighbour discovery gets through the rules of a namespace, coming in or going out.
-    fn message_passes(&mut self, ns: NsId, dev: IfIndex, message: Skb, incoming: bool) -> bool {
-        if message.arp.is_some() {
-            return self.aside(|this| {
-                if incoming {
-                    let skb = Skb {
-                        iif: Some(dev),
-                        ..message
-                    };
-                    return this.arp_hook(ns, Hook::Input, skb);
-                }
-                // Its link-layer header is not set yet (arp_create).
-                let skb = Skb {
-                    oif: Some(dev),
-                    eth: None,
-                    ..message
-                };
-                this.arp_hook(ns, Hook::Output, skb)
-            });
-        }
-        let hooks = if incoming {
-            [Hook::Prerouting, Hook::Input]
-        } else {
-            [Hook::Output, Hook::Postrouting]
-        };
-        let space = self.space(ns);
-        let none = |hook: &Hook| {
-            space.xt().base_chains(Family::V6, *hook).is_empty()
-                && space.nft().base_chains(Family::V6, *hook).is_empty()
-        };
-        if hooks.iter().all(none) {
-            return true;
-        }
+    /// What the rules of a namespace make of a message of ARP or of neighbour discovery that it sends. ARP has chains
+    /// of its own; a solicitation is an IPv6 packet, which all rules see.
+    pub(super) fn message_out(&mut self, ns: NsId, dev: IfIndex, message: Skb) -> Option<Skb> {
+        let eth = message.eth;
         let skb = Skb {
-            iif: incoming.then_some(dev),
-            oif: (!incoming).then_some(dev),
+            oif: Some(dev),
+            // Its link-layer header is not set yet (arp_create, ip6_output).
+            eth: None,
             ..message
         };
-        let [first, second] = hooks;
-        self.aside(|this| this.hook(ns, first, skb).and_then(|skb| this.hook(ns, second, skb)))
+        let skb = self.aside(|this| {
+            if skb.arp.is_some() {
+                return this.arp_hook(ns, Hook::Output, skb);
+            }
+            let skb = this.hook(ns, Hook::Output, skb)?;
+            this.hook(ns, Hook::Postrouting, skb)
+        })?;
+        Some(Skb { eth, ..skb })
+    }
+
+    /// The same for one that it hears.
+    pub(super) fn message_in(&mut self, ns: NsId, dev: IfIndex, message: Skb) -> Option<Skb> {
+        // arp_rcv, ip6_rcv_core
+        if message.pkt_type == PktType::OtherHost {
+            return None;
+        }
+        let skb = Skb {
+            iif: Some(dev),
+            oif: None,
+            ..message
+        };
+        self.aside(|this| {
+            if skb.arp.is_some() {
+                return this.arp_hook(ns, Hook::Input, skb);
+            }
+            // ip_sabotage_in: not twice.
+            let skb = if skb.physin.is_some() {
+                skb
+            } else {
+                this.hook(ns, Hook::Prerouting, skb)?
+            };
+            this.hook(ns, Hook::Input, skb)
+        })
     }
 }
 

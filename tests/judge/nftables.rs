@@ -576,7 +576,7 @@ fn one_match(
     let side = rng.word(&["saddr", "daddr"]);
     let some = |text: String| Some((text, None, false));
     let addressed = |text: String| Some((text, None, true));
-    match rng.below(34) {
+    match rng.below(36) {
         0 | 1 => addressed(format!("{ip} {side} {not}{}", prefix(rng, v6))),
         2 => addressed(format!("{ip} {side} {not}{}", address(rng, v6))),
         3 => addressed(format!(
@@ -765,6 +765,20 @@ fn one_match(
             )),
             _ => None,
         },
+        34 => some(if v6 {
+            format!(
+                "exthdr {} {}",
+                rng.word(&["frag", "hbh", "dst"]),
+                rng.word(&["missing", "exists"])
+            )
+        } else {
+            format!(
+                "ip option {} {}",
+                rng.word(&["rr", "ra", "lsrr"]),
+                rng.word(&["missing", "exists"])
+            )
+        }),
+        35 => some(format!("meta ipsec {}", rng.word(&["missing", "exists"]))),
         33 if !v6 => some(format!("ip length {}", rng.word(&["> 60", "< 100", "86"]))),
         _ => None,
     }

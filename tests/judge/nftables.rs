@@ -778,7 +778,9 @@ fn one_match(
                 rng.word(&["missing", "exists"])
             )
         }),
-        35 => some(format!("meta ipsec {}", rng.word(&["missing", "exists"]))),
+        35 if matches!(at.hook, "prerouting" | "input" | "forward") => {
+            some(format!("meta ipsec {}", rng.word(&["missing", "exists"])))
+        }
         33 if !v6 => some(format!("ip length {}", rng.word(&["> 60", "< 100", "86"]))),
         _ => None,
     }

@@ -105,7 +105,7 @@ fn a_pod_that_never_starts_has_its_time() {
 
 #[test]
 fn a_connection_that_is_cut_is_no_capture() {
-    let (code, said) = with(faults(|f| f.cut_exec = true), &[]);
+    let (code, said) = with(faults(|f| f.cut_exec = u32::MAX), &[]);
     assert!(code == 3 && said.contains("on n0 failed"), "{said}");
 }
 

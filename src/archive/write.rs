@@ -151,7 +151,7 @@ impl Writer {
     /// # Errors
     /// When the rest cannot be written.
     pub fn finish(mut self) -> io::Result<()> {
-        match self.to {
+        match std::mem::replace(&mut self.to, To::Directory(PathBuf::new())) {
             To::Directory(_) => {}
             To::Tar(tar) => tar.into_inner()?.flush()?,
             To::Gzip(tar) => (*tar).into_inner()?.finish()?.flush()?,
@@ -161,9 +161,19 @@ impl Writer {
                 frames.to.flush()?;
             }
         }
-        match self.rename.take() {
-            Some((part, path)) => fs::rename(part, path),
-            None => Ok(()),
+        if let Some((part, path)) = &self.rename {
+            fs::rename(part, path)?;
+            self.rename = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    /// Half an archive is of no use to anybody.
+    fn drop(&mut self) {
+        if let Some((part, _)) = self.rename.take() {
+            let _ = fs::remove_file(part);
         }
     }
 }

@@ -75,7 +75,8 @@ pub async fn client(args: &ClusterArgs) -> Result<Client, Failure> {
 }
 
 /// The namespace of the kubeconfig's context, or of the pod this runs in; else `default`.
-fn namespace(client: &Client) -> &str {
+#[must_use]
+pub fn namespace(client: &Client) -> &str {
     match client.default_namespace() {
         "" => "default",
         name => name,

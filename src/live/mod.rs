@@ -11,7 +11,7 @@ mod merge;
 mod program;
 mod select;
 
-pub use gather::{Gathered, client, gather, owner, runtime};
+pub use gather::{Gathered, client, gather, namespace, owner, runtime};
 pub use index::Index;
 pub use merge::{Files, Sink};
 pub use select::{named, needed};

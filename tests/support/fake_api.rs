@@ -29,8 +29,8 @@ pub struct Faults {
     pub hang_exec: bool,
     /// What is executed fails with this code.
     pub exec_code: Option<i32>,
-    /// The second page of a list has expired; with a token to go on, or without.
-    pub expired: Option<bool>,
+    /// The second page of a list has expired, so often; with a token to go on, or without.
+    pub expired: Option<(bool, u32)>,
     /// The first so many requests get this status.
     pub first: (u32, u16),
     /// Each list takes so long.
@@ -80,6 +80,24 @@ pub enum HalfWay {
 /// What a node answers.
 pub type Answer = fn(&str) -> Vec<u8>;
 
+/// The least that is an answer.
+pub fn small(node: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let manifest = json!({"schema": "knet.snapshot/v1", "nodes": [{"name": node, "status": "complete"}]}).to_string();
+    let link = r#"[{"ifindex":1,"ifname":"lo","flags":["LOOPBACK"],"mtu":65536}]"#;
+    for (path, text) in [
+        ("manifest.json", manifest.as_str()),
+        (&format!("nodes/{node}/host/link.json"), link),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o600);
+        tar.append_data(&mut header, path, text.as_bytes())
+            .expect("it is written");
+    }
+    tar.into_inner().expect("it is ended")
+}
+
 /// Everything the server knows.
 #[derive(Default)]
 pub struct State {
@@ -91,6 +109,8 @@ pub struct State {
     pub created: BTreeSet<String>,
     /// Method and path of every request.
     pub requests: Vec<String>,
+    /// Keys and values of their queries.
+    pub queries: BTreeSet<String>,
     /// What goes wrong.
     pub faults: Faults,
     /// More arguments for `node-collect` by node.
@@ -217,9 +237,13 @@ fn decode(text: &str) -> String {
 fn serve(stream: &TcpStream, state: &Arc<Mutex<State>>) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
-        lock(state)
-            .requests
-            .push(format!("{} {}", request.method, request.path));
+        {
+            let mut state = lock(state);
+            state.requests.push(format!("{} {}", request.method, request.path));
+            state
+                .queries
+                .extend(request.query.iter().map(|(key, value)| format!("{key}={value}")));
+        }
         if let Some((code, body, header)) = refused(&request, state) {
             if send(stream, code, &body.to_string(), &header, None).is_err() {
                 return;
@@ -289,7 +313,16 @@ fn cut(request: &Request, state: &Arc<Mutex<State>>) -> bool {
 }
 
 fn status(code: u16, message: &str) -> (u16, Value) {
-    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": "X", "code": code, "metadata": {}});
+    let reason = match code {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "AlreadyExists",
+        410 => "Expired",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code, "metadata": {}});
     (code, body)
 }
 
@@ -376,8 +409,8 @@ fn list(request: &Request, resource: &str, namespace: Option<&str>, state: &Arc<
     let from: usize = value("continue")
         .and_then(|t| t.trim_start_matches("fresh-").parse().ok())
         .unwrap_or(0);
-    if let Some(goes_on) = state.faults.expired.filter(|_| from > 0) {
-        state.faults.expired = None;
+    if let Some((goes_on, times)) = state.faults.expired.filter(|(_, times)| from > 0 && *times > 0) {
+        state.faults.expired = Some((goes_on, times - 1));
         let (code, mut body) = status(410, "The provided continue parameter is too old");
         if goes_on {
             body["metadata"]["continue"] = json!(format!("fresh-{from}"));

@@ -1,6 +1,6 @@
 //! The connection, with the options kubectl has for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -57,6 +57,14 @@ pub async fn connect(access: &Access) -> Result<Client, ClusterError> {
         config.auth_info.impersonate_groups = Some(access.groups.clone());
     }
     Client::try_from(config).map_err(|e| ClusterError::Kubeconfig(chain(&e)))
+}
+
+/// The contexts of a kubeconfig, or of the usual ones; none where there is no kubeconfig.
+#[must_use]
+pub fn contexts(kubeconfig: Option<&Path>) -> Vec<String> {
+    let read = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let contexts = read.map(|config| config.contexts).unwrap_or_default();
+    contexts.into_iter().map(|context| context.name).collect()
 }
 
 /// Nobody set one up.

@@ -210,6 +210,23 @@ async fn patiently(
     }
 }
 
+/// Namespaces and names of the first objects on a path, without the objects: for a key press, so nothing is tried
+/// twice.
+///
+/// # Errors
+/// When the server refuses or cannot be reached.
+pub async fn names(client: &Client, path: &str) -> Result<Vec<(String, String)>, ClusterError> {
+    const NAMES_ONLY: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+    let request = Request::get(format!("{path}?limit={PAGE}")).header(http::header::ACCEPT, NAMES_ONLY);
+    let request = request.body(Vec::new()).map_err(kube::Error::HttpError)?;
+    let list: Value = client.request(request).await?;
+    let items = list["items"].as_array().into_iter().flatten();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(items
+        .map(|item| (word(&item["metadata"]["namespace"]), word(&item["metadata"]["name"])))
+        .collect())
+}
+
 async fn page(client: &Client, resource: &Resource, token: &str) -> Result<Value, kube::Error> {
     let join = if resource.path.contains('?') { '&' } else { '?' };
     let mut uri = format!("{}{join}limit={PAGE}", resource.path);

@@ -15,9 +15,9 @@ mod state;
 
 pub use agent::{Agents, Capture};
 pub use cleanup::{Leftover, cleanup};
-pub use connect::{Access, connect};
+pub use connect::{Access, connect, contexts};
 pub use error::ClusterError;
-pub use lists::{Listed, RESOURCES, Resource, Watch, list};
+pub use lists::{Listed, RESOURCES, Resource, Watch, list, names};
 pub use object::without_secrets;
 pub use pod::{AgentOptions, How};
 pub use spool::{random, spool};

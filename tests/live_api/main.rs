@@ -5,6 +5,7 @@ mod fake_api;
 
 mod faults;
 mod interrupted;
+mod kubectl;
 mod lost;
 mod names;
 mod progress;

@@ -141,8 +141,8 @@ vlan add dev veth1 vid 5 pvid untagged
 ";
 
 /// Not every kernel has classifiers.
-const TC: &str =
-    "tc qdisc add dev veth0 clsact && tc filter add dev veth0 ingress protocol ip pref 5 matchall action drop";
+const TC: &str = "tc qdisc add dev veth0 clsact && \
+    tc filter add dev veth0 ingress protocol ip pref 5 u32 match ip dst 10.0.0.0/8 action drop";
 
 type Strip = String;
 
@@ -283,6 +283,11 @@ fn live_formats() {
     let tc = String::from_utf8_lossy(&ours[name::TC]).into_owned();
     assert_eq!(
         tc.contains("\"dev\":\"veth0\",\"parent\":\"ingress\",\"protocol\":\"ip\",\"pref\":5"),
+        filtered,
+        "{tc}"
+    );
+    assert_eq!(
+        tc.contains("\"actions\":[{\"order\":1,\"kind\":\"gact\"}]"),
         filtered,
         "{tc}"
     );

@@ -35,6 +35,8 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
     /// The `Ready` condition; `None` when unknown.
     pub ready: Option<bool>,
+    /// `status.nodeInfo.containerRuntimeVersion` as written (`containerd://1.7.2`).
+    pub runtime: Option<String>,
 }
 
 impl Node {

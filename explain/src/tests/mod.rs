@@ -6,6 +6,7 @@ mod mini;
 mod names;
 mod pages;
 mod schema;
+mod systems;
 mod vip;
 
 use crate::explainer::Explainer;

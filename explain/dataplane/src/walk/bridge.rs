@@ -126,6 +126,7 @@ impl Walker<'_, '_> {
         }
         // The MAC becomes the bridge's own, so that the frame is passed up.
         skb.pkt_type = PktType::Host;
+        skb = self.bridge_ingress(ns, bridge.index, skb)?;
         Ok(At::Network {
             ns,
             skb,
@@ -189,6 +190,7 @@ impl Walker<'_, '_> {
         if own {
             skb.pkt_type = PktType::Host;
         }
+        skb = self.bridge_ingress(ns, bridge.index, skb)?;
         if let Some(tag) = skb.eth.and_then(|e| e.vlan).filter(|tag| *tag != 0) {
             let Some((to, upper)) = self.vlan_upper(ns, bridge.index, tag) else {
                 return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
@@ -205,6 +207,12 @@ impl Walker<'_, '_> {
         }
         skb.iif = Some(bridge.index);
         Ok(At::Network { ns, skb, seen })
+    }
+
+    /// `br_pass_frame_up`: `netif_receive_skb` once more, for the bridge device itself.
+    fn bridge_ingress(&mut self, ns: NsId, bridge: IfIndex, skb: Skb) -> Result<Skb, Box<Ended>> {
+        let skb = self.programs(ns, bridge, false, skb)?;
+        self.device_hook(ns, Hook::Ingress, bridge, skb)
     }
 
     /// `br_dev_xmit`: the node itself sends out of the bridge device.

@@ -12,6 +12,7 @@ mod neighbour;
 mod network;
 mod onlink;
 mod overlay;
+mod program;
 mod respond;
 mod route;
 mod segment;

@@ -113,6 +113,9 @@ pub(super) fn node(item: &Item<'_>) -> Result<Node, Unreadable> {
             .collect(),
         pod_cidrs,
         ready: ready(status),
+        runtime: status
+            .object("nodeInfo")
+            .and_then(|info| word(info, "containerRuntimeVersion")),
     })
 }
 

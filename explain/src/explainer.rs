@@ -18,6 +18,7 @@ use crate::query::Query;
 use crate::resolve::{self, Context, QueryError, Resolved};
 use crate::systems::{self, Seen};
 use crate::topics::clusterip::{self, ClusterIpExplanation, ClusterIpQuery};
+use crate::topics::http::{self, HttpExplanation};
 use crate::topics::kube_ipvs0::{self, KubeIpvs0};
 use crate::topics::nodeport::{self, NodePortExplanation, NodePortQuery, PortOwner};
 use crate::topics::vip::{self, VipExplanation, VipQuery};
@@ -254,6 +255,16 @@ impl<'s> Explainer<'s> {
         let mut explanation = self.trace(query, detail)?;
         explanation.against = Some(Box::new(against));
         Ok(explanation)
+    }
+
+    /// A request to a URL: the client's way to an ingress controller, what Ingress and HTTPRoute objects intend
+    /// there, and the controller's way to the backend. `query.dst` is the URL, `host` stands in for its host.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query.
+    pub fn http(&self, query: &Query, host: Option<&str>, detail: Detail) -> Result<HttpExplanation, QueryError> {
+        http::explain(self, query, host, detail)
     }
 
     /// Adds how to record the kernel's own trace of a flow that was traced.

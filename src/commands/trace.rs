@@ -6,6 +6,7 @@ use std::path::Path;
 
 use knet_explain::query::IpFamily;
 use knet_explain::render::{self, text::Show};
+use knet_explain::resolve::http::is_request;
 use knet_explain::{AgainstError, Detail, Explainer, Explanation, Query, QueryError};
 use knet_snapshot::{Snapshot, kernel_trace};
 
@@ -19,6 +20,12 @@ use crate::exit::{Exit, Failure};
 pub(super) fn run(args: &TraceArgs, console: &Console) -> Result<Exit, Failure> {
     let snapshot = snapshot(args, console)?;
     let explainer = Explainer::new(&snapshot);
+    if args.dst.as_deref().is_some_and(is_request) {
+        return request(args, &explainer, console);
+    }
+    if args.host.is_some() {
+        return Err(Failure::message("--host is for a URL: http://ADDR/PATH"));
+    }
     let explanation = match &args.against {
         Some(file) => against(args, file, &explainer)?,
         None => explainer
@@ -42,6 +49,23 @@ pub(super) fn run(args: &TraceArgs, console: &Console) -> Result<Exit, Failure> 
         None => explanation.exit_code(),
     };
     Ok(exit(code))
+}
+
+/// Traces a request to a URL.
+fn request(args: &TraceArgs, explainer: &Explainer<'_>, console: &Console) -> Result<Exit, Failure> {
+    if args.against.is_some() || args.verify_commands {
+        return Err(Failure::message(
+            "a URL is two traces: ask for one of them with --against or --verify-commands",
+        ));
+    }
+    let answer = explainer
+        .http(&query(args), args.host.as_deref(), detail(args.detail))
+        .map_err(asked_wrongly)?;
+    match args.output.unwrap_or_default() {
+        Output::Text => console.print(&render::text::http(&answer, &style(args.detail, console)))?,
+        output => print_document(&render::json::http(&answer, false), output, console)?,
+    }
+    Ok(exit(answer.exit_code()))
 }
 
 /// The command line that asks for this flow once more.

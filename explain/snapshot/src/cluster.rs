@@ -314,9 +314,9 @@ pub struct ConfigMap {
     pub data: Map,
 }
 
-/// An Ingress, as it is.
+/// An object as it is: Ingress, IngressClass, Gateway, HTTPRoute.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ingress {
+pub struct Document {
     /// Where the object stands.
     pub at: Row,
     /// Namespace.
@@ -377,5 +377,11 @@ resources! {
     /// ConfigMaps.
     config_maps: "configmaps.json", read::config_map => ConfigMap;
     /// Ingresses.
-    ingresses: "ingresses.json", read::ingress => Ingress;
+    ingresses: "ingresses.json", read::document => Document;
+    /// IngressClasses.
+    ingress_classes: "ingressclasses.json", read::document => Document;
+    /// Gateways of the Gateway API.
+    gateways: "gateways.json", read::document => Document;
+    /// HTTPRoutes of the Gateway API.
+    http_routes: "httproutes.json", read::document => Document;
 }

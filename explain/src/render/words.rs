@@ -241,6 +241,19 @@ pub const fn owner(owner: Owner) -> &'static str {
     }
 }
 
+/// How a path is compared: as a word of JSON, and as the specifications write it.
+#[must_use]
+pub const fn path_kind(kind: crate::resolve::http::PathKind) -> (&'static str, &'static str) {
+    use crate::resolve::http::PathKind;
+    match kind {
+        PathKind::Exact => ("exact", "Exact"),
+        PathKind::Prefix => ("prefix", "Prefix"),
+        PathKind::ImplementationSpecific => ("implementation-specific", "ImplementationSpecific"),
+        PathKind::Regex => ("regular-expression", "regular expression"),
+        PathKind::Other => ("other", "of a kind that is not known"),
+    }
+}
+
 /// A network system: as a word of JSON, and as people call it.
 #[must_use]
 pub const fn system(system: crate::systems::System) -> (&'static str, &'static str) {

@@ -2,6 +2,7 @@
 
 mod against;
 mod documents;
+mod http;
 mod mini;
 mod names;
 mod pages;

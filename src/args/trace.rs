@@ -15,8 +15,8 @@ Receivers (DST):
   pod/NS/NAME[:PORT]           a pod
   node/NAME:PORT               a node's address
   ADDR:PORT, [ADDR6]:PORT, localhost:PORT
-  http://HOST[:PORT]/PATH, https://…   a request: to what answers at the host's address, and from there to
-                               the backend that Ingress and HTTPRoute objects intend (two traces)
+  http(s)://HOST[:PORT]/PATH   a request: to what answers at HOST, and from there to the backend
+                               that Ingress and HTTPRoute objects intend (two traces)
 
 Examples:
   kubectl knet trace toolbox-1 shop/web --snapshot cluster.tar.zst

@@ -1,5 +1,7 @@
 //! Random native nftables rulesets: families ip, ip6, inet and netdev, sets, maps, NAT.
 
+mod frames;
+
 use super::environment::ROUTED;
 use super::flow::{self, PORTS};
 use super::random::Rng;
@@ -37,6 +39,9 @@ pub fn random(rng: &mut Rng) -> Part {
     }
     if rng.percent(10) {
         tables.push(netdev(rng));
+    }
+    if rng.percent(25) {
+        tables.push(frames::bridge(rng));
     }
     Part {
         back: Back::Nft,

@@ -64,6 +64,13 @@ impl Lab {
                     lab.must("ip", &["netns", "exec", name, program], std::slice::from_ref(save))?;
                 }
             }
+            if !space.nft.is_empty() {
+                lab.must(
+                    "ip",
+                    &["netns", "exec", name, "nft", "-f", "-"],
+                    std::slice::from_ref(&space.nft),
+                )?;
+            }
             // Last words: what must come after everything else.
             if !space.last.is_empty() {
                 lab.must("ip", &["-n", name, "-batch", "-"], &space.last)?;
@@ -121,6 +128,13 @@ impl Lab {
             }
             Ok(())
         })
+    }
+
+    /// Empties the neighbour tables.
+    pub fn forget_neighbours(&self) {
+        for name in &self.names {
+            run("ip", &["-n", name, "neigh", "flush", "all"], "");
+        }
     }
 
     /// Runs something on a thread inside a namespace.

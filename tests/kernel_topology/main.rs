@@ -5,6 +5,7 @@
 //! `KNET_VERBOSE` prints the steps of what differs and `KNET_DUMP` keeps the captures.
 
 mod cluster;
+mod frames;
 mod judge;
 mod lab;
 #[path = "../support/netns.rs"]
@@ -34,7 +35,15 @@ const PACE: Pace = Pace {
 };
 
 fn obstacle() -> Option<String> {
-    let tools = ["ip", "bridge", "iptables-legacy-restore", "ss", "sysctl", "conntrack"];
+    let tools = [
+        "ip",
+        "bridge",
+        "iptables-legacy-restore",
+        "nft",
+        "ss",
+        "sysctl",
+        "conntrack",
+    ];
     let missing = tools
         .iter()
         .find(|tool| !shell(&format!("command -v {tool}"), "").status.success());
@@ -100,6 +109,7 @@ fn kernel_topology() {
 fn plans_of(rng: &mut Rng, round: usize) -> Vec<Plan> {
     let mut plans = cluster::plans(rng);
     plans.extend(others::plans(rng));
+    plans.extend(frames::plans(rng));
     for plan in &mut plans {
         plan.name = format!("{}-{round}", plan.name);
     }

@@ -172,6 +172,12 @@ fn overlay(rng: &mut Rng) -> Plan {
                 &format!("fdb append 00:00:00:00:00:00 dev vx1 dst 192.168.50.{}", 10 + m),
             );
         }
+        // What the node itself sends through the tunnel keeps its program's socket; what pods send has none.
+        if rng.one_in(3) {
+            plan.spaces[host].iptables +=
+                "*filter\n-A OUTPUT -p udp --dport 4789 -m owner --uid-owner 0 -j DROP\nCOMMIT\n";
+            plan.fault(format!("node-{n} drops what root sends by VXLAN"));
+        }
         let pod = plan.space(&format!("p{n}0"), Some(&format!("node-{n}")), false);
         plan.veth(pod, "eth0", host, "veth0");
         plan.ip(host, "link set veth0 mtu 1450 master br1");

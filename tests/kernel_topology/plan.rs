@@ -26,6 +26,8 @@ pub struct SpacePlan {
     pub iptables: String,
     /// For `ip6tables-restore`.
     pub ip6tables: String,
+    /// For `nft -f`.
+    pub nft: String,
     /// Lines for `ip -batch`, after everything else.
     pub last: Vec<String>,
     /// Its addresses, where its servers listen.
@@ -51,6 +53,8 @@ pub struct Plan {
     pub hide_nsids: bool,
     /// Send something before capturing, so that tables are filled.
     pub warm: bool,
+    /// Each flow finds empty neighbour tables: otherwise a question in one direction teaches the other one.
+    pub forgetful: bool,
     /// Sizes of the packets to send; none = small ones.
     pub sizes: Vec<u16>,
     /// How many flows to send.

@@ -54,11 +54,18 @@ pub fn run(plan: &Plan, seed: u64, tally: &Mutex<Tally>, pace: Pace) {
     let traffic = Traffic::start(&lab, plan);
     let ids = AtomicU16::new(20_000);
     if plan.warm {
-        exchange(&lab, &traffic, &flows[..flows.len().min(BATCH)], &ids, pace.patience);
+        exchange(
+            &lab,
+            plan,
+            &traffic,
+            &flows[..flows.len().min(BATCH)],
+            &ids,
+            pace.patience,
+        );
     }
     let snapshot = lab.capture(plan);
     let world = World::new(&snapshot);
-    let observed = exchange(&lab, &traffic, &flows, &ids, pace.patience);
+    let observed = exchange(&lab, plan, &traffic, &flows, &ids, pace.patience);
     let mut unknown = 0;
     let mut differences = Vec::new();
     for (flow, (id, first)) in flows.iter().zip(&observed) {
@@ -70,7 +77,7 @@ pub fn run(plan: &Plan, seed: u64, tally: &Mutex<Tally>, pace: Pace) {
                 break;
             }
             // This machine may have been busy.
-            let again = exchange(&lab, &traffic, std::slice::from_ref(flow), &ids, pace.more);
+            let again = exchange(&lab, plan, &traffic, std::slice::from_ref(flow), &ids, pace.more);
             let [(_, again)] = again.as_slice() else { break };
             seen = again.clone();
             verdict = judge(&world, plan, flow, &seen, &trace);
@@ -95,9 +102,20 @@ pub fn run(plan: &Plan, seed: u64, tally: &Mutex<Tally>, pace: Pace) {
     tally.differences.extend(differences);
 }
 
-fn exchange(lab: &Lab, traffic: &Traffic, flows: &[Flow], ids: &AtomicU16, patience: Duration) -> Vec<(u16, Observed)> {
+fn exchange(
+    lab: &Lab,
+    plan: &Plan,
+    traffic: &Traffic,
+    flows: &[Flow],
+    ids: &AtomicU16,
+    patience: Duration,
+) -> Vec<(u16, Observed)> {
+    let at_once = if plan.forgetful { 1 } else { BATCH };
     let mut all = Vec::new();
-    for batch in flows.chunks(BATCH) {
+    for batch in flows.chunks(at_once) {
+        if plan.forgetful {
+            lab.forget_neighbours();
+        }
         let sent: Vec<_> = batch
             .iter()
             .map(|flow| {

@@ -1,6 +1,6 @@
 //! A packet as it is on the wire: the header fields that Linux decides by.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use knet_snapshot::id::{Family, Mac};
@@ -184,4 +184,15 @@ impl Packet {
             _ => 0,
         }
     }
+}
+
+/// An ARP message about IPv4 addresses on Ethernet (RFC 826).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arp {
+    /// An answer, not a question.
+    pub reply: bool,
+    /// Whose message it is: MAC, if it is known, and address.
+    pub sender: (Option<Mac>, Ipv4Addr),
+    /// About whom (a question, which has no MAC of him), or for whom.
+    pub target: (Option<Mac>, Ipv4Addr),
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use knet_snapshot::id::{IfIndex, Zone};
 use knet_snapshot::ipvs::Forward;
 
-use crate::packet::{Eth, Packet, Port};
+use crate::packet::{Arp, Eth, Packet, Port};
 use crate::trace::NsId;
 
 /// What `struct sk_buff` carries that decides anything.
@@ -13,6 +13,8 @@ use crate::trace::NsId;
 pub struct Skb {
     /// The packet.
     pub packet: Packet,
+    /// An ARP message in the place of an IP packet; `packet` has its addresses.
+    pub arp: Option<Arp>,
     /// Link-layer header, while it has one.
     pub eth: Option<Eth>,
     /// `skb->mark`
@@ -74,11 +76,34 @@ impl Skb {
         self.ipvs.is_some_and(|i| i.ns == ns)
     }
 
+    /// `skb_scrub_packet`: a packet that a device hands on, into a tunnel, out of one or to another device, has no
+    /// route, no connection and no template any more. Mark and priority stay, and so does the socket (`skb->sk`).
+    #[must_use]
+    pub fn scrubbed(self) -> Self {
+        Self {
+            arp: self.arp,
+            eth: self.eth,
+            mark: self.mark,
+            priority: self.priority,
+            sender: self.sender,
+            ipvs: self.ipvs,
+            ..Self::new(self.packet)
+        }
+    }
+
+    /// The program whose system call sends this: what a tunnel makes of its packet has its socket, but is routed
+    /// without (`ip_tunnel_init_flow`), and no error of it reaches the call.
+    #[must_use]
+    pub fn caller(&self) -> Option<Sender> {
+        self.sender.filter(|_| self.packet.inner.is_none())
+    }
+
     /// A packet about which the kernel knows nothing yet.
     #[must_use]
     pub fn new(packet: Packet) -> Self {
         Self {
             packet,
+            arp: None,
             eth: None,
             mark: 0,
             priority: 0,

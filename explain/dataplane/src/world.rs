@@ -48,6 +48,7 @@ pub struct Netns<'s> {
     connections: OnceLock<Connections<'s>>,
     programs: OnceLock<Programs<'s>>,
     tracks: [OnceLock<Tri>; 2],
+    tracks_bridges: OnceLock<Option<(u64, u64)>>,
 }
 
 impl<'s> Netns<'s> {
@@ -71,6 +72,7 @@ impl<'s> Netns<'s> {
             connections: OnceLock::new(),
             programs: OnceLock::new(),
             tracks: [OnceLock::new(), OnceLock::new()],
+            tracks_bridges: OnceLock::new(),
         }
     }
 
@@ -134,6 +136,11 @@ impl<'s> Netns<'s> {
     pub fn tracks(&self, family: Family) -> Tri {
         let known = &self.tracks[usize::from(family == Family::V6)];
         *known.get_or_init(|| tracking::tracks(family, self.xt(), self.nft(), self.ipvs()))
+    }
+
+    /// Since when frames on bridges are tracked, if they are: the handles of a table and its rule.
+    pub fn tracks_bridges(&self) -> Option<(u64, u64)> {
+        *self.tracks_bridges.get_or_init(|| tracking::tracks_bridges(self.nft()))
     }
 
     /// Sysctls.

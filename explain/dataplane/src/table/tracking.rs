@@ -30,7 +30,8 @@ pub(crate) fn tracks(family: Family, xt: &Xt<'_>, nft: &Nft<'_>, ipvs: &Ipvs<'_>
     }
     for (i, table) in nft.tables().iter().enumerate() {
         let fits = match table.family {
-            NfFamily::Inet => true,
+            // nf_ct_netns_get: for bridges it is turned on for both families too.
+            NfFamily::Inet | NfFamily::Bridge => true,
             NfFamily::Ip => family == Family::V4,
             NfFamily::Ip6 => family == Family::V6,
             _ => false,
@@ -54,6 +55,21 @@ pub(crate) fn tracks(family: Family, xt: &Xt<'_>, nft: &Nft<'_>, ipvs: &Ipvs<'_>
         return known.or(Tri::Unknown);
     }
     known
+}
+
+/// The first rule of a bridge's table that needs connections, by the handles of its table and its own: with it
+/// `nf_conntrack_bridge` begins to track frames.
+pub(crate) fn tracks_bridges(nft: &Nft<'_>) -> Option<(u64, u64)> {
+    let tables = nft.tables().iter().enumerate();
+    let bridges = tables.filter(|(_, t)| t.family == NfFamily::Bridge);
+    let rules = bridges.flat_map(|(i, t)| {
+        let rules = nft.chains_of(i).flat_map(|chain| nft.rules(chain));
+        rules.map(move |rule| (t.handle, rule))
+    });
+    rules
+        .filter(|(_, rule)| rule.stmts.iter().any(|s| nft_stmt(s, Family::V4) == Tri::Yes))
+        .map(|(table, rule)| (table, rule.decl.handle))
+        .min()
 }
 
 /// The matches and targets whose `checkentry` takes a reference to conntrack. `CT --notrack` does not.

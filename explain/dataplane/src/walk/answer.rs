@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use knet_snapshot::id::{Family, Zone};
+use knet_snapshot::id::Family;
 use knet_snapshot::route::RouteKind;
 
 use super::walker::{Ended, Source, Walker};
 use crate::choice::{Oracle, Unknown};
 use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
-use crate::skb::{Ct, CtState, Dir, PktType, Sender, Skb};
+use crate::skb::{Ct, CtState, Dir, Sender, Skb};
 use crate::stage::conntrack::answer_type;
 use crate::table::fib::{Answer as RouteAnswer, Query};
 use crate::table::source::{SCOPE_LINK, inet_select_addr, ipv6_dev_get_saddr};
@@ -45,6 +45,13 @@ pub(super) fn packet(
                 !matches!(asked.l4, L4::Icmp { .. }),
             )
         }
+        // nf_reject_skb_v4_unreach, nf_reject_skb_v6_unreach: in the name of whoever was asked.
+        Answer::Error(_) if let Some(port) = request.bridged => {
+            let mut packet = error(asked, answer, ttl, Some(asked.dst))?;
+            packet.tos = 0;
+            packet.df = asked.dst.is_ipv4();
+            (packet, Source::Bridge(port), false)
+        }
         // Nobody resets a reset.
         Answer::Reset if asked.tcp_flags() & tcp_flag::RST != 0 => return None,
         // tcp_v4_send_reset takes the TOS of the packet.
@@ -52,7 +59,10 @@ pub(super) fn packet(
         // nf_send_reset answers in the name of the server, whoever has its address; and what came in by a bridge
         // port, though it is routed, goes back out of that port as from the server's own MAC.
         Answer::Reset => {
-            let source = request.skb.physin.map_or(Source::Any, Source::Port);
+            let source = match request.bridged {
+                Some(port) => Source::Bridge(port),
+                None => request.skb.physin.map_or(Source::Any, Source::Port),
+            };
             (turned(asked, ttl, 0, reset(asked))?, source, false)
         }
         Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => {
@@ -65,7 +75,7 @@ pub(super) fn packet(
     // about, though that was never confirmed; so its addresses are translated back. A packet that reached
     // its socket has lost its connection by then, and the answer finds it by its tuple.
     let ct = match request.skb.ct {
-        Ct::Of { entry, dir, .. } if !delivered && answer != Answer::Data => {
+        Ct::Of { entry, dir, .. } if !delivered && answer != Answer::Data && request.bridged.is_none() => {
             let dir = if dir == Dir::Original {
                 Dir::Reply
             } else {
@@ -85,25 +95,17 @@ pub(super) fn packet(
         Answer::Reset => delivered && asked.dst.is_ipv4(),
         Answer::Error(_) | Answer::TimeExceeded | Answer::TooBig => true,
     };
-    let bridged = matches!(source, Source::Port(_));
+    let bridged = matches!(source, Source::Port(_) | Source::Bridge(_));
     let skb = Skb {
-        packet,
         eth: request.skb.eth.filter(|_| bridged).map(|e| Eth {
             src: e.dst,
             dst: e.src,
             ..e
         }),
-        mark: reflected_mark(walker, ns, request, answer),
-        priority: 0,
-        iif: None,
-        oif: None,
-        nexthop: None,
-        physin: None,
-        routed: None,
-        physout: None,
-        pkt_type: PktType::Host,
-        zone: Zone::default(),
-        template: false,
+        mark: match request.bridged {
+            Some(_) => 0,
+            None => reflected_mark(walker, ns, request, answer),
+        },
         ct,
         sender: Some(Sender {
             uid: if socket { request.owner } else { Some(0) },
@@ -111,8 +113,7 @@ pub(super) fn packet(
             socket,
             control,
         }),
-        tproxy: None,
-        ipvs: None,
+        ..Skb::new(packet)
     };
     Some((skb, source))
 }
@@ -287,7 +288,10 @@ const fn icmp_of(answer: Answer, v4: bool) -> (u8, u8) {
 /// many are left. Nothing is rationed on the loopback device.
 pub(super) fn limited(walker: &mut Walker<'_, '_>, ns: NsId, request: &Ended, answer: Answer) -> bool {
     let packet = &request.skb.packet;
-    if matches!(answer, Answer::Data | Answer::Reset) || walker.space(ns).links().owner(packet.src).is_some() {
+    if matches!(answer, Answer::Data | Answer::Reset)
+        || request.bridged.is_some()
+        || walker.space(ns).links().owner(packet.src).is_some()
+    {
         return false;
     }
     let key = if packet.dst.is_ipv4() {

@@ -5,6 +5,7 @@ use knet_snapshot::artifact::name;
 use knet_snapshot::id::{Family, IfIndex, Mac};
 use knet_snapshot::link::{BridgeInfo, Link, LinkKind};
 
+use super::frame::Part;
 use super::route::Routed;
 use super::segment::Cast;
 use super::walker::{At, Ended, Next, Seen, Walker};
@@ -53,10 +54,17 @@ impl Walker<'_, '_> {
             Ok(vlan) => vlan,
             Err(()) => return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter)),
         };
-        skb.iif = Some(bridge.index);
-        self.bridge_chains(ns, Hook::Prerouting, &skb)?;
+        // br_handle_frame: a frame for the bridge is the host's before any chain sees it.
+        if skb.eth.and_then(|e| e.dst).is_none_or(|dst| bridge.mac == Some(dst)) {
+            skb.pkt_type = PktType::Host;
+        }
+        let ports = (Some(port.index), None);
         let mut seen = Seen::default();
-        if self.bridge_calls_netfilter(ns, info, &skb) {
+        let calls = self.bridge_calls_netfilter(ns, info, &skb);
+        let first = if calls { Part::Before } else { Part::Whole };
+        skb = self.bridge_hook(ns, Hook::Prerouting, ports, first, skb)?;
+        skb.iif = Some(bridge.index);
+        if calls {
             seen.prerouting = true;
             skb.physin = Some(port.index);
             // setup_pre_routing: a frame for somebody else is the host's while the hooks look at it.
@@ -65,15 +73,29 @@ impl Walker<'_, '_> {
             skb = self.hook(ns, Hook::Prerouting, skb)?;
             skb.pkt_type = kind;
             if skb.packet.dst != before {
-                return self.bridged_dnat(ns, bridge, port, skb, vlan);
+                return self.bridged_dnat(ns, bridge, info, port, skb, vlan);
             }
+            skb = self.bridge_hook(ns, Hook::Prerouting, ports, Part::After, skb)?;
         }
         self.bridge_finish(ns, bridge, info, port, skb, vlan, seen)
     }
 
     /// `br_nf_pre_routing_finish` after the destination was translated: routed out of the same bridge, the
     /// packet stays a bridged one and gets the new neighbour's MAC; otherwise it goes up.
-    fn bridged_dnat(&mut self, ns: NsId, bridge: &Link, port: &Link, mut skb: Skb, vlan: Option<u16>) -> Next {
+    fn bridged_dnat(
+        &mut self,
+        ns: NsId,
+        bridge: &Link,
+        info: &BridgeInfo,
+        port: &Link,
+        mut skb: Skb,
+        vlan: Option<u16>,
+    ) -> Next {
+        let seen = Seen {
+            prerouting: true,
+            routed: false,
+        };
+        let ports = (Some(port.index), None);
         let routed = match self.route_input(ns, &mut skb) {
             // ip6_route_input does not look at the forwarding switch, ip6_forward does, and a packet that
             // stays on the bridge never gets there. IPv4 looks at it while routing.
@@ -98,6 +120,7 @@ impl Walker<'_, '_> {
         {
             skb.oif = Some(bridge.index);
             skb.nexthop = Some(nexthop);
+            skb = self.bridge_hook(ns, Hook::Prerouting, ports, Part::After, skb)?;
             let mac = self.resolve(ns, bridge, nexthop, &mut skb)?;
             // The sender's own MAC stays (br_nf_pre_routing_finish_bridge).
             skb.eth = Some(Eth {
@@ -105,36 +128,19 @@ impl Walker<'_, '_> {
                 dst: mac,
                 vlan: None,
             });
-            let LinkKind::Bridge(info) = &bridge.kind else {
-                return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
-            };
-            return self.bridge_finish(
-                ns,
-                bridge,
-                info,
-                port,
-                skb,
-                vlan,
-                Seen {
-                    prerouting: true,
-                    routed: false,
-                },
-            );
+            return self.bridge_finish(ns, bridge, info, port, skb, vlan, seen);
         }
         if let Routed::Forward { oif, .. } = routed {
             skb.routed = Some(oif);
         }
         // The MAC becomes the bridge's own, so that the frame is passed up.
         skb.pkt_type = PktType::Host;
-        skb = self.bridge_ingress(ns, bridge.index, skb)?;
-        Ok(At::Network {
-            ns,
-            skb,
-            seen: Seen {
-                prerouting: true,
-                routed: false,
-            },
-        })
+        skb.eth = skb.eth.map(|e| Eth {
+            dst: bridge.mac.or(e.dst),
+            ..e
+        });
+        skb = self.bridge_hook(ns, Hook::Prerouting, ports, Part::After, skb)?;
+        self.bridge_finish(ns, bridge, info, port, skb, vlan, seen)
     }
 
     /// `br_handle_frame_finish`: where to?
@@ -151,7 +157,7 @@ impl Walker<'_, '_> {
     ) -> Next {
         let dst = skb.eth.and_then(|e| e.dst);
         match self.bridge_lookup(ns, bridge, dst, vlan, Some(port.index)) {
-            Target::Local => self.bridge_up(ns, bridge, info, skb, vlan, seen),
+            Target::Local => self.bridge_up(ns, bridge, info, port, skb, vlan, seen),
             Target::Port(out, evidence) => {
                 self.bridge_forward(ns, bridge, info, Some(port.index), out, skb, vlan, evidence)
             }
@@ -161,16 +167,17 @@ impl Walker<'_, '_> {
 
     /// `br_pass_frame_up`: the frame is received by the bridge device itself, where a vlan or macvlan device
     /// may be on top.
+    #[allow(clippy::too_many_arguments, reason = "the frame, its bridge, its port and its VLAN")]
     fn bridge_up(
         &mut self,
         ns: NsId,
         bridge: &Link,
         info: &BridgeInfo,
+        port: &Link,
         mut skb: Skb,
         vlan: Option<u16>,
         seen: Seen,
     ) -> Next {
-        self.bridge_chains(ns, Hook::Input, &skb)?;
         let dst = skb.eth.and_then(|e| e.dst);
         if info.vlan_filtering == Some(true)
             && let Some(id) = vlan
@@ -184,12 +191,7 @@ impl Walker<'_, '_> {
                 ..e
             });
         }
-        // Only the bridge's own MAC makes a frame the host's; one for another local entry stays as the port
-        // took it.
-        let own = dst.is_none() || dst == bridge.mac;
-        if own {
-            skb.pkt_type = PktType::Host;
-        }
+        skb = self.bridge_hook(ns, Hook::Input, (Some(port.index), None), Part::Whole, skb)?;
         skb = self.bridge_ingress(ns, bridge.index, skb)?;
         if let Some(tag) = skb.eth.and_then(|e| e.vlan).filter(|tag| *tag != 0) {
             let Some((to, upper)) = self.vlan_upper(ns, bridge.index, tag) else {
@@ -363,9 +365,6 @@ impl Walker<'_, '_> {
         if from.is_some() {
             self.stage(Stage::Bridge);
         }
-        let first = if from.is_some() { Hook::Forward } else { Hook::Output };
-        self.bridge_chains(ns, first, &skb)?;
-        self.bridge_chains(ns, Hook::Postrouting, &skb)?;
         let settings = space.fdb().port(&port.name);
         if let Some(reason) = self.refuses(ns, from, port, settings) {
             let evidence = settings.map(|p| space.fdb().port_evidence(p));
@@ -391,13 +390,26 @@ impl Walker<'_, '_> {
                 ..e
             });
         }
-        if from.is_some() && self.bridge_calls_netfilter(ns, info, &skb) {
+        let ports = (from, Some(out));
+        let calls = from.is_some() && self.bridge_calls_netfilter(ns, info, &skb);
+        let hook = if from.is_some() { Hook::Forward } else { Hook::Output };
+        let first = if calls { Part::Before } else { Part::Whole };
+        skb = self.bridge_hook(ns, hook, ports, first, skb)?;
+        let kind = skb.pkt_type;
+        if calls {
             skb.iif = Some(bridge.index);
             skb.oif = Some(bridge.index);
             skb.physin = from;
             skb.physout = Some(out);
             skb.pkt_type = PktType::Host;
             skb = self.hook(ns, Hook::Forward, skb)?;
+            skb.pkt_type = kind;
+            skb = self.bridge_hook(ns, Hook::Forward, ports, Part::After, skb)?;
+        }
+        // br_nf_post_routing comes last of all.
+        skb = self.bridge_hook(ns, Hook::Postrouting, (None, Some(out)), Part::Whole, skb)?;
+        if calls {
+            skb.pkt_type = PktType::Host;
             skb = self.hook(ns, Hook::Postrouting, skb)?;
         }
         // br_dev_queue_push_xmit
@@ -453,7 +465,7 @@ impl Walker<'_, '_> {
 
     /// `net.bridge.bridge-nf-call-*` of the namespace, or the bridge's own switch. A captured sysctl table
     /// without the key means that `br_netfilter` is not loaded.
-    fn bridge_calls_netfilter(&mut self, ns: NsId, info: &BridgeInfo, skb: &Skb) -> bool {
+    pub(super) fn bridge_calls_netfilter(&mut self, ns: NsId, info: &BridgeInfo, skb: &Skb) -> bool {
         let tagged = skb.eth.and_then(|e| e.vlan).is_some();
         if tagged && self.space(ns).sysctl().get("net.bridge.bridge-nf-filter-vlan-tagged") != Some(1) {
             return false;

@@ -20,7 +20,7 @@ use crate::tri::Tri;
 use crate::world::Netns;
 
 /// `NF_IP_PRI_CONNTRACK`
-const CONNTRACK: i32 = -200;
+pub(super) const CONNTRACK: i32 = -200;
 
 /// A base chain of either engine.
 #[derive(Clone, Copy)]
@@ -254,27 +254,6 @@ impl Walker<'_, '_> {
         Ok(skb)
     }
 
-    /// Chains of family `bridge` see a frame on a bridge. They are not run: the frame goes on if none of their rules
-    /// matches, and otherwise its end is not known.
-    pub(super) fn bridge_chains(&mut self, ns: NsId, hook: Hook, skb: &Skb) -> Result<(), Box<Ended>> {
-        let nft = self.space(ns).nft();
-        for base in nft.base_chains_of(nft_table::NfFamily::Bridge, hook) {
-            let drops = base.drops();
-            if nft.rules(base.chain).is_empty() && !drops {
-                continue;
-            }
-            let Some(evidence) = nft.policy(base.chain) else {
-                continue;
-            };
-            let key = format!("bridge {ns:?} {hook:?} {} {}", base.table.label, base.chain.name);
-            if self.oracle.unknown(key, Unknown::Match(evidence.clone()), 2) == 0 {
-                self.step(What::Undecided, Some(evidence));
-                return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotModelled));
-            }
-        }
-        Ok(())
-    }
-
     /// A save that nobody captured may hold a rule that ends this packet: it goes on if not, and if so the
     /// end is not known.
     fn missing_tables(&mut self, ns: NsId, skb: &Skb) -> Result<(), Box<Ended>> {
@@ -322,7 +301,7 @@ impl Walker<'_, '_> {
         Ok(())
     }
 
-    fn track(&mut self, ns: NsId, skb: &mut Skb) {
+    pub(super) fn track(&mut self, ns: NsId, skb: &mut Skb) {
         let space = self.space(ns);
         match space.tracks(skb.packet.family()) {
             Tri::Yes => {}
@@ -404,6 +383,17 @@ impl Walker<'_, '_> {
         }
         let what = Unknown::Outside("for which device a connection was masqueraded");
         self.oracle.unknown(format!("masquerade {ns:?} {oif:?}"), what, 2) == 1
+    }
+
+    /// One chain of native nftables.
+    pub(super) fn run_nft(
+        &mut self,
+        ns: NsId,
+        hook: Hook,
+        skb: Skb,
+        chain: nft_table::BaseChain<'_, '_>,
+    ) -> Result<Skb, Box<Ended>> {
+        self.run(ns, hook, skb, Base::Nft(chain))
     }
 
     fn run(&mut self, ns: NsId, hook: Hook, mut skb: Skb, chain: Base<'_, '_>) -> Result<Skb, Box<Ended>> {

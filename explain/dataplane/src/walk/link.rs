@@ -7,7 +7,7 @@ use knet_snapshot::link::{Link, LinkKind};
 
 use super::walker::{At, Next, Seen, Walker};
 use crate::packet::Eth;
-use crate::skb::{Ct, PktType, Skb};
+use crate::skb::{PktType, Skb};
 use crate::trace::{Hook, NsId, Outcome, Reason, Stage, What};
 
 impl Walker<'_, '_> {
@@ -101,25 +101,15 @@ impl Walker<'_, '_> {
 
     /// The frame appears on another device. In another namespace it has forgotten its mark
     /// (`skb_scrub_packet`), and everywhere its connection.
-    pub(super) fn cross(&mut self, from: NsId, out: IfIndex, to: NsId, dev: IfIndex, mut skb: Skb) -> At {
+    pub(super) fn cross(&mut self, from: NsId, out: IfIndex, to: NsId, dev: IfIndex, skb: Skb) -> At {
         self.step(What::Cross { to, dev }, None);
         self.secpath = None;
         self.leave(Some(out), &skb.packet);
-        skb.ct = Ct::None;
-        skb.sender = None;
-        skb.tproxy = None;
-        skb.priority = 0;
-        skb.oif = None;
-        skb.nexthop = None;
-        skb.physin = None;
-        skb.routed = None;
-        skb.physout = None;
-        skb.zone = knet_snapshot::id::Zone::default();
-        skb.template = false;
-        if from != to {
-            skb.mark = 0;
+        At::Receive {
+            ns: to,
+            dev,
+            skb: handed_on(from, to, skb),
         }
-        At::Receive { ns: to, dev, skb }
     }
 
     /// `__netif_receive_skb_core`
@@ -303,8 +293,18 @@ impl Walker<'_, '_> {
     }
 }
 
+/// `__dev_forward_skb2`: what a packet that appears on another device has forgotten.
+pub(super) fn handed_on(from: NsId, to: NsId, skb: Skb) -> Skb {
+    Skb {
+        sender: None,
+        priority: 0,
+        mark: if from == to { skb.mark } else { 0 },
+        ..skb.scrubbed()
+    }
+}
+
 /// `eth_type_trans`
-fn packet_type(link: &Link, eth: Option<Eth>) -> PktType {
+pub(super) fn packet_type(link: &Link, eth: Option<Eth>) -> PktType {
     match eth.and_then(|e| e.dst) {
         Some(Mac::BROADCAST) => PktType::Broadcast,
         Some(mac) if mac.is_multicast() => PktType::Multicast,

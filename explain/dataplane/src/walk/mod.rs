@@ -4,6 +4,7 @@ mod answer;
 mod bridge;
 mod deliver;
 mod fold;
+mod frame;
 mod hooks;
 mod ipsec;
 mod ipvs;

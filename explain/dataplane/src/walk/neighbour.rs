@@ -6,7 +6,8 @@ use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::Link;
 use knet_snapshot::neigh::NudState;
 
-use super::segment::Cast;
+use super::respond::Question;
+use super::segment::{Cast, Frame};
 use super::walker::{Ended, Walker};
 use crate::choice::{Chance, Unknown, ratio};
 use crate::packet::proto;
@@ -103,7 +104,12 @@ impl Walker<'_, '_> {
             entry.map(|e| table.evidence(e)),
         );
         let asks_as = self.asks_as(ns, link, hop, &skb.packet);
-        let asked = self.who_answers(ns, link.index, hop, asks_as);
+        let question = Question {
+            about: hop,
+            asker: asks_as,
+            mac: link.mac,
+        };
+        let asked = self.who_answers(ns, link.index, question);
         let weights: Vec<_> = asked
             .responders
             .iter()
@@ -145,8 +151,9 @@ impl Walker<'_, '_> {
             return Ok(None);
         }
         // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
-        let local = skb.sender.is_some_and(|s| s.socket);
+        let local = skb.caller().is_some_and(|s| s.socket);
         let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour);
+        ended.end.evidence.extend(std::mem::take(&mut self.lost_questions));
         let how = if skb.packet.dst.is_ipv4() {
             Reject::IcmpHostUnreachable
         } else {
@@ -169,30 +176,29 @@ impl Walker<'_, '_> {
 
     /// Everybody on the segment behind a device who would answer for an address, and whose answer would
     /// come back.
-    pub(super) fn who_answers(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Asked {
-        let cast = if addr.is_ipv4() {
-            Cast::Broadcast
-        } else {
-            Cast::Multicast
+    pub(super) fn who_answers(&mut self, ns: NsId, dev: IfIndex, question: Question) -> Asked {
+        self.lost_questions.clear();
+        let Some(asks) = self.message_out(ns, dev, question.asked()) else {
+            let leads_out = self.reach(ns, dev, all(question.about, None)).leads_out;
+            return Asked {
+                responders: Vec::new(),
+                leads_out,
+            };
         };
-        let reach = self.reach(ns, dev, cast);
+        let reach = self.reach(ns, dev, all(question.about, Some(asks)));
         let mut asked = Asked {
             responders: Vec::new(),
             leads_out: reach.leads_out,
         };
-        if !self.asking_passes(ns, dev, addr, asker) {
-            return asked;
-        }
-        let own = self.link(ns, dev).and_then(|l| l.mac);
-        for &(at, on) in reach.heard.iter().filter(|&&at| at != (ns, dev)) {
+        for ((at, on), heard) in reach.heard.into_iter().filter(|&(at, _)| at != (ns, dev)) {
             let Some(mac) = self.link(at, on).and_then(|l| l.mac) else {
                 continue;
             };
-            let Some(proxy) = self.answers(at, on, addr, asker).answer() else {
+            let (said, answer) = self.answers(at, on, question, heard);
+            let Some(proxy) = said.answer() else {
                 continue;
             };
-            let back = own.map(|own| self.reach(at, on, Cast::Unicast(own)));
-            if back.is_none_or(|b| b.heard.contains(&(ns, dev))) {
+            if self.hears_back(ns, dev, (at, on), question, answer) {
                 asked.responders.push(Responder {
                     ns: at,
                     dev: on,
@@ -206,15 +212,31 @@ impl Walker<'_, '_> {
         asked
     }
 
-    /// Somebody captured on the segment has the address, although he would not answer.
-    fn owner_in_reach(&self, ns: NsId, dev: IfIndex, addr: IpAddr) -> Option<Mac> {
-        let cast = if addr.is_ipv4() {
-            Cast::Broadcast
-        } else {
-            Cast::Multicast
+    /// The answer gets back to whoever asked.
+    fn hears_back(
+        &mut self,
+        ns: NsId,
+        dev: IfIndex,
+        (at, on): (NsId, IfIndex),
+        question: Question,
+        answer: Option<Skb>,
+    ) -> bool {
+        let Some(own) = question.mac else { return true };
+        let frame = Frame {
+            cast: Cast::Unicast(own),
+            holds: answer,
         };
-        let reach = self.reach(ns, dev, cast);
-        let mut others = reach.heard.iter().filter(|&&at| at != (ns, dev));
+        let mut back = self.reach(at, on, frame);
+        match back.heard.remove(&(ns, dev)) {
+            Some(Some(answer)) => self.message_in(ns, dev, answer).is_some(),
+            heard => heard.is_some(),
+        }
+    }
+
+    /// Somebody captured on the segment has the address, although he would not answer.
+    fn owner_in_reach(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr) -> Option<Mac> {
+        let reach = self.reach(ns, dev, all(addr, None));
+        let mut others = reach.heard.keys().filter(|&&at| at != (ns, dev));
         let owner = others.find(|&&(n, d)| self.space(n).links().addresses_of(d).any(|a| a.local == addr));
         // A device without ARP asks nobody.
         owner
@@ -224,8 +246,17 @@ impl Walker<'_, '_> {
     }
 }
 
+/// A frame for everybody who may have an address.
+pub(super) fn all(about: IpAddr, holds: Option<Skb>) -> Frame {
+    let cast = match about {
+        IpAddr::V4(_) => Cast::Broadcast,
+        IpAddr::V6(_) => Cast::Multicast,
+    };
+    Frame { cast, holds }
+}
+
 /// `ip_eth_mc_map`, `ipv6_eth_mc_map`
-fn multicast_mac(group: IpAddr) -> Mac {
+pub(super) fn multicast_mac(group: IpAddr) -> Mac {
     match group {
         IpAddr::V4(a) => {
             let [_, b, c, d] = a.octets();

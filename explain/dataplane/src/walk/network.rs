@@ -115,6 +115,9 @@ impl Walker<'_, '_> {
     pub(super) fn send(&mut self, ns: NsId, mut skb: Skb, source: Source) -> Next {
         self.enter(ns, Stage::Output, None, &skb.packet);
         self.secpath = None;
+        if let Source::Bridge(port) = source {
+            return self.bridge_answers(ns, port, skb);
+        }
         // Nobody hears of what happens to a tunnel's packet: its device took the inner one.
         let quiet = skb.packet.inner.is_some();
         self.route_output(ns, &mut skb, source).map_err(|mut ended| {

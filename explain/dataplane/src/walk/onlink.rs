@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use knet_snapshot::id::{IfIndex, Mac};
 
-use super::respond::Said;
-use super::segment::Cast;
+use super::neighbour::all;
+use super::respond::{Question, Said};
 use super::walker::{At, Client, Ended, Next, Walker};
 use crate::choice::{Chance, Oracle, ratio};
 use crate::packet::{Eth, Packet};
@@ -111,28 +111,29 @@ impl Walker<'_, '_> {
     }
 
     fn hear(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Vec<Hearing> {
-        let cast = if addr.is_ipv4() {
-            Cast::Broadcast
-        } else {
-            Cast::Multicast
+        let question = Question {
+            about: addr,
+            asker,
+            mac: None,
         };
+        let asked = question.asked();
         let mut by = BTreeMap::new();
         for port in self.ports(ns, dev) {
-            let heard = self.hears(port.0, port.1, cast);
+            let heard = self.hears(port.0, port.1, all(addr, Some(asked.clone())));
             if heard.is_empty() {
-                by.entry(port).or_insert(port);
+                by.entry(port).or_insert((port, None));
             }
-            for at in heard {
-                by.entry(at).or_insert(port);
+            for (at, skb) in heard {
+                by.entry(at).or_insert((port, skb));
             }
         }
         by.into_iter()
-            .map(|((ns, dev), port)| Hearing {
+            .map(|((ns, dev), (port, heard))| Hearing {
                 ns,
                 dev,
                 port,
                 mac: self.link(ns, dev).and_then(|l| l.mac),
-                said: self.answers(ns, dev, addr, asker),
+                said: self.answers(ns, dev, question, heard).0,
             })
             .collect()
     }

@@ -8,7 +8,7 @@ use knet_snapshot::link::{Link, LinkKind, TunnelInfo};
 
 use super::walker::{At, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, Port, proto};
-use crate::skb::{Ct, PktType, Skb};
+use crate::skb::Skb;
 use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
 
 /// `ECN` bits of the TOS: outer headers take them from the inner one (`INET_ECN_encapsulate`).
@@ -249,12 +249,12 @@ impl Walker<'_, '_> {
     }
 }
 
-/// The outer packet: within one namespace it keeps the mark, and is tracked anew.
+/// The outer packet: it keeps mark and socket, and is tracked anew.
 pub(super) fn outer_of(skb: Skb, packet: Packet) -> Skb {
     Skb {
         packet,
         eth: None,
-        ..unrouted(skb)
+        ..skb.scrubbed()
     }
 }
 
@@ -263,21 +263,7 @@ pub(super) fn inner_of(skb: &Skb, inner: &Encapsulated) -> Skb {
     Skb {
         packet: inner.packet.clone(),
         eth: inner.eth,
-        ..unrouted(skb.clone())
-    }
-}
-
-fn unrouted(skb: Skb) -> Skb {
-    Skb {
-        ct: Ct::None,
         sender: None,
-        iif: None,
-        oif: None,
-        nexthop: None,
-        physin: None,
-        routed: None,
-        physout: None,
-        pkt_type: PktType::Host,
-        ..skb
+        ..skb.clone().scrubbed()
     }
 }

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use knet_snapshot::id::{Family, IfIndex};
+use knet_snapshot::id::{Family, IfIndex, Mac};
 use knet_snapshot::link::{Address, Link};
 use knet_snapshot::route::RouteKind;
 
+use super::neighbour::multicast_mac;
 use super::walker::Walker;
-use crate::packet::{L4, Packet, proto};
-use crate::skb::Skb;
+use crate::packet::{Arp, Eth, L4, Packet, proto};
+use crate::skb::{PktType, Skb};
 use crate::stage::routing::{self, InputTo, Output, SenderFlags};
 use crate::table::fib::{Answer as RouteAnswer, Query};
 use crate::table::source::{SCOPE_HOST, SCOPE_LINK, inet_select_addr};
@@ -41,7 +42,7 @@ pub enum Said {
     Filtered,
     /// IPv6: the address is on another device, or not usable yet.
     NotOnDevice,
-    /// IPv6: a rule takes the solicitation or the advertisement.
+    /// A rule takes the question or the answer.
     Ruled,
 }
 
@@ -61,6 +62,105 @@ impl Said {
             | Self::NotOnDevice
             | Self::Ruled => None,
         }
+    }
+}
+
+/// A question for a link-layer address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    /// Whose is asked for.
+    pub about: IpAddr,
+    /// As whom it is asked; `None` = as nobody (0.0.0.0, ::).
+    pub asker: Option<IpAddr>,
+    /// The asker's own MAC, if it is known.
+    pub mac: Option<Mac>,
+}
+
+impl Question {
+    /// As it is sent: an ARP request, or a neighbour solicitation.
+    pub fn asked(&self) -> Skb {
+        match (self.about, self.asker) {
+            (IpAddr::V4(about), asker) => {
+                let asker = match asker {
+                    Some(IpAddr::V4(asker)) => asker,
+                    _ => Ipv4Addr::UNSPECIFIED,
+                };
+                // arp_create: no target hardware address is all zeroes.
+                let target = (Some(Mac::default()), about);
+                arp(false, (self.mac, asker), target, Mac::BROADCAST)
+            }
+            (IpAddr::V6(about), asker) => {
+                let about = IpAddr::V6(about);
+                let group = group_of(about);
+                let asker = asker.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+                let eth = Eth {
+                    src: self.mac,
+                    dst: Some(multicast_mac(group)),
+                    vlan: None,
+                };
+                discovery(asker, group, SOLICITATION, eth)
+            }
+        }
+    }
+
+    /// The answer of somebody with this MAC.
+    pub fn answered(&self, by: Mac) -> Skb {
+        match (self.about, self.asker) {
+            (IpAddr::V4(about), asker) => {
+                let asker = match asker {
+                    Some(IpAddr::V4(asker)) => asker,
+                    _ => Ipv4Addr::UNSPECIFIED,
+                };
+                let mut skb = arp(true, (Some(by), about), (self.mac, asker), by);
+                skb.eth = Some(Eth {
+                    src: Some(by),
+                    dst: self.mac,
+                    vlan: None,
+                });
+                skb
+            }
+            (about, asker) => {
+                let asker = asker.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+                let eth = Eth {
+                    src: Some(by),
+                    dst: self.mac,
+                    vlan: None,
+                };
+                discovery(about, asker, ADVERTISEMENT, eth)
+            }
+        }
+    }
+}
+
+fn arp(reply: bool, sender: (Option<Mac>, Ipv4Addr), target: (Option<Mac>, Ipv4Addr), to: Mac) -> Skb {
+    let packet = bare(sender.1.into(), target.1.into(), 0, L4::Other);
+    Skb {
+        arp: Some(Arp { reply, sender, target }),
+        eth: Some(Eth {
+            src: sender.0,
+            dst: Some(to),
+            vlan: None,
+        }),
+        ..Skb::new(packet)
+    }
+}
+
+fn discovery(src: IpAddr, dst: IpAddr, ty: u8, eth: Eth) -> Skb {
+    let l4 = L4::Icmp {
+        ty,
+        code: 0,
+        id: 0.into(),
+        quoted: None,
+    };
+    let packet = Packet {
+        ttl: 255,
+        // A solicitation and an advertisement, each with the option of a link-layer address.
+        len: 72,
+        ..bare(src, dst, proto::ICMPV6, l4)
+    };
+    Skb {
+        eth: Some(eth),
+        ..Skb::new(packet)
     }
 }
 
@@ -107,17 +207,36 @@ impl Walker<'_, '_> {
         inet_select_addr(links, &sysctl, Some(link.index), Some(target), SCOPE_LINK)
     }
 
-    /// Would this namespace answer on this device?
-    pub(super) fn answers(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> Said {
+    /// Would this namespace answer a question that it heard on this device? If so, what it sends.
+    pub(super) fn answers(
+        &mut self,
+        ns: NsId,
+        dev: IfIndex,
+        question: Question,
+        heard: Option<Skb>,
+    ) -> (Said, Option<Skb>) {
         let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
-            return Said::Down;
+            return (Said::Down, None);
         };
         if link.flags.noarp {
-            return Said::NoArp;
+            return (Said::NoArp, None);
         }
-        match Family::of(addr) {
-            Family::V4 => self.answers_arp(ns, link, addr, asker),
-            Family::V6 => self.answers_nd(ns, link, addr, asker),
+        let Question { about, asker, .. } = question;
+        let said = match Family::of(about) {
+            Family::V4 => self.answers_arp(ns, link, about, asker),
+            Family::V6 => self.answers_nd(ns, link, about),
+        };
+        if said.answer().is_none() {
+            return (said, None);
+        }
+        let heard = heard.unwrap_or_else(|| self.as_received(ns, dev, question.asked()));
+        let answer = self.message_in(ns, dev, heard).and_then(|_| {
+            let by = link.mac.unwrap_or_default();
+            self.message_out(ns, dev, question.answered(by))
+        });
+        match answer {
+            Some(answer) => (said, Some(answer)),
+            None => (Said::Ruled, None),
         }
     }
 
@@ -160,7 +279,14 @@ impl Walker<'_, '_> {
                 _ => Way::Elsewhere,
             };
         };
-        let skb = question(asker, addr, 0, L4::Other, dev);
+        let asker = match asker {
+            IpAddr::V4(_) => asker,
+            IpAddr::V6(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let skb = Skb {
+            iif: Some(dev),
+            ..Skb::new(bare(asker, addr, 0, L4::Other))
+        };
         let mut sink = Sink {
             detail: Detail::Outcome,
             steps: Vec::new(),
@@ -230,7 +356,7 @@ impl Walker<'_, '_> {
         }
     }
 
-    fn answers_nd(&mut self, ns: NsId, link: &Link, addr: IpAddr, asker: Option<IpAddr>) -> Said {
+    fn answers_nd(&self, ns: NsId, link: &Link, addr: IpAddr) -> Said {
         let space = self.space(ns);
         let links = space.links();
         let own = links
@@ -248,60 +374,52 @@ impl Walker<'_, '_> {
                 };
             }
         }
-        match (self.solicitation_passes(ns, link.index, addr, asker), own) {
-            (false, _) => Said::Ruled,
-            (true, true) => Said::Own,
-            (true, false) => Said::Proxy,
-        }
+        if own { Said::Own } else { Said::Proxy }
     }
 
-    /// Unlike ARP a solicitation is an IPv6 packet: rules of the asked namespace see it and its answer.
-    fn solicitation_passes(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> bool {
-        let asker = asker.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        self.discovery_passes(ns, dev, asker, group_of(addr), SOLICITATION, true)
-            && self.discovery_passes(ns, dev, addr, asker, ADVERTISEMENT, false)
-    }
-
-    /// The same where the question was asked.
-    pub(super) fn asking_passes(&mut self, ns: NsId, dev: IfIndex, addr: IpAddr, asker: Option<IpAddr>) -> bool {
-        let asker = asker.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        addr.is_ipv4()
-            || (self.discovery_passes(ns, dev, asker, group_of(addr), SOLICITATION, false)
-                && self.discovery_passes(ns, dev, addr, asker, ADVERTISEMENT, true))
-    }
-
-    /// A packet of neighbour discovery gets through the rules of a namespace, coming in or going out. What is
-    /// decided here is not a step of the packet's own way.
-    fn discovery_passes(&mut self, ns: NsId, dev: IfIndex, src: IpAddr, dst: IpAddr, ty: u8, incoming: bool) -> bool {
-        let hooks = if incoming {
-            [Hook::Prerouting, Hook::Input]
-        } else {
-            [Hook::Output, Hook::Postrouting]
+    /// What the rules of a namespace make of a message of ARP or of neighbour discovery that it sends. ARP has chains
+    /// of its own; a solicitation is an IPv6 packet, which all rules see.
+    pub(super) fn message_out(&mut self, ns: NsId, dev: IfIndex, message: Skb) -> Option<Skb> {
+        let eth = message.eth;
+        let skb = Skb {
+            oif: Some(dev),
+            // Its link-layer header is not set yet (arp_create, ip6_output).
+            eth: None,
+            ..message
         };
-        let xt = self.space(ns).xt();
-        if hooks.iter().all(|&hook| xt.base_chains(Family::V6, hook).is_empty()) {
-            return true;
+        let skb = self.aside(|this| {
+            if skb.arp.is_some() {
+                return this.arp_hook(ns, Hook::Output, skb);
+            }
+            let skb = this.hook(ns, Hook::Output, skb)?;
+            this.hook(ns, Hook::Postrouting, skb)
+        })?;
+        Some(Skb { eth, ..skb })
+    }
+
+    /// The same for one that it hears.
+    pub(super) fn message_in(&mut self, ns: NsId, dev: IfIndex, message: Skb) -> Option<Skb> {
+        // arp_rcv, ip6_rcv_core
+        if message.pkt_type == PktType::OtherHost {
+            return None;
         }
-        let l4 = L4::Icmp {
-            ty,
-            code: 0,
-            id: 0.into(),
-            quoted: None,
+        let skb = Skb {
+            iif: Some(dev),
+            oif: None,
+            ..message
         };
-        let mut skb = question(src, dst, proto::ICMPV6, l4, dev);
-        skb.packet.ttl = 255;
-        if !incoming {
-            skb.iif = None;
-            skb.oif = Some(dev);
-        }
-        let steps = self.sink.steps.len();
-        let [first, second] = hooks;
-        let passed = self
-            .hook(ns, first, skb)
-            .and_then(|skb| self.hook(ns, second, skb))
-            .is_ok();
-        self.sink.steps.truncate(steps);
-        passed
+        self.aside(|this| {
+            if skb.arp.is_some() {
+                return this.arp_hook(ns, Hook::Input, skb);
+            }
+            // ip_sabotage_in: not twice.
+            let skb = if skb.physin.is_some() {
+                skb
+            } else {
+                this.hook(ns, Hook::Prerouting, skb)?
+            };
+            this.hook(ns, Hook::Input, skb)
+        })
     }
 }
 
@@ -313,16 +431,10 @@ fn group_of(addr: IpAddr) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), low))
 }
 
-/// A question about an address, as its receiver sees it.
-fn question(asker: IpAddr, about: IpAddr, proto: u8, l4: L4, dev: IfIndex) -> Skb {
-    let asker = match (asker, about) {
-        (IpAddr::V6(_), IpAddr::V4(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        (IpAddr::V4(_), IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        (same, _) => same,
-    };
-    let packet = Packet {
-        src: asker,
-        dst: about,
+fn bare(src: IpAddr, dst: IpAddr, proto: u8, l4: L4) -> Packet {
+    Packet {
+        src,
+        dst,
         proto,
         l4,
         ttl: 64,
@@ -330,9 +442,5 @@ fn question(asker: IpAddr, about: IpAddr, proto: u8, l4: L4, dev: IfIndex) -> Sk
         len: 28,
         df: false,
         inner: None,
-    };
-    Skb {
-        iif: Some(dev),
-        ..Skb::new(packet)
     }
 }

@@ -45,7 +45,8 @@ impl Walker<'_, '_> {
 
     /// `ip_route_output_key`: sets the source, the device and the next hop.
     pub(super) fn route_output(&mut self, ns: NsId, skb: &mut Skb, source: Source) -> Result<(), Box<Ended>> {
-        let socket = skb.sender.is_some_and(|s| s.socket);
+        let caller = skb.caller();
+        let socket = caller.is_some_and(|s| s.socket);
         // tcp_v6_send_response, nf_send_reset6 and icmpv6_echo_reply look up without the traffic class.
         let classless = skb.packet.dst.is_ipv6() && !socket;
         let query = Query {
@@ -55,11 +56,11 @@ impl Walker<'_, '_> {
             proto: skb.packet.proto,
             sport: skb.packet.sport().map(|p| p.value),
             dport: skb.packet.dport().map(|p| p.value),
-            uid: skb.sender.map_or(Some(0), |s| s.uid),
+            uid: caller.map_or(Some(0), |s| s.uid),
             ..Query::to(skb.packet.dst)
         };
         let flags = SenderFlags {
-            any_src: matches!(source, Source::Any | Source::Port(_)),
+            any_src: matches!(source, Source::Any | Source::Port(_) | Source::Bridge(_)),
             socket,
         };
         let mut output = routing::output(self.space(ns), &query, flags, &mut self.oracle, &mut self.sink);

@@ -1,11 +1,13 @@
 //! Segments: whom a frame reaches that leaves a device, without any of it being an IP packet yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::{Link, LinkKind, VxlanInfo};
 
+use super::link::handed_on;
 use super::walker::Walker;
+use crate::skb::Skb;
 use crate::trace::NsId;
 
 /// What a frame is to the bridges it meets.
@@ -23,72 +25,98 @@ pub(super) enum Cast {
 #[derive(Debug, Default)]
 pub(super) struct Reach {
     /// Devices whose network layer is given the frame, whoever's MAC is on it.
-    pub heard: BTreeSet<(NsId, IfIndex)>,
+    pub heard: BTreeMap<(NsId, IfIndex), Option<Skb>>,
     /// It leaves the snapshot: others may hear it.
     pub leads_out: bool,
     seen: BTreeSet<(NsId, IfIndex, bool)>,
 }
 
+/// What leaves a device.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    /// What it is to bridges.
+    pub cast: Cast,
+    /// What is in it, for the chains it meets. `None`: only where such a frame would go is asked.
+    pub holds: Option<Skb>,
+}
+
+impl Frame {
+    /// Any frame for a MAC.
+    const fn to(mac: Mac) -> Self {
+        Self {
+            cast: Cast::Unicast(mac),
+            holds: None,
+        }
+    }
+}
+
 impl Walker<'_, '_> {
     /// Whom a frame reaches that leaves a device.
-    pub(super) fn reach(&self, ns: NsId, dev: IfIndex, cast: Cast) -> Reach {
+    pub(super) fn reach(&mut self, ns: NsId, dev: IfIndex, frame: Frame) -> Reach {
         let mut reach = Reach::default();
-        self.emit(ns, dev, cast, &mut reach);
+        self.emit(ns, dev, &frame, &mut reach);
         reach
     }
 
     /// Whom a frame reaches that arrives at a device.
-    pub(super) fn hears(&self, ns: NsId, dev: IfIndex, cast: Cast) -> BTreeSet<(NsId, IfIndex)> {
+    pub(super) fn hears(&mut self, ns: NsId, dev: IfIndex, frame: Frame) -> BTreeMap<(NsId, IfIndex), Option<Skb>> {
         let mut reach = Reach::default();
-        self.arrive(ns, dev, cast, &mut reach);
+        self.arrive(ns, ns, dev, &frame, &mut reach);
         reach.heard
     }
 
     /// A frame for this MAC that arrives at a device reaches somebody who has the MAC.
-    pub(super) fn leads_to(&self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
+    pub(super) fn leads_to(&mut self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
         let mut reach = Reach::default();
-        self.arrive(ns, dev, Cast::Unicast(mac), &mut reach);
+        self.arrive(ns, ns, dev, &Frame::to(mac), &mut reach);
         self.holds(&reach, mac)
     }
 
     /// A frame for this MAC that leaves a device reaches somebody who has the MAC.
-    pub(super) fn mac_behind(&self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
-        let reach = self.reach(ns, dev, Cast::Unicast(mac));
+    pub(super) fn mac_behind(&mut self, ns: NsId, dev: IfIndex, mac: Mac) -> bool {
+        let reach = self.reach(ns, dev, Frame::to(mac));
         self.holds(&reach, mac)
     }
 
     fn holds(&self, reach: &Reach, mac: Mac) -> bool {
         reach
             .heard
-            .iter()
+            .keys()
             .any(|&(n, d)| self.link(n, d).is_some_and(|l| l.mac == Some(mac)))
     }
 
-    fn emit(&self, ns: NsId, dev: IfIndex, cast: Cast, reach: &mut Reach) {
+    fn emit(&mut self, ns: NsId, dev: IfIndex, frame: &Frame, reach: &mut Reach) {
         if !reach.seen.insert((ns, dev, true)) {
             return;
         }
         let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
             return;
         };
+        let Some(frame) = &self.frame_leaves(ns, dev, frame) else {
+            return;
+        };
         match &link.kind {
-            LinkKind::Veth if let Some(peer) = self.world.peer(ns, dev) => self.arrive(peer.ns, peer.dev, cast, reach),
+            LinkKind::Veth if let Some(peer) = self.world.peer(ns, dev) => {
+                self.arrive(ns, peer.ns, peer.dev, frame, reach);
+            }
             LinkKind::Veth | LinkKind::Device | LinkKind::Bond if !link.flags.loopback => {
                 reach.leads_out = true;
                 for &(other, port) in self.world.underlay_devices() {
                     if (other, port) != (ns, dev) && self.share_a_subnet(ns, dev, other, port) {
-                        self.arrive(other, port, cast, reach);
+                        self.arrive(ns, other, port, frame, reach);
                     }
                 }
             }
             LinkKind::Bridge(_) => {
-                for port in self.bridge_copies(ns, link, None, cast) {
-                    self.emit(ns, port, cast, reach);
+                for port in self.bridge_copies(ns, link, None, frame.cast) {
+                    if let Some(copy) = &self.frame_forwarded(ns, link, None, port, frame) {
+                        self.emit(ns, port, copy, reach);
+                    }
                 }
             }
             LinkKind::Vlan { .. } => {
                 if let Some((lower_ns, lower)) = self.world.lower(ns, link) {
-                    self.emit(lower_ns, lower, cast, reach);
+                    self.emit(lower_ns, lower, frame, reach);
                 }
             }
             LinkKind::Macvlan { mode } => {
@@ -101,19 +129,19 @@ impl Walker<'_, '_> {
                         if (upper_ns, upper) != (ns, dev)
                             && matches!(sibling, Some(LinkKind::Macvlan { mode }) if mode == "bridge")
                         {
-                            reach.heard.insert((upper_ns, upper));
+                            self.heard(ns, upper_ns, upper, frame, reach);
                         }
                     }
                 }
-                self.emit(lower_ns, lower, cast, reach);
+                self.emit(lower_ns, lower, frame, reach);
             }
             LinkKind::Vxlan(info) if !info.external => {
-                for (to, tunnel) in self.tunnel_ends(ns, link, info, cast) {
-                    self.arrive(to, tunnel, cast, reach);
+                for (to, tunnel) in self.tunnel_ends(ns, link, info, frame.cast) {
+                    self.arrive(ns, to, tunnel, frame, reach);
                 }
             }
             LinkKind::Tunnel(..) => match self.tunnel_peer(ns, link) {
-                Some((to, tunnel)) => self.arrive(to, tunnel, cast, reach),
+                Some((to, tunnel)) => self.arrive(ns, to, tunnel, frame, reach),
                 None => reach.leads_out = true,
             },
             _ => {}
@@ -144,18 +172,21 @@ impl Walker<'_, '_> {
         ends
     }
 
-    fn arrive(&self, ns: NsId, dev: IfIndex, cast: Cast, reach: &mut Reach) {
+    fn arrive(&mut self, from: NsId, ns: NsId, dev: IfIndex, frame: &Frame, reach: &mut Reach) {
         let Some(link) = self.link(ns, dev).filter(|l| l.flags.up) else {
             return;
         };
         if !reach.seen.insert((ns, dev, false)) {
             return;
         }
+        let Some(frame) = &self.frame_enters(from, ns, dev, frame) else {
+            return;
+        };
         for &(upper_ns, upper) in self.world.uppers(ns, dev) {
             if let Some(up) = self.link(upper_ns, upper).filter(|l| l.flags.up)
-                && (!matches!(cast, Cast::Unicast(mac) if up.mac != Some(mac)))
+                && (!matches!(frame.cast, Cast::Unicast(mac) if up.mac != Some(mac)))
             {
-                reach.heard.insert((upper_ns, upper));
+                self.heard(ns, upper_ns, upper, frame, reach);
             }
         }
         let master = link.master.as_deref().and_then(|m| self.space(ns).links().named(m));
@@ -164,22 +195,36 @@ impl Walker<'_, '_> {
                 if !bridge.flags.up || !self.port_takes(ns, link) {
                     return;
                 }
-                let (up, ports) = self.bridge_to(ns, bridge, dev, cast);
-                if up {
-                    reach.heard.insert((ns, bridge.index));
-                    reach.heard.extend(self.world.uppers(ns, bridge.index).iter().copied());
+                let Some(frame) = &self.frame_bridged(ns, bridge, dev, frame) else {
+                    return;
+                };
+                let (up, ports) = self.bridge_to(ns, bridge, dev, frame.cast);
+                if up && let Some(copy) = self.frame_up(ns, dev, frame) {
+                    for &(upper_ns, upper) in self.world.uppers(ns, bridge.index) {
+                        self.heard(ns, upper_ns, upper, &copy, reach);
+                    }
+                    reach.heard.insert((ns, bridge.index), copy.holds);
                 }
                 for port in ports {
-                    self.emit(ns, port, cast, reach);
+                    if let Some(copy) = &self.frame_forwarded(ns, bridge, Some(dev), port, frame) {
+                        self.emit(ns, port, copy, reach);
+                    }
                 }
             }
             Some(bond) if bond.kind == LinkKind::Bond => {
-                reach.heard.insert((ns, bond.index));
+                reach.heard.insert((ns, bond.index), frame.holds.clone());
             }
             _ => {
-                reach.heard.insert((ns, dev));
+                reach.heard.insert((ns, dev), frame.holds.clone());
             }
         }
+    }
+
+    /// A device on top of another one hears a frame.
+    fn heard(&self, from: NsId, ns: NsId, dev: IfIndex, frame: &Frame, reach: &mut Reach) {
+        let skb = frame.holds.clone();
+        let skb = skb.map(|skb| self.as_received(ns, dev, handed_on(from, ns, skb)));
+        reach.heard.insert((ns, dev), skb);
     }
 
     /// Up to the bridge itself, and out of which ports.

@@ -7,9 +7,10 @@ use knet_snapshot::id::{Family, Mac};
 use knet_snapshot::link::{Link, LinkKind, VxlanInfo};
 
 use super::default_ttl;
+use super::overlay::{inner_of, outer_of};
 use super::walker::{At, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, Port, proto};
-use crate::skb::{Ct, PktType, Skb};
+use crate::skb::Skb;
 use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
 
 /// Headers of a VXLAN packet before the inner frame's payload: Ethernet, VXLAN, UDP.
@@ -105,24 +106,9 @@ impl Walker<'_, '_> {
         );
         self.leave(Some(link.index), &skb.packet);
         self.wrapped(&skb.packet, &outer);
-        // skb_scrub_packet within one namespace keeps the mark; the outer packet is tracked anew.
-        let outer_skb = Skb {
-            packet: outer,
-            eth: None,
-            ct: Ct::None,
-            sender: None,
-            iif: None,
-            oif: None,
-            nexthop: None,
-            physin: None,
-            routed: None,
-            physout: None,
-            pkt_type: PktType::Host,
-            ..skb
-        };
         Ok(At::Send {
             ns,
-            skb: outer_skb,
+            skb: outer_of(skb, outer),
             source: if info.local.is_some() {
                 Source::Bound
             } else {
@@ -158,19 +144,7 @@ impl Walker<'_, '_> {
         if from.is_some() && (from == device.mac || from.is_some_and(moved)) {
             return None;
         }
-        let decapped = Skb {
-            packet: inner.packet.clone(),
-            eth: inner.eth,
-            ct: Ct::None,
-            sender: None,
-            iif: None,
-            oif: None,
-            nexthop: None,
-            physin: None,
-            routed: None,
-            physout: None,
-            ..skb.clone()
-        };
+        let decapped = inner_of(skb, inner);
         self.unwrapped(&skb.packet, &inner.packet);
         self.step(What::Decap { dev: device.index }, None);
         self.stage(Stage::Decap);
@@ -185,8 +159,8 @@ impl Walker<'_, '_> {
 
 impl Walker<'_, '_> {
     /// The frame is copied to every remote of the entry; the one that has the MAC behind it takes it.
-    fn remote_with<'e>(&self, entries: &[&'e FdbEntry], info: &VxlanInfo, mac: Mac) -> Option<&'e FdbEntry> {
-        let takes = |e: &FdbEntry| {
+    fn remote_with<'e>(&mut self, entries: &[&'e FdbEntry], info: &VxlanInfo, mac: Mac) -> Option<&'e FdbEntry> {
+        let mut takes = |e: &FdbEntry| {
             let Some(remote) = e.dst else { return false };
             let (vni, port) = (e.vni.or(info.vni), e.port.unwrap_or(info.port));
             self.world

@@ -42,6 +42,8 @@ pub(super) enum Source {
     Any,
     /// The same, and for all its route the packet leaves by this bridge port, past every hook.
     Port(IfIndex),
+    /// Nobody asks for a route: the bridge sends it out of this port (`br_forward`).
+    Bridge(IfIndex),
 }
 
 /// What happened to a received packet before it reached the network layer.
@@ -65,6 +67,8 @@ pub(super) struct Ended {
     pub owner: Option<u32>,
     /// How a rule or route refused it.
     pub reject: Option<Reject>,
+    /// The port by which a `reject` of family `bridge` answers.
+    pub bridged: Option<IfIndex>,
     /// The error the sending program gets at once.
     pub errno: Option<ClientSees>,
 }
@@ -109,6 +113,8 @@ pub(super) struct Walker<'w, 's> {
     pub met: BTreeSet<(NsId, Evidence)>,
     /// Who answered the question of a client on a segment: where a frame to him comes in, and his MAC.
     pub first_answer: Option<((NsId, IfIndex), Mac)>,
+    /// The rows that lost questions about the neighbour in hand.
+    pub lost_questions: BTreeSet<Evidence>,
     /// The narrowest place so far.
     pub mtu: Option<PathMtu>,
     /// `mtu` of the route in use, when it names one.
@@ -137,6 +143,7 @@ impl<'w, 's> Walker<'w, 's> {
             learned: BTreeMap::new(),
             first_answer: None,
             met: BTreeSet::new(),
+            lost_questions: BTreeSet::new(),
             mtu: None,
             route_mtu: None,
             overhead: 0,
@@ -277,6 +284,7 @@ impl<'w, 's> Walker<'w, 's> {
             answer: None,
             owner: None,
             reject: None,
+            bridged: None,
             errno: None,
         })
     }

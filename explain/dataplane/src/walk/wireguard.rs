@@ -155,7 +155,7 @@ impl Walker<'_, '_> {
 
     /// `ENOKEY`, `EDESTADDRREQ`: an ICMP error says so too, which a TCP socket of this host hears as well.
     fn no_peer(&mut self, ns: NsId, skb: Skb) -> Box<Ended> {
-        let local = skb.sender.is_some_and(|s| s.socket);
+        let local = skb.caller().is_some_and(|s| s.socket);
         let v4 = skb.packet.dst.is_ipv4();
         let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote);
         if local {

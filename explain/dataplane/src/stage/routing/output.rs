@@ -88,7 +88,7 @@ pub fn reroute(ns: &Netns<'_>, skb: &Skb, bound: Option<IfIndex>, oracle: &mut O
             let narrow = matches!(p.dst, IpAddr::V6(d) if d.is_multicast() || is_link_local(d));
             query.src = Some(p.src);
             query.oif = bound.or(if narrow { skb.oif } else { None });
-            query.uid = skb.sender.map_or(Some(0), |s| if s.socket { s.uid } else { Some(0) });
+            query.uid = skb.caller().map_or(Some(0), |s| if s.socket { s.uid } else { Some(0) });
             query.proto = p.proto;
             query.sport = p.sport().map(|p| p.value);
             query.dport = p.dport().map(|p| p.value);

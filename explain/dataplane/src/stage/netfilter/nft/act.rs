@@ -163,8 +163,8 @@ fn settled(from: usize, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> bool {
                 }
             }
             Stmt::Reject(reject) => return !applies(*reject, cx),
-            Stmt::Mangle(Target::Payload(p), _) => return !has(p.gate, here, cx),
-            Stmt::Mangle(Target::Mss, _) => return !has(Gate::L4(proto::TCP), here, cx),
+            Stmt::Mangle(Target::Payload(p), _) => return !has(p.gate, cx),
+            Stmt::Mangle(Target::Mss, _) => return !has(Gate::L4(proto::TCP), cx),
             _ => return false,
         }
     }
@@ -299,7 +299,7 @@ fn mangle<'x, 's>(
         Target::Unknown(gate) => gate,
         _ => Gate::Any,
     };
-    if !has(gate, here, cx) {
+    if !has(gate, cx) {
         return Flow::Broken;
     }
     let Some(vals) = eval(value, here, cx, more) else {
@@ -363,7 +363,7 @@ fn mangle<'x, 's>(
         Target::Unknown(_) => changes.push(What::Undecided),
         Target::Payload(p) => {
             let before = cx.skb.packet.clone();
-            match header::write(&p, val, cx.skb, here.family()) {
+            match header::write(&p, val, cx.skb) {
                 Wrote::Fields(fields) => changes.extend(fields.into_iter().map(What::Rewrite)),
                 Wrote::Tuple => changes.extend(translated(&before, &cx.skb.packet)),
                 Wrote::NotThere => return Flow::Broken,

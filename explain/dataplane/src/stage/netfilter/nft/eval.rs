@@ -30,11 +30,11 @@ pub(super) fn eval<'x, 's>(
 ) -> Option<Vals> {
     Some(match &expr.node {
         Node::Const(n) => single(Val::of(*n)),
-        Node::Payload(p) => single(header::read(p, cx.skb, here.family())?),
+        Node::Payload(p) => single(header::read(p, cx.skb)?),
         Node::Meta(m) => single(key::meta(*m, here, cx)?),
         Node::Ct(field, dir) => single(key::ct(*field, *dir, cx)?),
         Node::Nexthop(family) => single(nexthop(*family, cx)?),
-        Node::Fib(f) => single(fib::fib(f, here, cx)),
+        Node::Fib(f) => single(fib::fib(f, cx)),
         Node::Draw(draw) => single(drawn(*draw, here, cx)),
         Node::Jhash {
             modulus,
@@ -85,7 +85,7 @@ pub(super) fn eval<'x, 's>(
             Found::Added | Found::Unknown => expr.tys.iter().map(|_| Val::UNKNOWN).collect(),
         },
         Node::Unknown(gate) => {
-            if !header::passes(*gate, cx.skb, here.family()) {
+            if !header::passes(*gate, cx.skb) {
                 return None;
             }
             expr.tys.iter().map(|_| Val::UNKNOWN).collect()
@@ -156,7 +156,7 @@ pub(super) fn matches<'x, 's>(
             };
             answer.xor(m.op == Cmp::Ne)
         }
-        (Right::Exists(wanted), Node::Fib(f)) => match fib::device(f, here, cx) {
+        (Right::Exists(wanted), Node::Fib(f)) => match fib::device(f, cx) {
             fib::Device::Is(dev) => Tri::from(dev.is_some() == *wanted).xor(m.op == Cmp::Ne),
             fib::Device::Unknown => Tri::Unknown,
         },
@@ -231,6 +231,6 @@ pub(super) fn is_pure(m: &Match<'_>) -> bool {
 }
 
 /// Whether the packet has a field of this gate.
-pub(super) fn has(gate: Gate, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> bool {
-    header::passes(gate, cx.skb, here.family())
+pub(super) fn has(gate: Gate, cx: &HookCx<'_, '_>) -> bool {
+    header::passes(gate, cx.skb)
 }

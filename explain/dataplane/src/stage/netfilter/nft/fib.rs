@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use knet_snapshot::id::IfIndex;
 use knet_snapshot::route::RouteKind;
 
-use super::Here;
 use super::key::{input, output};
 use super::value::Val;
 use crate::stage::netfilter::HookCx;
@@ -21,11 +20,11 @@ pub(super) enum Device {
 }
 
 /// Evaluates the expression as its declared result.
-pub(super) fn fib(fib: &Fib, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> Val {
+pub(super) fn fib(fib: &Fib, cx: &mut HookCx<'_, '_>) -> Val {
     match fib.result {
         FibResult::Unknown => Val::UNKNOWN,
-        FibResult::Type => kind(fib, here, cx),
-        _ => match (device(fib, here, cx), fib.result) {
+        FibResult::Type => kind(fib, cx),
+        _ => match (device(fib, cx), fib.result) {
             (Device::Unknown, _) => Val::UNKNOWN,
             (Device::Is(dev), FibResult::Check) => Val::from(dev.is_some()),
             (Device::Is(dev), FibResult::Oif) => Val::from(dev.map_or(0, |d| d.0)),
@@ -40,16 +39,16 @@ pub(super) fn fib(fib: &Fib, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> Va
     }
 }
 
-fn kind(fib: &Fib, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Val {
+fn kind(fib: &Fib, cx: &HookCx<'_, '_>) -> Val {
     let addr = if fib.saddr {
         cx.skb.packet.src
     } else {
         cx.skb.packet.dst
     };
     let dev = if fib.iif {
-        input(here, cx)
+        input(cx)
     } else if fib.oif {
-        output(here, cx)
+        output(cx)
     } else {
         None
     };
@@ -71,9 +70,9 @@ fn kind(fib: &Fib, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Val {
 }
 
 /// The device a route to the address leads out of, and with `iif` or `oif` only when it is that one.
-pub(super) fn device(fib: &Fib, here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>) -> Device {
+pub(super) fn device(fib: &Fib, cx: &mut HookCx<'_, '_>) -> Device {
     let packet = &cx.skb.packet;
-    let (inp, out) = (input(here, cx), output(here, cx));
+    let (inp, out) = (input(cx), output(cx));
     let wanted = if fib.oif {
         out
     } else if fib.iif {

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::value::Val;
-use crate::packet::{L4, Packet, Port, proto};
+use knet_snapshot::id::Mac;
+
+use crate::packet::{Arp, L4, Packet, Port, proto};
 use crate::skb::Skb;
-use crate::table::nft::NfFamily;
 use crate::table::nft::expr::{Base, Gate, Payload};
 use crate::table::nft::ty::mac;
 use crate::trace::Field;
@@ -54,34 +55,33 @@ impl Header {
     }
 }
 
-/// Whether a packet has the header a field is in. `family` is that of the table.
-pub(super) fn passes(gate: Gate, skb: &Skb, family: NfFamily) -> bool {
+/// Whether a packet has the header a field is in.
+pub(super) fn passes(gate: Gate, skb: &Skb) -> bool {
     let packet = &skb.packet;
+    let ip = skb.arp.is_none();
     match gate {
         Gate::Any => true,
         Gate::Ether => skb.eth.is_some(),
         Gate::Vlan => skb.eth.is_some_and(|e| e.vlan.is_some()),
-        // Only IP packets are walked.
-        Gate::Arp => family == NfFamily::Arp,
-        Gate::Ip => packet.src.is_ipv4(),
-        Gate::Ip6 => packet.src.is_ipv6(),
-        Gate::L4(proto) => packet.proto == proto,
-        Gate::Th => true,
+        Gate::Arp => !ip,
+        Gate::Ip => ip && packet.src.is_ipv4(),
+        Gate::Ip6 => ip && packet.src.is_ipv6(),
+        Gate::L4(proto) => ip && packet.proto == proto,
+        Gate::Th => ip,
     }
 }
 
 /// Reads a field. `None`: the packet has none, and the rule ends.
-pub(super) fn read(p: &Payload, skb: &Skb, family: NfFamily) -> Option<Val> {
-    if !passes(p.gate, skb, family) {
+pub(super) fn read(p: &Payload, skb: &Skb) -> Option<Val> {
+    if !passes(p.gate, skb) {
         return None;
     }
-    if p.gate == Gate::Arp {
-        return Some(Val::UNKNOWN);
-    }
-    let header = match p.base {
-        Base::Ll => link(skb)?,
-        Base::Nh => network(&skb.packet),
-        Base::Th => transport(&skb.packet),
+    let header = match (p.base, &skb.arp) {
+        (Base::Ll, _) => link(skb)?,
+        (Base::Nh, Some(arp)) => message(arp),
+        (Base::Nh, None) => network(&skb.packet),
+        (Base::Th, Some(_)) => return None,
+        (Base::Th, None) => transport(&skb.packet),
     };
     match header.bits(p.offset, p.len) {
         Some(val) => Some(val),
@@ -108,7 +108,7 @@ fn link(skb: &Skb) -> Option<Header> {
     if let Some(src) = eth.src {
         h.put(6, &bytes(src)[10..]);
     }
-    let ty: u16 = if skb.packet.src.is_ipv4() { 0x0800 } else { 0x86dd };
+    let ty = ether_type(skb);
     match eth.vlan {
         Some(vlan) => {
             h.put(12, &0x8100_u16.to_be_bytes());
@@ -120,6 +120,30 @@ fn link(skb: &Skb) -> Option<Header> {
         None => h.put(12, &ty.to_be_bytes()),
     }
     Some(h)
+}
+
+/// `skb->protocol`
+pub(super) fn ether_type(skb: &Skb) -> u16 {
+    match (&skb.arp, skb.packet.src) {
+        (Some(_), _) => 0x0806,
+        (None, IpAddr::V4(_)) => 0x0800,
+        (None, IpAddr::V6(_)) => 0x86dd,
+    }
+}
+
+/// An ARP message; a MAC that is not known stays so.
+fn message(arp: &Arp) -> Header {
+    let mut h = Header::new(28);
+    h.put(0, &[0, 1, 0x08, 0, 6, 4, 0, if arp.reply { 2 } else { 1 }]);
+    let mut end = |at: usize, (hardware, addr): (Option<Mac>, Ipv4Addr)| {
+        if let Some(hardware) = hardware {
+            h.put(at, &hardware.0);
+        }
+        h.put(at + 6, &addr.octets());
+    };
+    end(8, arp.sender);
+    end(18, arp.target);
+    h
 }
 
 fn network(packet: &Packet) -> Header {
@@ -198,9 +222,12 @@ pub(super) enum Written {
 }
 
 /// Writes a field.
-pub(super) fn write(p: &Payload, val: Val, skb: &mut Skb, family: NfFamily) -> Written {
-    if !passes(p.gate, skb, family) {
+pub(super) fn write(p: &Payload, val: Val, skb: &mut Skb) -> Written {
+    if !passes(p.gate, skb) {
         return Written::NotThere;
+    }
+    if skb.arp.is_some() && p.base != Base::Ll {
+        return Written::Unknown;
     }
     let mask = if p.len >= 128 { u128::MAX } else { (1 << p.len) - 1 };
     let known = val.get(mask);
@@ -251,7 +278,7 @@ pub(super) fn write(p: &Payload, val: Val, skb: &mut Skb, family: NfFamily) -> W
             };
             let mac = known.map(|n| {
                 let b = n.to_be_bytes();
-                knet_snapshot::id::Mac([b[10], b[11], b[12], b[13], b[14], b[15]])
+                Mac([b[10], b[11], b[12], b[13], b[14], b[15]])
             });
             if p.offset == 0 {
                 eth.dst = mac

@@ -6,6 +6,7 @@ use knet_snapshot::id::IfIndex;
 use knet_snapshot::link::{Link, LinkKind};
 
 use super::Here;
+use super::header::ether_type;
 use super::value::Val;
 use crate::packet::Port;
 use crate::skb::{Ct, CtState, Dir, PktType};
@@ -15,33 +16,27 @@ use crate::table::nft::expr::{CtField, Meta};
 use crate::table::nft::ty::name;
 use crate::trace::Hook;
 
-/// `nft_in`: the port, for the bridge's own rules.
-pub(super) fn input(here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Option<IfIndex> {
+/// `nft_in`
+pub(super) fn input(cx: &HookCx<'_, '_>) -> Option<IfIndex> {
     if cx.hook == Hook::Output || cx.hook == Hook::Egress {
         return None;
     }
-    match here.family() {
-        NfFamily::Bridge | NfFamily::Netdev => cx.skb.physin.or(cx.skb.iif),
-        _ => cx.skb.iif,
-    }
+    cx.skb.iif
 }
 
 /// `nft_out`
-pub(super) fn output(here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Option<IfIndex> {
+pub(super) fn output(cx: &HookCx<'_, '_>) -> Option<IfIndex> {
     if matches!(cx.hook, Hook::Prerouting | Hook::Input | Hook::Ingress) {
         return None;
     }
-    match here.family() {
-        NfFamily::Bridge | NfFamily::Netdev => cx.skb.physout.or(cx.skb.oif),
-        _ => cx.skb.oif,
-    }
+    cx.skb.oif
 }
 
 /// `nft_meta_get_eval`. `None`: `NFT_BREAK`.
 pub(super) fn meta(key: Meta, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Option<Val> {
     let skb = &*cx.skb;
     let links = cx.ns.links();
-    let dev = |out: bool| if out { output(here, cx) } else { input(here, cx) };
+    let dev = |out: bool| if out { output(cx) } else { input(cx) };
     let index = |d: Option<IfIndex>| Val::from(d.map_or(0, |d| d.0));
     // A device that is not there has the empty name and the index 0: the rule goes on.
     let name_of = |d: Option<IfIndex>| match d {
@@ -72,6 +67,8 @@ pub(super) fn meta(key: Meta, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Optio
         Meta::Obrname => of_link(true, &|l| {
             l.master.as_deref().map(|m| name(m).map_or(Val::UNKNOWN, Val::of))
         })?,
+        // No NFT_PKTINFO_L4PROTO.
+        Meta::L4Proto if skb.arp.is_some() => return None,
         Meta::L4Proto => Val::from(u32::from(skb.packet.proto)),
         Meta::NfProto => Val::from(match here.family() {
             NfFamily::Bridge => 7_u32,
@@ -80,7 +77,7 @@ pub(super) fn meta(key: Meta, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Optio
             _ if skb.packet.src.is_ipv4() => 2,
             _ => 10,
         }),
-        Meta::Protocol => Val::from(if skb.packet.src.is_ipv4() { 0x0800_u32 } else { 0x86dd }),
+        Meta::Protocol => Val::from(u32::from(ether_type(skb))),
         Meta::PktType => Val::from(match skb.pkt_type {
             PktType::Host => 0_u32,
             PktType::Broadcast => 1,

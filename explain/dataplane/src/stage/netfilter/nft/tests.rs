@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use knet_snapshot::Snapshot;
-use knet_snapshot::id::{Family, IfIndex, Mac, Zone};
+use knet_snapshot::id::{Family, IfIndex, Mac};
 use knet_snapshot::store::Blob;
 
 use super::run_base;
 use crate::choice::{Explored, Fork, explore};
 use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
-use crate::skb::{Ct, PktType, Skb};
+use crate::skb::{Ct, Skb};
 use crate::stage::conntrack::Conntrack;
 use crate::stage::netfilter::{HookCx, Verdict};
 use crate::table::nft::NfFamily;
@@ -122,38 +122,26 @@ pub(super) fn ruleset(family: &str, hook: &str, rules: &[&str], others: &[&str])
 }
 
 pub(super) fn packet(src: &str, dst: &str, proto: u8, l4: L4) -> Skb {
+    let packet = Packet {
+        src: src.parse().expect("address"),
+        dst: dst.parse().expect("address"),
+        proto,
+        l4,
+        ttl: 64,
+        tos: 0,
+        len: 60,
+        df: true,
+        inner: None,
+    };
     Skb {
-        packet: Packet {
-            src: src.parse().expect("address"),
-            dst: dst.parse().expect("address"),
-            proto,
-            l4,
-            ttl: 64,
-            tos: 0,
-            len: 60,
-            df: true,
-            inner: None,
-        },
         eth: Some(Eth {
             src: Some(Mac([2, 0, 0, 0, 0, 9])),
             dst: Some(Mac([2, 0, 0, 0, 0, 1])),
             vlan: None,
         }),
-        mark: 0,
-        priority: 0,
         iif: Some(IfIndex(2)),
         oif: Some(IfIndex(3)),
-        nexthop: None,
-        physin: None,
-        routed: None,
-        physout: None,
-        pkt_type: PktType::Host,
-        zone: Zone(0),
-        template: false,
-        ct: Ct::None,
-        sender: None,
-        tproxy: None,
-        ipvs: None,
+        ..Skb::new(packet)
     }
 }
 

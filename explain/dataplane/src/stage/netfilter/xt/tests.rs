@@ -8,13 +8,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use knet_snapshot::Snapshot;
-use knet_snapshot::id::{Family, IfIndex, Zone};
+use knet_snapshot::id::{Family, IfIndex};
 use knet_snapshot::store::Blob;
 
 use super::run_base;
 use crate::choice::{Explored, Fork, Oracle, explore, ratio};
 use crate::packet::{L4, Packet, proto, tcp_flag};
-use crate::skb::{Ct, CtState, Dir, PktType, Sender, Skb};
+use crate::skb::{Ct, CtState, Dir, Sender, Skb};
 use crate::stage::conntrack::Conntrack;
 use crate::stage::netfilter::{HookCx, Verdict};
 use crate::table::xt::MissingWhat;
@@ -72,23 +72,9 @@ fn tcp(src: &str, dst: &str, dport: u16) -> Skb {
         inner: None,
     };
     Skb {
-        packet,
-        eth: None,
-        mark: 0,
-        priority: 0,
         iif: Some(IfIndex(3)),
         oif: Some(IfIndex(2)),
-        nexthop: None,
-        physin: None,
-        routed: None,
-        physout: None,
-        pkt_type: PktType::Host,
-        zone: Zone(0),
-        template: false,
-        ct: Ct::None,
-        sender: None,
-        tproxy: None,
-        ipvs: None,
+        ..Skb::new(packet)
     }
 }
 

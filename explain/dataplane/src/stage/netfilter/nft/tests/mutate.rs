@@ -41,6 +41,9 @@ proptest! {
     ) {
         let mut text = ruleset("inet", "forward", RULES, &[SET]);
         for (at, word, how) in cuts {
+            if text.is_empty() {
+                break;
+            }
             let digits: Vec<usize> = text.bytes().enumerate().filter(|(_, b)| b.is_ascii_digit()).map(|(i, _)| i).collect();
             let word = WORDS[word.index(WORDS.len())];
             let byte = at.index(text.len());

@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use knet_dataplane::trace::{Branch, Hop, NsId, Outcome, What};
 use knet_dataplane::world::World;
 use knet_snapshot::artifact::name;
+use knet_snapshot::tc::TcFilter;
 
 use crate::explanation::{Boundary, Open};
+use crate::systems::{self, Seen, Standing};
 
 /// The boundary of an answer.
 #[must_use]
-pub fn of(world: &World<'_>, branches: &[Branch]) -> Vec<Boundary> {
+pub fn of(world: &World<'_>, branches: &[Branch], outside: &[Seen]) -> Vec<Boundary> {
     let mut all = BTreeSet::new();
     match &world.snapshot.manifest {
         Some(manifest) if !manifest.window.start.is_empty() => {
@@ -45,8 +47,23 @@ pub fn of(world: &World<'_>, branches: &[Branch]) -> Vec<Boundary> {
     for ns in places {
         all.extend(tc(world, ns));
     }
+    all.extend(outside.iter().map(|seen| Boundary::Dataplane {
+        node: seen.node.clone(),
+        system: seen.system,
+        signs: seen.signs.iter().map(|(sign, _)| sign.clone()).collect(),
+        at_work: seen.at_work,
+    }));
     all.extend(inconsistent(world, branches).into_iter().map(Boundary::Inconsistent));
     all.into_iter().collect()
+}
+
+/// Systems on the nodes of the way whose dataplane is none of the kernel's tables.
+#[must_use]
+pub fn outside(world: &World<'_>, branches: &[Branch]) -> Vec<Seen> {
+    let hosts = places(branches).into_iter().map(|ns| world.host_of(ns)).collect();
+    let mut seen = systems::seen(world, &hosts);
+    seen.retain(|s| s.system.standing() != Standing::Modelled);
+    seen
 }
 
 /// Namespaces that requests and replies pass.
@@ -68,24 +85,22 @@ fn node<'s>(world: &World<'s>, ns: NsId) -> &'s str {
 fn tc(world: &World<'_>, ns: NsId) -> Vec<Boundary> {
     let space = world.space(ns);
     let fact = space.facts.bytes(name::TC);
-    let Some(bytes) = fact.get() else {
+    if fact.get().is_none() {
         // One remark a node is enough.
         let host = space.name.id.is_none();
         return host
             .then(|| Boundary::TcNotCaptured(space.name.node.clone()))
             .into_iter()
             .collect();
-    };
-    let Ok(serde_json::Value::Array(filters)) = serde_json::from_slice(bytes) else {
-        return Vec::new();
-    };
+    }
     let artifact = space.facts.path(name::TC);
-    filters
-        .iter()
-        .filter(|f| f.get("kind").and_then(|k| k.as_str()) == Some("bpf"))
+    let acting = |f: &&TcFilter| f.kind == "bpf" || !f.actions.is_empty();
+    let rows = space.facts.tc().get().map_or(&[][..], |t| &t.rows);
+    rows.iter()
+        .filter(acting)
         .map(|f| Boundary::TcProgram {
             artifact: artifact.to_string(),
-            dev: f.get("dev").and_then(|d| d.as_str()).unwrap_or("a device").to_owned(),
+            dev: f.dev.clone(),
         })
         .collect()
 }

@@ -11,11 +11,14 @@ use knet_snapshot::kernel_trace::KernelTrace;
 
 use crate::against::{self, AgainstError, Walked};
 use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
+use crate::findings::Severity;
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
 use crate::resolve::{self, Context, QueryError, Resolved};
+use crate::systems::{self, Seen};
 use crate::topics::clusterip::{self, ClusterIpExplanation, ClusterIpQuery};
+use crate::topics::http::{self, HttpExplanation};
 use crate::topics::kube_ipvs0::{self, KubeIpvs0};
 use crate::topics::nodeport::{self, NodePortExplanation, NodePortQuery, PortOwner};
 use crate::topics::vip::{self, VipExplanation, VipQuery};
@@ -136,7 +139,8 @@ impl<'s> Explainer<'s> {
             builder.place(*ns);
             builder.evidence(evidence);
         }
-        let findings = if detail > Detail::Outcome {
+        let outside = boundary::outside(&self.world, &branches);
+        let mut findings = if detail > Detail::Outcome {
             let Self { world, names } = self;
             findings::all(&findings::Cx {
                 world,
@@ -153,6 +157,12 @@ impl<'s> Explainer<'s> {
         for evidence in findings.iter().flat_map(|f| &f.evidence) {
             builder.evidence(evidence);
         }
+        // What breaks a flow by the kernel's tables may break nothing where programs have taken them over.
+        if outside.iter().any(Seen::takes_over) {
+            for finding in &mut findings {
+                finding.severity = finding.severity.max(Severity::Warning);
+            }
+        }
         let assumptions = self.assumptions(&branches, &src, starts.len());
         let mut unknowns = unknowns(&branches, truncated);
         if detail > Detail::Outcome {
@@ -163,12 +173,13 @@ impl<'s> Explainer<'s> {
             src,
             dst,
             groups: fold::groups(&branches),
-            boundary: boundary::of(&self.world, &branches),
+            boundary: boundary::of(&self.world, &branches, &outside),
             findings,
             nodeport: None,
             against: None,
             verify: None,
             vip: None,
+            outside,
             sent,
             start,
             branches,
@@ -246,6 +257,16 @@ impl<'s> Explainer<'s> {
         Ok(explanation)
     }
 
+    /// A request to a URL: the client's way to an ingress controller, what Ingress and HTTPRoute objects intend
+    /// there, and the controller's way to the backend. `query.dst` is the URL, `host` stands in for its host.
+    ///
+    /// # Errors
+    ///
+    /// Always about the query.
+    pub fn http(&self, query: &Query, host: Option<&str>, detail: Detail) -> Result<HttpExplanation, QueryError> {
+        http::explain(self, query, host, detail)
+    }
+
     /// Adds how to record the kernel's own trace of a flow that was traced.
     #[must_use]
     pub fn with_commands(&self, mut explanation: Explanation) -> Explanation {
@@ -288,6 +309,12 @@ impl<'s> Explainer<'s> {
     /// Always about the query.
     pub fn vip(&self, query: &VipQuery) -> Result<Vec<VipExplanation>, QueryError> {
         vip::explain(self, query)
+    }
+
+    /// The network systems that left something in the captured facts of each node.
+    #[must_use]
+    pub fn systems(&self) -> Vec<Seen> {
+        systems::all(&self.world)
     }
 
     /// Every name that can stand in a query, for completion.

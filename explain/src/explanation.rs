@@ -12,11 +12,12 @@ use knet_snapshot::id::{IfIndex, TableId};
 use crate::against::Against;
 use crate::against::verify::Verify;
 use crate::findings::Finding;
-use crate::fold::Group;
+use crate::fold::{self, Group};
 use crate::names::{PlaceName, Whose};
 use crate::owner::{Owner, RouteOwner};
 use crate::query::Query;
 use crate::service_chain::{Role, ServicePortName};
+use crate::systems::{Seen, Sign, System};
 use crate::topics::nodeport::NodePortExplanation;
 use crate::topics::vip::VipExplanation;
 
@@ -66,6 +67,8 @@ pub struct Explanation {
     pub verify: Option<Box<Verify>>,
     /// Who answers for the destination, when somebody outside sends to an address of a Service.
     pub vip: Option<Box<VipExplanation>>,
+    /// Systems on the way whose dataplane is none of the kernel's tables.
+    pub outside: Vec<Seen>,
     /// Names for what the trace holds by number.
     pub glossary: Glossary,
 }
@@ -134,12 +137,24 @@ pub enum Boundary {
     },
     /// There is no manifest: nobody knows when the facts were captured.
     NoWindow,
-    /// A program attached to a device the packet crosses is not run (tc, XDP).
+    /// A filter or program of tc in a namespace the packet crosses, at a device it does not cross. (One that it
+    /// meets is a step of the walk.)
     TcProgram {
         /// Where.
         artifact: String,
         /// Device.
         dev: String,
+    },
+    /// A system whose dataplane is none of the kernel's tables, on a node the packet crosses.
+    Dataplane {
+        /// Node.
+        node: String,
+        /// Which.
+        system: System,
+        /// What tells so.
+        signs: Vec<Sign>,
+        /// It is at work.
+        at_work: bool,
     },
     /// tc filters were not captured on a node the packet crosses.
     TcNotCaptured(String),
@@ -231,10 +246,35 @@ pub enum Verdict {
 }
 
 impl Explanation {
+    /// What can be said of what the client gets to see on a branch: nothing, where programs that are not run
+    /// have the packet. The branch itself is what the kernel's own tables make of it.
+    #[must_use]
+    pub fn sees(&self, branch: &Branch) -> ClientSees {
+        if self.programs_decide(branch) {
+            ClientSees::Unknown
+        } else {
+            branch.client_sees
+        }
+    }
+
+    /// Programs that are not run have the packet somewhere on the branch.
+    #[must_use]
+    pub fn programs_decide(&self, branch: &Branch) -> bool {
+        fold::depends_on_program(branch) || self.taken_over(branch).is_some()
+    }
+
+    /// The first system on a branch that takes packets away from the kernel's tables and is not run.
+    #[must_use]
+    pub fn taken_over(&self, branch: &Branch) -> Option<&Seen> {
+        let reply = branch.reply.iter().flat_map(|r| &r.hops);
+        let mut hops = branch.hops.iter().chain(reply);
+        hops.find_map(|hop| self.outside.iter().find(|s| s.takes_over() && s.host == hop.ns))
+    }
+
     /// How the client fares.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let mut seen = self.branches.iter().map(|b| b.client_sees);
+        let mut seen = self.branches.iter().map(|b| self.sees(b));
         let first = seen.next().unwrap_or(ClientSees::Unknown);
         if seen.all(|s| s == first) {
             Verdict::Same(first)
@@ -246,7 +286,13 @@ impl Explanation {
     /// How the packet ends: `None` when branches differ.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
-        let mut all = self.branches.iter().map(|b| b.end.outcome);
+        let mut all = self.branches.iter().map(|b| {
+            if self.programs_decide(b) {
+                Outcome::Unknown
+            } else {
+                b.end.outcome
+            }
+        });
         let first = all.next().unwrap_or(Outcome::Unknown);
         all.all(|o| o == first).then_some(first)
     }
@@ -260,9 +306,9 @@ impl Explanation {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let fails = |b: &Branch| {
-            !matches!(b.client_sees, ClientSees::Reply | ClientSees::Unknown) && b.end.outcome != Outcome::LeavesCluster
+            !matches!(self.sees(b), ClientSees::Reply | ClientSees::Unknown) && b.end.outcome != Outcome::LeavesCluster
         };
-        let open = |b: &Branch| b.client_sees == ClientSees::Unknown || b.end.outcome == Outcome::LeavesCluster;
+        let open = |b: &Branch| self.sees(b) == ClientSees::Unknown || b.end.outcome == Outcome::LeavesCluster;
         if self.branches.iter().any(fails) {
             1
         } else if self.truncated || self.branches.is_empty() || self.branches.iter().any(open) {

@@ -36,6 +36,13 @@ pub fn conditions(branch: &Branch) -> impl Iterator<Item = (&Unknown, usize)> {
     })
 }
 
+/// A program that is not run saw the packet, or its answer: the branch is what comes of it if the program does
+/// nothing to it, or the end at the program.
+#[must_use]
+pub fn depends_on_program(branch: &Branch) -> bool {
+    conditions(branch).any(|(unknown, _)| matches!(unknown, Unknown::Program(_)))
+}
+
 /// A branch's share, at least and at most, when alternatives are left aside.
 #[must_use]
 pub fn share(branch: &Branch) -> (Ratio, Ratio) {

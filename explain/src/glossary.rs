@@ -50,7 +50,9 @@ impl<'a, 's> Builder<'a, 's> {
                 self.evidence(evidence);
             }
             if let knet_dataplane::choice::Fork::Unknown(
-                knet_dataplane::choice::Unknown::Match(evidence) | knet_dataplane::choice::Unknown::Target(evidence),
+                knet_dataplane::choice::Unknown::Match(evidence)
+                | knet_dataplane::choice::Unknown::Target(evidence)
+                | knet_dataplane::choice::Unknown::Program(evidence),
             ) = &taken.fork
             {
                 self.evidence(evidence);
@@ -173,6 +175,7 @@ impl<'a, 's> Builder<'a, 's> {
             | What::NoRoute
             | What::Sysctl { .. }
             | What::Socket { .. }
+            | What::Program { .. }
             | What::Reroute
             | What::NotCaptured(_)
             | What::Undecided => {}

@@ -16,6 +16,7 @@ pub mod names;
 pub mod owner;
 pub mod resolve;
 pub mod service_chain;
+pub mod systems;
 
 pub mod against;
 pub mod explanation;

@@ -233,7 +233,7 @@ pub enum RouteOwner {
     Boot,
     /// 4: an administrator.
     Static,
-    /// 8, 9: a router advertisement.
+    /// 9: a router advertisement.
     RouterAdvertisement,
     /// 11: GNU Zebra, Quagga.
     Zebra,
@@ -267,7 +267,7 @@ pub const fn of_route(protocol: u8) -> RouteOwner {
         2 => RouteOwner::Kernel,
         3 => RouteOwner::Boot,
         4 => RouteOwner::Static,
-        8 | 9 => RouteOwner::RouterAdvertisement,
+        9 => RouteOwner::RouterAdvertisement,
         11 => RouteOwner::Zebra,
         12 => RouteOwner::Bird,
         16 => RouteOwner::Dhcp,

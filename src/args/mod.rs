@@ -137,6 +137,8 @@ pub enum SchemaOf {
     Explain,
     /// `vip -o json`
     Vip,
+    /// `trace -o json` of a URL
+    Http,
     /// One line of the input of `trace --flows`
     Flows,
 }

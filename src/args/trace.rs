@@ -15,11 +15,15 @@ Receivers (DST):
   pod/NS/NAME[:PORT]           a pod
   node/NAME:PORT               a node's address
   ADDR:PORT, [ADDR6]:PORT, localhost:PORT
+  http(s)://HOST[:PORT]/PATH   a request: to what answers at HOST, and from there to the backend
+                               that Ingress and HTTPRoute objects intend (two traces)
 
 Examples:
   kubectl knet trace toolbox-1 shop/web --snapshot cluster.tar.zst
   kubectl knet trace node/node-1 10.96.0.10:53 -p udp --snapshot ./snapshot
   kubectl knet trace ip/203.0.113.7 node/node-1:30080 --via node/node-1/eth0 -o json
+  kubectl knet trace ip/203.0.113.7 https://shop.example.com/cart
+  kubectl knet trace ip/203.0.113.7 http://192.0.2.10/cart --host shop.example.com
   kubectl knet trace --flows flows.jsonl --brief -o json
   kubectl knet trace toolbox-1 shop/web --verify-commands
   kubectl knet trace toolbox-1 shop/web --against knet-trace-node-1-host.txt --against-node node-1
@@ -57,6 +61,10 @@ pub struct TraceArgs {
     /// The packet
     #[command(flatten)]
     pub flow: FlowArgs,
+
+    /// The host a request names, when DST is a URL with an address
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["flows", "against", "verify_commands"])]
+    pub host: Option<String>,
 
     /// IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]

@@ -14,6 +14,7 @@ pub(super) fn run(of: SchemaOf, console: &Console) -> Result<Exit, Failure> {
         SchemaOf::Trace => schema::trace(),
         SchemaOf::Explain => schema::explain(),
         SchemaOf::Vip => schema::vip(),
+        SchemaOf::Http => schema::http(),
         SchemaOf::Flows => flows(),
     };
     print_document(&document, Output::Json, console)?;

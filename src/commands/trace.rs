@@ -6,6 +6,7 @@ use std::path::Path;
 
 use knet_explain::query::IpFamily;
 use knet_explain::render::{self, text::Show};
+use knet_explain::resolve::http::is_request;
 use knet_explain::{AgainstError, Detail, Explainer, Explanation, Query, QueryError};
 use knet_snapshot::kernel_trace;
 
@@ -24,6 +25,12 @@ pub(super) fn run(mut args: TraceArgs, console: &Console) -> Result<Exit, Failur
     args.namespace = opened.namespace;
     let args = &args;
     let explainer = Explainer::new(&opened.snapshot);
+    if args.dst.as_deref().is_some_and(is_request) {
+        return request(args, &explainer, console);
+    }
+    if args.host.is_some() {
+        return Err(Failure::message("--host is for a URL: http://ADDR/PATH"));
+    }
     let explanation = match &args.against {
         Some(file) => against(args, file, &explainer)?,
         None => explainer
@@ -47,6 +54,23 @@ pub(super) fn run(mut args: TraceArgs, console: &Console) -> Result<Exit, Failur
         None => explanation.exit_code(),
     };
     Ok(exit(code))
+}
+
+/// Traces a request to a URL.
+fn request(args: &TraceArgs, explainer: &Explainer<'_>, console: &Console) -> Result<Exit, Failure> {
+    if args.against.is_some() || args.verify_commands {
+        return Err(Failure::message(
+            "a URL is two traces: ask for one of them with --against or --verify-commands",
+        ));
+    }
+    let answer = explainer
+        .http(&query(args), args.host.as_deref(), detail(args.detail))
+        .map_err(asked_wrongly)?;
+    match args.output.unwrap_or_default() {
+        Output::Text => console.print(&render::text::http(&answer, &style(args.detail, console)))?,
+        output => print_document(&render::json::http(&answer, false), output, console)?,
+    }
+    Ok(exit(answer.exit_code()))
 }
 
 /// The command line that asks for this flow once more.

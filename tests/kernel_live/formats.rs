@@ -140,9 +140,10 @@ vlan add dev veth1 vid 100-110
 vlan add dev veth1 vid 5 pvid untagged
 ";
 
-/// Not every kernel has classifiers.
-const TC: &str =
-    "tc qdisc add dev veth0 clsact && tc filter add dev veth0 ingress protocol ip pref 5 matchall action drop";
+/// Not every kernel has classifiers, and fewer have actions.
+const TC: &str = "tc qdisc add dev veth0 clsact && \
+    tc filter add dev veth0 ingress protocol ip pref 5 u32 match ip dst 10.0.0.0/8 flowid 1:1";
+const TC_ACTION: &str = "tc filter add dev veth0 egress protocol ip pref 6 u32 match ip dst 10.0.0.0/8 action drop";
 
 type Strip = String;
 
@@ -270,6 +271,7 @@ fn live_formats() {
     }
     must("ip neigh add proxy 10.0.0.200 dev veth0", "");
     let filtered = shell(TC, "").status.success();
+    let acting = shell(TC_ACTION, "").status.success();
     // Neighbours age and carriers come up while one looks: what differs is looked at again by both.
     let mut last = Err(String::new());
     for _ in 0..8 {
@@ -284,6 +286,11 @@ fn live_formats() {
     assert_eq!(
         tc.contains("\"dev\":\"veth0\",\"parent\":\"ingress\",\"protocol\":\"ip\",\"pref\":5"),
         filtered,
+        "{tc}"
+    );
+    assert_eq!(
+        tc.contains("\"actions\":[{\"order\":1,\"kind\":\"gact\"}]"),
+        acting,
         "{tc}"
     );
     say(&format!(

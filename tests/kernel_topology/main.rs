@@ -14,6 +14,7 @@ mod netns;
 mod others;
 mod plan;
 mod suite;
+mod systems;
 mod traffic;
 
 use std::sync::Mutex;
@@ -90,6 +91,7 @@ fn kernel_topology() {
         }
     });
     captured_connection(&mut rng);
+    programs(&mut rng);
     let tally = tally.into_inner().expect("no thread panicked");
     for line in tally.refused.iter().chain(&tally.differences) {
         say(line);
@@ -109,6 +111,7 @@ fn kernel_topology() {
 fn plans_of(rng: &mut Rng, round: usize) -> Vec<Plan> {
     let mut plans = cluster::plans(rng);
     plans.extend(others::plans(rng));
+    plans.extend(systems::plans(rng));
     plans.extend(frames::plans(rng));
     for plan in &mut plans {
         plan.name = format!("{}-{round}", plan.name);
@@ -166,4 +169,65 @@ fn captured_connection(rng: &mut Rng) {
     assert!(replies(&established.branches), "{}", describe(&world, &later));
     assert!(!replies(&trace.branches), "{}", describe(&world, &trace));
     drop(traffic);
+}
+
+/// A program at a pod's device may pass or drop what the pod sends: the walk says that it cannot tell, and both.
+fn programs(rng: &mut Rng) {
+    use knet_dataplane::trace::{ClientSees, Detail, Outcome, Reason};
+    let plan = systems::plans(rng).swap_remove(1);
+    let lab = Lab::build(&plan).expect("the cluster can be built");
+    std::thread::sleep(Duration::from_millis(1200));
+    let traffic = Traffic::start(&lab, &plan);
+    let named = |short: &str| plan.spaces.iter().position(|s| s.short == short).expect("it is there");
+    let (host, from) = (named("n0"), named("p00"));
+    let flow = Flow {
+        from,
+        dst: plan.spaces[named("p10")].addresses[0],
+        kind: Kind::Tcp,
+        dport: TCP_PORT,
+        ttl: 64,
+        size: 0,
+    };
+    // `ret TC_ACT_OK` and `ret TC_ACT_SHOT`.
+    for (id, code, kernel) in [(31_000, 0, ClientSees::Reply), (31_001, 2, ClientSees::Timeout)] {
+        let commands = format!(
+            "tc qdisc replace dev azv00 clsact && tc filter replace dev azv00 ingress pref 1 handle 1 bpf da bytecode '1,6 0 0 {code}'"
+        );
+        let (ok, _, err) = lab.inside(host, move || lab::run("sh", &["-c", &commands], ""));
+        if !ok {
+            say(&format!(
+                "KNET-SKIP kernel_topology_programs: no BPF classifier here: {err}"
+            ));
+            return;
+        }
+        let snapshot = lab.capture(&plan);
+        let world = World::new(&snapshot);
+        let seen = traffic
+            .send(&lab, &flow, id, PACE.more)
+            .join()
+            .expect("a client does not panic");
+        assert_eq!(seen.sees, kernel, "the kernel runs the program");
+        let start = judge::start(&world, &plan, &flow, id);
+        let trace = knet_dataplane::walk::trace(
+            &world,
+            &start,
+            Detail::Decisions,
+            knet_dataplane::walk::Limits::default(),
+        );
+        let ends: Vec<_> = trace
+            .branches
+            .iter()
+            .map(|b| (b.client_sees, b.end.outcome, b.end.reason))
+            .collect();
+        assert_eq!(
+            ends,
+            [
+                (ClientSees::Reply, Outcome::Delivered, Reason::Socket),
+                (ClientSees::Unknown, Outcome::Unknown, Reason::Program)
+            ],
+            "{}",
+            describe(&world, &trace)
+        );
+    }
+    say("KNET-RAN kernel_topology_programs 2 programs");
 }

@@ -21,7 +21,7 @@ pub fn plans(rng: &mut Rng) -> Vec<Plan> {
 }
 
 /// A namespace that is not captured, with a bridge that stands for the switch.
-fn wire(plan: &mut Plan) -> usize {
+pub fn wire(plan: &mut Plan) -> usize {
     let wire = plan.space("wire", None, false);
     plan.spaces[wire].peer = false;
     plan.ip(wire, "link add br0 type bridge");
@@ -29,7 +29,7 @@ fn wire(plan: &mut Plan) -> usize {
     wire
 }
 
-fn node(plan: &mut Plan, n: usize, wire: usize) -> usize {
+pub fn node(plan: &mut Plan, n: usize, wire: usize) -> usize {
     let node = plan.space(&format!("n{n}"), Some(&format!("node-{n}")), true);
     plan.veth(node, "eth0", wire, &format!("w{n}"));
     plan.ip(wire, &format!("link set w{n} master br0"));

@@ -1,7 +1,7 @@
 //! `tc.json`: the filters of every device's clsact and ingress hooks, and of its root qdisc.
 //!
-//! Only what says that a program is there: classifier, place, and the name of a BPF program. The rest of a
-//! classifier's options has a shape of its own for each kind.
+//! Only what says that something looks at packets there: classifier, place, the name of a BPF program, and the
+//! kinds of actions. The rest of a classifier's options has a shape of its own for each kind.
 
 use super::row::{Row, Rows};
 use super::socket::{Message, Netlink, NetlinkError, attributes, u32_at};
@@ -19,6 +19,19 @@ const TCA_CHAIN: u16 = 11;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_TAG: u16 = 9;
 const TCA_BPF_ID: u16 = 11;
+const TCA_ACT_KIND: u16 = 1;
+/// The attribute that holds the actions, of each kind of classifier (`TCA_*_ACT` in `pkt_cls.h`).
+const ACTIONS: &[(&[u8], u16)] = &[
+    (b"basic", 3),
+    (b"bpf", 1),
+    (b"cgroup", 1),
+    (b"flow", 9),
+    (b"flower", 3),
+    (b"fw", 4),
+    (b"matchall", 2),
+    (b"route", 6),
+    (b"u32", 7),
+];
 
 /// `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`, `..EGRESS`
 const INGRESS: u32 = 0xffff_fff2;
@@ -122,9 +135,34 @@ fn row(message: Message<'_>, devices: &Devices) -> Option<Row> {
         if kind(message) == Some(b"bpf") {
             bpf(&mut inner, options);
         }
+        let actions = actions(kind(message).unwrap_or_default(), options);
+        if !actions.is_empty() {
+            inner.objects("actions", actions);
+        }
         row.object("options", inner);
     }
     Some(row)
+}
+
+/// The kinds of a filter's actions, in their order.
+fn actions(classifier: &[u8], options: &[u8]) -> Vec<Row> {
+    let Some((_, holder)) = ACTIONS.iter().find(|(name, _)| *name == classifier) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for (_, list) in attributes(options).filter(|(kind, _)| kind == holder) {
+        // Numbered from 1, and each of them a list of attributes.
+        for (order, action) in attributes(list) {
+            let kind = attributes(action).find(|(kind, _)| *kind == TCA_ACT_KIND);
+            let Some((_, kind)) = kind else { continue };
+            let kind = kind.split(|b| *b == 0).next().unwrap_or_default();
+            let mut row = Row::new();
+            row.bare("order", order);
+            row.text("kind", String::from_utf8_lossy(kind));
+            all.push(row);
+        }
+    }
+    all
 }
 
 fn bpf(row: &mut Row, options: &[u8]) {

@@ -67,6 +67,9 @@ pub enum Unknown {
     ErrorLimit(&'static str),
     /// Whether the client still waits after so many seconds: options 0 = it does, 1 = it gave up.
     Patience(u8),
+    /// Programs at devices (XDP, tc), the first of them: options 0 = all on the way let the packet pass as it is,
+    /// 1 = one of them does something else.
+    Program(Evidence),
     /// Something outside the snapshot decides.
     Outside(&'static str),
 }

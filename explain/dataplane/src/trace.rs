@@ -241,6 +241,13 @@ pub enum What {
         /// Program, if it is known.
         program: Option<Arc<str>>,
     },
+    /// A program at a device (XDP, tc) sees the packet.
+    Program {
+        /// Device.
+        dev: IfIndex,
+        /// On the way out of it.
+        sending: bool,
+    },
     /// The MTU of the device the packet leaves by.
     Mtu {
         /// Device.
@@ -432,6 +439,8 @@ pub enum Reason {
     NextHopOutside,
     /// A program decides (QUEUE, tun device).
     Userspace,
+    /// A program at a device (XDP, tc) decides.
+    Program,
     /// A fact that decides was not captured.
     NotCaptured,
     /// A rule, target, device or route kind that is not modelled.

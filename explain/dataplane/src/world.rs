@@ -17,6 +17,7 @@ use crate::table::ipvs::Ipvs;
 use crate::table::link::Links;
 use crate::table::neigh::Neighbours;
 use crate::table::nft::Nft;
+use crate::table::program::Programs;
 use crate::table::socket::Sockets;
 use crate::table::sysctl::Sysctl;
 use crate::table::tracking;
@@ -45,6 +46,7 @@ pub struct Netns<'s> {
     neighbours: OnceLock<Neighbours<'s>>,
     fdb: OnceLock<Fdb<'s>>,
     connections: OnceLock<Connections<'s>>,
+    programs: OnceLock<Programs<'s>>,
     tracks: [OnceLock<Tri>; 2],
     tracks_bridges: OnceLock<Option<(u64, u64)>>,
 }
@@ -68,6 +70,7 @@ impl<'s> Netns<'s> {
             neighbours: OnceLock::new(),
             fdb: OnceLock::new(),
             connections: OnceLock::new(),
+            programs: OnceLock::new(),
             tracks: [OnceLock::new(), OnceLock::new()],
             tracks_bridges: OnceLock::new(),
         }
@@ -121,6 +124,11 @@ impl<'s> Netns<'s> {
     /// Captured connections.
     pub fn connections(&self) -> &Connections<'s> {
         self.connections.get_or_init(|| Connections::compile(self.facts))
+    }
+
+    /// XDP and tc programs.
+    pub fn programs(&self) -> &Programs<'s> {
+        self.programs.get_or_init(|| Programs::compile(self.facts))
     }
 
     /// Whether conntrack is on for a family. Without a rule that needs it no packet has a connection, and no nat chain

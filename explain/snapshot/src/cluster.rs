@@ -35,6 +35,8 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
     /// The `Ready` condition; `None` when unknown.
     pub ready: Option<bool>,
+    /// `status.nodeInfo.containerRuntimeVersion` as written (`containerd://1.7.2`).
+    pub runtime: Option<String>,
 }
 
 impl Node {
@@ -312,9 +314,9 @@ pub struct ConfigMap {
     pub data: Map,
 }
 
-/// An Ingress, as it is.
+/// An object as it is: Ingress, IngressClass, Gateway, HTTPRoute.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Ingress {
+pub struct Document {
     /// Where the object stands.
     pub at: Row,
     /// Namespace.
@@ -375,5 +377,11 @@ resources! {
     /// ConfigMaps.
     config_maps: "configmaps.json", read::config_map => ConfigMap;
     /// Ingresses.
-    ingresses: "ingresses.json", read::ingress => Ingress;
+    ingresses: "ingresses.json", read::document => Document;
+    /// IngressClasses.
+    ingress_classes: "ingressclasses.json", read::document => Document;
+    /// Gateways of the Gateway API.
+    gateways: "gateways.json", read::document => Document;
+    /// HTTPRoutes of the Gateway API.
+    http_routes: "httproutes.json", read::document => Document;
 }

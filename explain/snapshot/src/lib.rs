@@ -29,6 +29,7 @@ pub mod route;
 pub mod rule;
 pub mod socket;
 pub mod sysctl;
+pub mod tc;
 pub mod wireguard;
 pub mod xfrm;
 pub mod xtsave;

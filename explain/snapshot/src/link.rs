@@ -36,6 +36,8 @@ pub struct Link {
     pub operstate: String,
     /// Device group number (0 = default).
     pub group: Option<u32>,
+    /// An XDP program looks at what it receives: the program's id, 0 where that is not said.
+    pub xdp: Option<u32>,
     /// What kind of device, with what that kind decides.
     pub kind: LinkKind,
 }
@@ -266,6 +268,10 @@ fn link(at: Row, row: &Object<'_>) -> Result<Link, Unreadable> {
         netnsid: row.number("link_netnsid")?,
         operstate: row.text("operstate").map(String::from).unwrap_or_default(),
         group: row.named("group", &[("default", 0)]).unwrap_or_default(),
+        xdp: match row.object("xdp") {
+            Some(xdp) => Some(xdp.object("prog").map_or(Ok(None), |p| p.number("id"))?.unwrap_or(0)),
+            None => None,
+        },
         kind: kind(row)?,
     })
 }

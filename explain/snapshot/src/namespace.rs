@@ -149,6 +149,8 @@ tables! {
     wireguard: WG, lines(crate::wireguard::parse) => crate::wireguard::WgRow;
     /// IPsec policies and states.
     xfrm: XFRM, lines(crate::xfrm::parse) => crate::xfrm::Xfrm;
+    /// Filters and programs of traffic control.
+    tc: TC, json(crate::tc::parse) => crate::tc::TcFilter;
     /// nftables.
     nft: NFT_JSON, json(crate::nft::parse) => crate::nft::Object;
 }

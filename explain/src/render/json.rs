@@ -4,6 +4,7 @@ mod against;
 mod clusterip;
 mod convert;
 mod findings;
+mod http;
 mod model;
 mod nodeport;
 mod steps;
@@ -16,10 +17,12 @@ use crate::explanation::Explanation;
 use crate::query::Query;
 use crate::resolve::QueryError;
 use crate::topics::clusterip::ClusterIpExplanation;
+use crate::topics::http::HttpExplanation;
 use crate::topics::kube_ipvs0::KubeIpvs0;
 use crate::topics::nodeport::NodePortExplanation;
 use crate::topics::vip::VipExplanation;
 
+pub use http::HttpDocument;
 pub use model::{ErrorDocument, ExplainDocument, TraceDocument};
 pub use vip::VipDocument;
 
@@ -57,6 +60,12 @@ pub fn kube_ipvs0(answer: &KubeIpvs0) -> Value {
         topic: "kube-ipvs0".to_owned(),
         answer: model::TopicDocument::KubeIpvs0(clusterip::device(answer)),
     })
+}
+
+/// A request to a URL: two traces and what joins them. `brief` leaves hops out.
+#[must_use]
+pub fn http(answer: &HttpExplanation, brief: bool) -> Value {
+    value(&http::document(answer, brief))
 }
 
 /// `vip`: every address that was meant.

@@ -8,4 +8,5 @@ mod commands;
 mod findings;
 mod notes;
 mod sentence;
+pub mod systems;
 mod words;

@@ -109,6 +109,7 @@ pub fn unknown(open: &Open) -> Note {
                 Reason::NotCaptured => "a table that decides here was not captured",
                 Reason::NotModelled => "what decides here is not modelled",
                 Reason::Userspace => "a program in user space decides here",
+                Reason::Program => "a program at the device decides here, and programs are not run",
                 Reason::PeerOutside => "the other end of the device is not in the snapshot",
                 Reason::HopLimit => "the walk met its limit of hops",
                 _ => "what happens here cannot be told from the snapshot",
@@ -146,6 +147,11 @@ fn fork(unknown: &Unknown) -> Note {
             "patience",
             format!("the error comes after about {seconds} s; a client that gives up sooner times out"),
         ),
+        Unknown::Program(evidence) => Note {
+            kind: "program",
+            text: "what XDP and tc programs do with the packet, from this one on".to_owned(),
+            evidence: vec![evidence.clone()],
+        },
         Unknown::Outside(what) => plain("outside", (*what).to_owned()),
     }
 }
@@ -160,13 +166,22 @@ pub fn boundary(boundary: &Boundary) -> Note {
         Boundary::Window { start, end } => plain("window", format!("facts were captured from {start} to {end}")),
         Boundary::NoWindow => plain("window", "the snapshot does not say when it was captured"),
         Boundary::TcProgram { artifact, dev } => plain("tc", format!("a tc program on {dev} is not run ({artifact})")),
+        Boundary::Dataplane {
+            node,
+            system,
+            signs,
+            at_work,
+        } => plain("dataplane", super::systems::boundary(node, *system, signs, *at_work)),
         Boundary::TcNotCaptured(node) => plain("tc", format!("tc filters of {node} were not captured")),
         Boundary::Underlay => plain(
             "underlay",
             "switches, routers and cloud filters between nodes are not in the snapshot",
         ),
         Boundary::Outside => plain("outside", "what answers outside the cluster is not in the snapshot"),
-        Boundary::Ebpf => plain("ebpf", "eBPF programs (XDP, tc, cgroup, socket) are not run"),
+        Boundary::Ebpf => plain(
+            "ebpf",
+            "eBPF programs are not run; those of tcx, cgroups, sockets and netfilter are in no artifact",
+        ),
         Boundary::Application => plain("application", "what the program behind the socket answers is its own"),
         Boundary::Inconsistent(artifact) => plain(
             "inconsistent",

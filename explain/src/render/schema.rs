@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
-use super::json::{ErrorDocument, ExplainDocument, TraceDocument, VipDocument};
+use super::json::{ErrorDocument, ExplainDocument, HttpDocument, TraceDocument, VipDocument};
 
 /// Schema of `knet.trace/v1`: a trace, or an error in place of one.
 #[must_use]
@@ -31,6 +31,16 @@ pub fn vip() -> Value {
     let mut schema = of::<VipDocument>();
     if let Some(object) = schema.as_object_mut() {
         object.insert("$id".to_owned(), Value::from("knet.vip/v1"));
+    }
+    schema
+}
+
+/// Schema of `knet.http/v1`.
+#[must_use]
+pub fn http() -> Value {
+    let mut schema = of::<HttpDocument>();
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("$id".to_owned(), Value::from("knet.http/v1"));
     }
     schema
 }

@@ -249,6 +249,18 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
         }
         Reason::NextHopOutside => format!("it leaves {at} by {} to a next hop outside the snapshot", oif()),
         Reason::Userspace => format!("a program on {at} decides, which this model does not run"),
+        Reason::Program => {
+            let dev = hops.last().and_then(|hop| {
+                hop.steps.iter().rev().find_map(|s| match s.what {
+                    What::Program { dev, .. } => Some(glossary.device(hop.ns, dev)),
+                    _ => None,
+                })
+            });
+            format!(
+                "a program at {} of {at} decides, and programs are not run",
+                dev.unwrap_or("a device")
+            )
+        }
         Reason::NotCaptured => format!("what decides on {at} was not captured"),
         Reason::NotModelled => format!("what decides on {at} is not modelled"),
         Reason::UnexpectedReply => format!("{at} knows no connection that it belongs to"),

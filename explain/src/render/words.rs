@@ -77,6 +77,7 @@ pub const fn reason(reason: Reason) -> &'static str {
         Reason::PeerOutside => "peer-outside",
         Reason::NextHopOutside => "next-hop-outside",
         Reason::Userspace => "userspace",
+        Reason::Program => "program",
         Reason::NotCaptured => "not-captured",
         Reason::NotModelled => "not-modelled",
         Reason::UnexpectedReply => "unexpected-reply",
@@ -240,6 +241,53 @@ pub const fn owner(owner: Owner) -> &'static str {
     }
 }
 
+/// How a path is compared: as a word of JSON, and as the specifications write it.
+#[must_use]
+pub const fn path_kind(kind: crate::resolve::http::PathKind) -> (&'static str, &'static str) {
+    use crate::resolve::http::PathKind;
+    match kind {
+        PathKind::Exact => ("exact", "Exact"),
+        PathKind::Prefix => ("prefix", "Prefix"),
+        PathKind::ImplementationSpecific => ("implementation-specific", "ImplementationSpecific"),
+        PathKind::Regex => ("regular-expression", "regular expression"),
+        PathKind::Other => ("other", "of a kind that is not known"),
+    }
+}
+
+/// A network system: as a word of JSON, and as people call it.
+#[must_use]
+pub const fn system(system: crate::systems::System) -> (&'static str, &'static str) {
+    use crate::systems::System;
+    match system {
+        System::Calico => ("calico", "Calico"),
+        System::CalicoEbpf => ("calico-ebpf", "Calico's eBPF dataplane"),
+        System::Flannel => ("flannel", "flannel"),
+        System::Cilium => ("cilium", "Cilium"),
+        System::KubeRouter => ("kube-router", "kube-router"),
+        System::Weave => ("weave", "Weave Net"),
+        System::Antrea => ("antrea", "Antrea"),
+        System::AwsVpcCni => ("aws-vpc-cni", "AWS VPC CNI"),
+        System::AwsNetworkPolicy => ("aws-network-policy", "the AWS network policy agent"),
+        System::AzureCni => ("azure-cni", "Azure CNI"),
+        System::Gke => ("gke", "GKE"),
+        System::K3s => ("k3s", "k3s or RKE2"),
+        System::MicroK8s => ("microk8s", "MicroK8s"),
+        System::OvnKubernetes => ("ovn-kubernetes", "OVN-Kubernetes"),
+        System::KubeOvn => ("kube-ovn", "Kube-OVN"),
+        System::OpenVswitch => ("open-vswitch", "Open vSwitch"),
+        System::KubeProxyIptables => ("kube-proxy-iptables", "kube-proxy (iptables)"),
+        System::KubeProxyIpvs => ("kube-proxy-ipvs", "kube-proxy (IPVS)"),
+        System::KubeProxyNftables => ("kube-proxy-nftables", "kube-proxy (nftables)"),
+        System::PureLb => ("purelb", "PureLB"),
+        System::ServiceLb => ("servicelb", "ServiceLB"),
+        System::NodeLocalDns => ("node-local-dns", "node-local-dns"),
+        System::Istio => ("istio", "Istio"),
+        System::Docker => ("docker", "Docker"),
+        System::Containerd => ("containerd", "containerd"),
+        System::CriO => ("cri-o", "CRI-O"),
+    }
+}
+
 /// Who wrote a route.
 #[must_use]
 pub fn route_owner(owner: RouteOwner) -> String {
@@ -368,6 +416,10 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
         Unknown::ErrorLimit(key) => format!("{key} keeps the ICMP error back"),
         Unknown::Patience(seconds) if option == 0 => format!("the client waits longer than {seconds} s"),
         Unknown::Patience(seconds) => format!("the client gives up within {seconds} s"),
+        Unknown::Program(_) if option == 0 => {
+            "the programs at devices (XDP, tc) let the packet pass as it is".to_owned()
+        }
+        Unknown::Program(_) => "one of the programs at devices (XDP, tc) does something else with it".to_owned(),
         Unknown::Outside(what) => format!("{what} (case {})", option + 1),
     }
 }

@@ -166,6 +166,14 @@ pub enum QueryError {
         /// The name its load balancer has instead.
         hostname: Option<String>,
     },
+    /// No object says at which address a host is found.
+    #[error("no Ingress and no Gateway in the snapshot says at which address {host} is found")]
+    NoFront {
+        /// The host.
+        host: String,
+        /// Files that would say, and were not captured.
+        missing: Vec<&'static str>,
+    },
     /// Source and destination are not of one family.
     #[error("{src} and {dst} are not of one address family")]
     Families {
@@ -282,6 +290,11 @@ impl QueryError {
     #[must_use]
     pub fn hints(&self) -> Vec<String> {
         match self {
+            Self::NoFront { host, missing } => {
+                let mut hints = vec![format!("give the address: http://ADDR/PATH --host {host}")];
+                hints.extend(missing.iter().map(|file| format!("{file} was not captured")));
+                hints
+            }
             Self::NoVip { .. } => {
                 vec!["the controller may not have given it one yet; ask about the address itself".to_owned()]
             }
@@ -379,6 +392,7 @@ impl QueryError {
             Self::NoEndpoints { .. } => "no-endpoints",
             Self::NoAddress { .. } => "no-address",
             Self::NoVip { .. } => "no-vip",
+            Self::NoFront { .. } => "no-front",
             Self::Families { .. } => "families",
             Self::NotCaptured { .. } => "not-captured",
             Self::Inside { .. } => "inside",

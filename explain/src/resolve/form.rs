@@ -92,6 +92,13 @@ pub fn target(text: &str) -> Result<TargetForm, QueryError> {
         examples: TARGETS,
     };
     let text = text.trim();
+    if super::http::is_request(text) {
+        return Err(QueryError::Form {
+            text: text.to_owned(),
+            expected: "a destination here: a URL is traced alone",
+            examples: TARGETS,
+        });
+    }
     let text = text.strip_prefix("ip/").unwrap_or(text);
     if let Some((addr, port)) = address(text) {
         return Ok(TargetForm::Address(

@@ -7,6 +7,7 @@ mod error;
 mod fields;
 mod find;
 mod form;
+pub mod http;
 mod source;
 mod target;
 

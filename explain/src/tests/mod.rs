@@ -2,10 +2,12 @@
 
 mod against;
 mod documents;
+mod http;
 mod mini;
 mod names;
 mod pages;
 mod schema;
+mod systems;
 mod vip;
 
 use crate::explainer::Explainer;

@@ -3,6 +3,7 @@
 mod client;
 
 pub mod clusterip;
+pub mod http;
 pub mod kube_ipvs0;
 pub mod nodeport;
 pub mod vip;

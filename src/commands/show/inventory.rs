@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use knet_explain::systems::{Seen, Standing};
+use knet_explain::{Explainer, render};
 use knet_snapshot::artifact::name;
 use knet_snapshot::id::Family;
 use knet_snapshot::manifest::AbsentReason;
@@ -48,6 +50,24 @@ pub(super) struct NodeRow {
     pub(super) bytes: usize,
     /// Artifacts of this node nobody could look at, in all its namespaces.
     pub(super) not_looked_at: usize,
+    /// Network systems that left something here.
+    pub(super) systems: Vec<SystemRow>,
+}
+
+/// A network system on a node.
+#[derive(Serialize)]
+pub(super) struct SystemRow {
+    /// A stable word.
+    pub(super) system: &'static str,
+    /// As people call it.
+    #[serde(skip)]
+    pub(super) name: &'static str,
+    /// `modelled`, or what takes packets where the walk does not follow: `programs`, `switch`.
+    pub(super) standing: &'static str,
+    /// A device of it is up, a program attached, or rules are there.
+    pub(super) at_work: bool,
+    /// What tells so.
+    pub(super) signs: Vec<String>,
 }
 
 /// An artifact that is absent in some namespaces for one reason.
@@ -79,6 +99,7 @@ impl Inventory {
     pub(super) fn of(snapshot: &Snapshot) -> Self {
         snapshot.namespaces().for_each(read_all);
         let cluster = cluster(snapshot);
+        let systems = Explainer::new(snapshot).systems();
         let problems = snapshot.all_problems().into_iter().map(|problem| ProblemRow {
             line: problem
                 .offset
@@ -99,7 +120,10 @@ impl Inventory {
                 redaction: manifest.redaction.clone(),
             }),
             cluster,
-            nodes: snapshot.nodes().map(|node| node_row(snapshot, node)).collect(),
+            nodes: snapshot
+                .nodes()
+                .map(|node| node_row(snapshot, node, &systems))
+                .collect(),
             absent: absences(snapshot),
             problems: problems.collect(),
         }
@@ -143,7 +167,22 @@ fn cluster(snapshot: &Snapshot) -> BTreeMap<&'static str, Option<usize>> {
     ])
 }
 
-fn node_row(snapshot: &Snapshot, node: &NodeFacts) -> NodeRow {
+fn system_row(seen: &Seen) -> SystemRow {
+    let (system, name) = render::systems::name(seen.system);
+    SystemRow {
+        system,
+        name,
+        standing: match seen.system.standing() {
+            Standing::Modelled => "modelled",
+            Standing::Programs => "programs",
+            Standing::Switch => "switch",
+        },
+        at_work: seen.at_work,
+        signs: seen.signs.iter().map(|(sign, _)| render::systems::sign(sign)).collect(),
+    }
+}
+
+fn node_row(snapshot: &Snapshot, node: &NodeFacts, systems: &[Seen]) -> NodeRow {
     let folder = node.path("");
     let files: Vec<&str> = snapshot.paths().filter(|path| path.starts_with(&folder)).collect();
     let known = node.netns_info.get().map_or(&[][..], Vec::as_slice);
@@ -174,6 +213,7 @@ fn node_row(snapshot: &Snapshot, node: &NodeFacts) -> NodeRow {
             .sum(),
         files: files.len(),
         not_looked_at: node.namespaces().map(looked).sum(),
+        systems: systems.iter().filter(|s| s.node == node.name).map(system_row).collect(),
     }
 }
 

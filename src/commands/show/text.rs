@@ -1,6 +1,6 @@
 //! The inventory for people.
 
-use super::inventory::{Absence, Inventory};
+use super::inventory::{Absence, Inventory, SystemRow};
 
 /// More lines of one kind than this are counted instead.
 const LINES: usize = 20;
@@ -55,6 +55,7 @@ pub(super) fn render(inventory: &Inventory, width: usize) -> String {
         ]
     }));
     columns(&rows, &mut line);
+    systems(inventory, &mut line);
     let (empty, unknown): (Vec<&Absence>, Vec<&Absence>) = inventory.absent.iter().partition(|absence| absence.empty);
     absences("Nobody looked (what needs it is unknown)", &unknown, &mut line);
     absences("Empty, because the kernel cannot hold it", &empty, &mut line);
@@ -73,6 +74,43 @@ pub(super) fn render(inventory: &Inventory, width: usize) -> String {
         more(inventory.problems.len(), &mut line);
     }
     out
+}
+
+/// Network systems, those of several nodes on one line.
+fn systems(inventory: &Inventory, line: &mut impl FnMut(String)) {
+    let mut all: Vec<(&SystemRow, Vec<&str>)> = Vec::new();
+    for node in &inventory.nodes {
+        for row in &node.systems {
+            let same = |r: &SystemRow| r.system == row.system && r.at_work == row.at_work;
+            match all.iter_mut().find(|(r, _)| same(r)) {
+                Some((_, nodes)) => nodes.push(&node.name),
+                None => all.push((row, vec![&node.name])),
+            }
+        }
+    }
+    if all.is_empty() {
+        return;
+    }
+    line(String::new());
+    line("Network systems".to_owned());
+    let rows: Vec<[String; 4]> = all
+        .iter()
+        .map(|(row, nodes)| {
+            let standing = match (row.standing, row.at_work) {
+                ("programs", true) => "eBPF programs take the packets: outside the walk",
+                ("switch", true) => "a switch of its own: the walk ends at its devices",
+                ("modelled", _) => "walked",
+                _ => "something is left of it",
+            };
+            let on = match nodes.len() {
+                n if n == inventory.nodes.len() => "every node".to_owned(),
+                1..=3 => nodes.join(", "),
+                n => format!("{n} nodes"),
+            };
+            [format!("  {}", row.name), standing.to_owned(), on, row.signs.join(", ")]
+        })
+        .collect();
+    columns(&rows, line);
 }
 
 fn absences(title: &str, absences: &[&Absence], line: &mut impl FnMut(String)) {

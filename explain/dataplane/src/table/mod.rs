@@ -8,6 +8,7 @@ pub mod ipvs;
 pub mod link;
 pub mod neigh;
 pub mod nft;
+pub mod program;
 pub mod socket;
 pub mod source;
 pub mod sysctl;

@@ -192,6 +192,7 @@ impl Walker<'_, '_> {
             });
         }
         skb = self.bridge_hook(ns, Hook::Input, (Some(port.index), None), Part::Whole, skb)?;
+        skb = self.bridge_ingress(ns, bridge.index, skb)?;
         if let Some(tag) = skb.eth.and_then(|e| e.vlan).filter(|tag| *tag != 0) {
             let Some((to, upper)) = self.vlan_upper(ns, bridge.index, tag) else {
                 return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
@@ -208,6 +209,12 @@ impl Walker<'_, '_> {
         }
         skb.iif = Some(bridge.index);
         Ok(At::Network { ns, skb, seen })
+    }
+
+    /// `br_pass_frame_up`: `netif_receive_skb` once more, for the bridge device itself.
+    fn bridge_ingress(&mut self, ns: NsId, bridge: IfIndex, skb: Skb) -> Result<Skb, Box<Ended>> {
+        let skb = self.programs(ns, bridge, false, skb)?;
+        self.device_hook(ns, Hook::Ingress, bridge, skb)
     }
 
     /// `br_dev_xmit`: the node itself sends out of the bridge device.

@@ -20,6 +20,7 @@ impl Walker<'_, '_> {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown));
         }
         let skb = self.device_hook(ns, Hook::Egress, dev, skb)?;
+        let skb = self.programs(ns, dev, true, skb)?;
         match &link.kind {
             LinkKind::Device if link.flags.loopback => Ok(self.loopback(ns, dev, skb)),
             LinkKind::Device | LinkKind::Bond => self.onto_the_wire(ns, link, skb),
@@ -123,6 +124,7 @@ impl Walker<'_, '_> {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown));
         }
         skb.pkt_type = packet_type(link, skb.eth);
+        skb = self.programs(ns, dev, false, skb)?;
         skb = self.device_hook(ns, Hook::Ingress, dev, skb)?;
         if let Some(tag) = skb.eth.and_then(|e| e.vlan)
             && let Some((upper_ns, upper)) = self.vlan_upper(ns, dev, tag)
@@ -146,8 +148,18 @@ impl Walker<'_, '_> {
                         skb,
                     });
                 }
+                // Its rx_handler takes every frame (Open vSwitch, HSR, …).
+                LinkKind::Other(_) => {
+                    self.step(What::Undecided, None);
+                    return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
+                }
                 _ => {}
             }
+        }
+        // ipvlan_handle_frame: a slave that has the address takes the packet.
+        if self.ipvlan_upper(ns, dev, skb.packet.dst) {
+            self.step(What::Undecided, None);
+            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         }
         // "Vlan id is non 0 and vlan_do_receive() couldn't find vlan device": for somebody else.
         if skb.eth.and_then(|e| e.vlan).is_some_and(|tag| tag != 0) {
@@ -178,6 +190,15 @@ impl Walker<'_, '_> {
                 LinkKind::Macvlan { mode } => mode == "passthru" || (l.mac == Some(dst) && mode != "source"),
                 _ => false,
             })
+        })
+    }
+
+    /// An ipvlan device on top of a device has this address.
+    fn ipvlan_upper(&self, ns: NsId, dev: IfIndex, dst: IpAddr) -> bool {
+        self.world.uppers(ns, dev).iter().any(|&(n, d)| {
+            let links = self.space(n).links();
+            links.get(d).is_some_and(|l| matches!(l.kind, LinkKind::Ipvlan { .. }))
+                && (!links.addresses_known || links.addresses_of(d).any(|a| a.local == dst))
         })
     }
 

@@ -13,6 +13,7 @@ mod neighbour;
 mod network;
 mod onlink;
 mod overlay;
+mod program;
 mod respond;
 mod route;
 mod segment;

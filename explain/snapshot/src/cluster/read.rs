@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    ConfigMap, ContainerPort, Endpoint, EndpointPort, EndpointSlice, Ingress, LabelRequirement, LabelSelector,
+    ConfigMap, ContainerPort, Document, Endpoint, EndpointPort, EndpointSlice, LabelRequirement, LabelSelector,
     LoadBalancerIngress, Map, Namespace, NetworkPolicy, Node, Pod, Service, ServicePort, TargetPort, TargetRef,
 };
 use crate::fact::Problem;
@@ -113,6 +113,9 @@ pub(super) fn node(item: &Item<'_>) -> Result<Node, Unreadable> {
             .collect(),
         pod_cidrs,
         ready: ready(status),
+        runtime: status
+            .object("nodeInfo")
+            .and_then(|info| word(info, "containerRuntimeVersion")),
     })
 }
 
@@ -339,8 +342,8 @@ pub(super) fn config_map(item: &Item<'_>) -> Result<ConfigMap, Unreadable> {
     })
 }
 
-pub(super) fn ingress(item: &Item<'_>) -> Result<Ingress, Unreadable> {
-    Ok(Ingress {
+pub(super) fn document(item: &Item<'_>) -> Result<Document, Unreadable> {
+    Ok(Document {
         at: item.at,
         namespace: item.namespace(),
         name: item.name()?,

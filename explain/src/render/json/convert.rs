@@ -86,7 +86,19 @@ pub fn document(explanation: &Explanation, brief: bool) -> TraceDocument {
         query,
         outcome: explanation.outcome().map_or(model::Outcome::Mixed, outcome),
         client_sees: overall(explanation),
-        branches: explanation.branches.iter().map(|b| branch(names, b, brief)).collect(),
+        branches: explanation
+            .branches
+            .iter()
+            .map(|b| {
+                let mut document = branch(names, b, brief);
+                if let Some(seen) = explanation.taken_over(b) {
+                    let (_, system) = words::system(seen.system);
+                    let condition = format!("the programs of {system} on {} let the packet pass as it is", seen.node);
+                    document.conditions.push(condition);
+                }
+                document
+            })
+            .collect(),
         truncated: explanation.truncated,
         connections: explanation
             .connections

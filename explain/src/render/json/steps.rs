@@ -118,6 +118,8 @@ pub enum Decision {
     },
     /// A socket takes the packet.
     Socket { program: Option<String> },
+    /// A program at a device (XDP, tc) sees the packet; it is not run.
+    Program { dev: String, sending: bool },
     /// MTU of the device it leaves by.
     Mtu { dev: String, mtu: u32 },
     /// Routed again after a change in OUTPUT.
@@ -293,6 +295,10 @@ fn decision(names: Names<'_>, ns: NsId, step: &TraceStep) -> Decision {
         What::Mtu { dev: by, mtu } => Decision::Mtu {
             dev: dev(ns, *by),
             mtu: *mtu,
+        },
+        What::Program { dev: at, sending } => Decision::Program {
+            dev: dev(ns, *at),
+            sending: *sending,
         },
         What::Reroute => Decision::Reroute,
         What::NotCaptured(artifact) => Decision::NotCaptured {

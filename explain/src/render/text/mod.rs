@@ -4,6 +4,7 @@ mod against;
 mod clusterip;
 mod connection;
 mod head;
+mod http;
 mod layout;
 mod nodeport;
 mod odds;
@@ -17,6 +18,7 @@ mod vip;
 use crate::explanation::Explanation;
 use crate::resolve::QueryError;
 use crate::topics::clusterip::ClusterIpExplanation;
+use crate::topics::http::HttpExplanation;
 use crate::topics::kube_ipvs0::KubeIpvs0;
 use crate::topics::nodeport::NodePortExplanation;
 use crate::topics::vip::VipExplanation;
@@ -114,6 +116,12 @@ pub fn kube_ipvs0(answer: &KubeIpvs0, style: &Style) -> String {
     let mut page = Page::new(style.width, style.colour);
     clusterip::device(&mut page, answer);
     page.finish()
+}
+
+/// A request to a URL, with a newline at the end.
+#[must_use]
+pub fn http(answer: &HttpExplanation, style: &Style) -> String {
+    http::answer(answer, style)
 }
 
 /// `vip`, with a newline at the end.

@@ -246,6 +246,14 @@ impl Steps<'_> {
             What::NotCaptured(artifact) => {
                 self.line("unknown", &[Span(format!("{artifact} was not captured"), Tone::Warn)]);
             }
+            What::Program { .. } => {
+                self.with(
+                    "program",
+                    vec![Span("not run:".to_owned(), Tone::Warn)],
+                    &step.evidence,
+                    true,
+                );
+            }
             What::Undecided => {
                 self.with(
                     "unknown",

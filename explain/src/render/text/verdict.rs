@@ -22,18 +22,22 @@ pub fn main(explanation: &Explanation) -> Vec<&Branch> {
 /// The word in front, and its tone.
 pub fn word(explanation: &Explanation) -> (&'static str, Tone) {
     let main = main(explanation);
-    let all = |is: fn(&Branch) -> bool| main.iter().all(|b| is(b));
-    let any = |is: fn(&Branch) -> bool| main.iter().any(|b| is(b));
-    if all(|b| b.end.outcome == Outcome::LeavesCluster) {
+    if main
+        .iter()
+        .all(|b| b.end.outcome == Outcome::LeavesCluster && !explanation.programs_decide(b))
+    {
         return ("LEAVES", Tone::Warn);
     }
-    let first = main.first().map_or(ClientSees::Unknown, |b| b.client_sees);
-    if main.iter().all(|b| b.client_sees == first) {
+    let first = main.first().map_or(ClientSees::Unknown, |b| explanation.sees(b));
+    if main.iter().all(|b| explanation.sees(b) == first) {
         return of(first);
     }
-    if !any(|b| matches!(b.client_sees, ClientSees::Reply | ClientSees::Unknown)) {
+    if !main
+        .iter()
+        .any(|b| matches!(explanation.sees(b), ClientSees::Reply | ClientSees::Unknown))
+    {
         ("FAILS", Tone::Bad)
-    } else if any(|b| fold::conditions(b).next().is_some()) {
+    } else if main.iter().any(|b| fold::conditions(b).next().is_some()) {
         ("DEPENDS", Tone::Warn)
     } else {
         ("MIXED", Tone::Warn)
@@ -70,6 +74,13 @@ pub fn sentence(explanation: &Explanation) -> String {
     } else {
         differing(explanation, &main)
     };
+    if let Some(seen) = main.iter().find_map(|b| explanation.taken_over(b)) {
+        let system = words::system(seen.system).1;
+        said = format!(
+            "programs of {system} decide on {}, and they are not run. By the kernel's own tables alone: {said}",
+            seen.node
+        );
+    }
     if let Some(other) = beside(explanation, first) {
         said.push_str(&format!(" {other}"));
     }

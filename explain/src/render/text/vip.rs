@@ -283,7 +283,7 @@ fn client(page: &mut Page, client: &ClientView) {
         .explanation
         .branches
         .iter()
-        .any(|b| b.client_sees == ClientSees::Reply);
+        .any(|b| client.explanation.sees(b) == ClientSees::Reply);
     match client.source_kept().filter(|_| replies) {
         Some(true) => text.push_str("; the client's address is kept"),
         Some(false) => text.push_str("; the client's address is translated"),

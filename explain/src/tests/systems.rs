@@ -1,0 +1,170 @@
+//! Programs at devices, and dataplanes that are none of the kernel's tables.
+
+use super::{mini, query};
+use crate::explainer::Explainer;
+use crate::explanation::{ClientSees, Explanation, Outcome, Verdict};
+use crate::render::{json, text};
+use knet_dataplane::trace::Detail;
+
+const HOST: &str = "nodes/node-1/host/";
+
+/// The trace from the toolbox to the web service on the small node, changed.
+fn trace(change: impl FnOnce(&mut Vec<(String, String)>)) -> Explanation {
+    let mut files = mini::files(true);
+    change(&mut files);
+    let snapshot = mini::open(files);
+    let answer = Explainer::new(&snapshot).trace(&query("toolbox", "shop/web"), Detail::Decisions);
+    answer.expect("it resolves")
+}
+
+fn filters(rows: &str) -> impl FnOnce(&mut Vec<(String, String)>) {
+    let rows = format!("[{rows}]");
+    move |files| files.push((format!("{HOST}tc.json"), rows))
+}
+
+/// Puts something into the node's links.
+fn links(files: &mut [(String, String)], from: &str, to: &str) {
+    let (_, link) = files
+        .iter_mut()
+        .find(|(path, _)| *path == format!("{HOST}link.json"))
+        .expect("it has links");
+    assert!(link.contains(from), "{from}");
+    *link = link.replacen(from, to, 1);
+}
+
+fn device(files: &mut [(String, String)], name: &str, up: bool, kind: &str) {
+    let flags = if up { r#""UP","LOWER_UP""# } else { "" };
+    let row = format!(
+        r#"{{"ifindex":99,"ifname":"{name}","flags":[{flags}],"mtu":1500,"operstate":"UP","link_type":"ether","address":"02:00:00:00:00:99","linkinfo":{{"info_kind":"{kind}"}}}}"#
+    );
+    links(files, "\n]", &format!(",\n{row}]"));
+}
+
+fn page(explanation: &Explanation) -> String {
+    let style = text::Style {
+        width: 4000,
+        ..text::Style::default()
+    };
+    text::trace(explanation, &style)
+}
+
+fn is_open(explanation: &Explanation) {
+    let page = page(explanation);
+    assert_eq!(explanation.verdict(), Verdict::Same(ClientSees::Unknown), "{page}");
+    assert_eq!(explanation.outcome(), Some(Outcome::Unknown));
+    assert_eq!(explanation.exit_code(), 3);
+    assert!(page.starts_with("CANNOT TELL: "), "{page}");
+    let document = json::trace(explanation, false);
+    assert_eq!(document["client_sees"], "unknown");
+    assert_eq!(document["outcome"], "unknown");
+}
+
+fn replies(explanation: &Explanation) {
+    assert_eq!(explanation.exit_code(), 0, "{}", page(explanation));
+    assert_eq!(explanation.verdict(), Verdict::Same(ClientSees::Reply));
+}
+
+#[test]
+fn behind_a_tc_program_nothing_is_certain_and_both_ways_are_shown() {
+    for (dev, place) in [("veth4", "ingress"), ("veth5", "egress")] {
+        let answer = trace(filters(&format!(
+            r#"{{"dev":"{dev}","parent":"{place}","protocol":"all","pref":1,"kind":"bpf","chain":0}},
+               {{"dev":"{dev}","parent":"{place}","protocol":"all","pref":1,"kind":"bpf","chain":0,"options":{{"handle":"0x1","bpf_name":"prog_x"}}}}"#
+        )));
+        is_open(&answer);
+        assert_eq!(answer.branches.len(), 2, "{}", page(&answer));
+        assert!(answer.branches.iter().any(|b| b.client_sees == ClientSees::Reply));
+        let page = page(&answer);
+        assert!(
+            page.contains(&format!("dev {dev} {place} protocol all pref 1 bpf prog_x")),
+            "{page}"
+        );
+    }
+}
+
+#[test]
+fn a_bridge_receives_what_is_for_its_node_once_more() {
+    let mut files = mini::files(true);
+    filters(r#"{"dev":"cni0","parent":"ingress","protocol":"all","pref":1,"kind":"bpf","chain":0}"#)(&mut files);
+    let snapshot = mini::open(files);
+    let explainer = Explainer::new(&snapshot);
+    let node = explainer.trace(&query("toolbox", "node/node-1:22"), Detail::Decisions);
+    is_open(&node.expect("it resolves"));
+    // From port to port the bridge device itself receives nothing.
+    let pod = explainer.trace(&query("toolbox", "pod/shop/web-0:8080"), Detail::Decisions);
+    replies(&pod.expect("it resolves"));
+}
+
+#[test]
+fn a_program_that_the_packet_does_not_meet_changes_nothing() {
+    for row in [
+        r#"{"dev":"eth0","parent":"ingress","protocol":"all","pref":1,"kind":"bpf","chain":0}"#,
+        r#"{"dev":"veth4","parent":"ingress","protocol":"ipv6","pref":1,"kind":"bpf","chain":0}"#,
+        // The way out of veth4 is the answer's, and that is ARP's only.
+        r#"{"dev":"veth4","parent":"egress","protocol":"arp","pref":1,"kind":"bpf","chain":0}"#,
+    ] {
+        replies(&trace(filters(row)));
+    }
+}
+
+#[test]
+fn a_classifier_decides_nothing_without_an_action() {
+    let row = |actions: &str| {
+        format!(
+            r#"{{"dev":"veth4","parent":"ingress","protocol":"ip","pref":1,"kind":"u32","chain":0,"options":{{"handle":"0x1"{actions}}}}}"#
+        )
+    };
+    replies(&trace(filters(&row(""))));
+    is_open(&trace(filters(&row(r#","actions":[{"order":1,"kind":"mirred"}]"#))));
+}
+
+#[test]
+fn behind_xdp_nothing_is_certain() {
+    let name = r#""ifname":"veth4","#;
+    let answer = trace(|files| links(files, name, &format!(r#"{name}"xdp":{{"mode":1,"prog":{{"id":7}}}},"#)));
+    is_open(&answer);
+    let page = page(&answer);
+    assert!(page.contains("dev veth4 xdp prog id 7"), "{page}");
+}
+
+#[test]
+fn where_an_ebpf_dataplane_is_at_work_the_kernels_tables_are_not_the_answer() {
+    for (dev, system) in [("cilium_host", "Cilium"), ("bpfin.cali", "Calico's eBPF dataplane")] {
+        let answer = trace(|files| device(files, dev, true, "veth"));
+        is_open(&answer);
+        let page = page(&answer);
+        assert!(
+            page.contains(&format!("programs of {system} decide on node-1")),
+            "{page}"
+        );
+        assert!(page.contains(&format!("{system} on node-1 (device {dev}")), "{page}");
+        let document = json::trace(&answer, false);
+        let notes: Vec<_> = document["boundary"].as_array().expect("a list").iter().collect();
+        assert!(notes.iter().any(|n| n["kind"] == "dataplane"), "{document}");
+        let conditions = document["branches"][0]["conditions"].to_string();
+        assert!(conditions.contains(system), "{conditions}");
+    }
+}
+
+#[test]
+fn what_an_ebpf_dataplane_left_behind_takes_nothing() {
+    let answer = trace(|files| device(files, "cilium_host", false, "veth"));
+    replies(&answer);
+    let page = page(&answer);
+    assert!(page.contains("Cilium has left something on node-1"), "{page}");
+}
+
+#[test]
+fn a_port_of_open_vswitch_ends_the_walk() {
+    let answer = trace(|files| {
+        device(files, "ovs-system", false, "openvswitch");
+        links(
+            files,
+            r#""link_netnsid":1,"master":"cni0""#,
+            r#""link_netnsid":1,"master":"ovs-system""#,
+        );
+    });
+    is_open(&answer);
+    let page = page(&answer);
+    assert!(page.contains("Open vSwitch on node-1 (device ovs-system)"), "{page}");
+}

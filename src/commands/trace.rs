@@ -21,7 +21,13 @@ pub(super) fn run(mut args: TraceArgs, console: &Console) -> Result<Exit, Failur
     let ends = [&args.src, &args.dst, &args.flow.via];
     let ends = ends.into_iter().filter_map(|end| end.as_deref()).collect();
     let namespace = args.namespace.as_deref();
-    let opened = open(&args.snapshot, &args.live, namespace, &About::Ends(ends), console)?;
+    // Which nodes a request comes by, objects and balancers decide.
+    let about = if args.dst.as_deref().is_some_and(is_request) {
+        About::All
+    } else {
+        About::Ends(ends)
+    };
+    let opened = open(&args.snapshot, &args.live, namespace, &about, console)?;
     args.namespace = opened.namespace;
     let args = &args;
     let explainer = Explainer::new(&opened.snapshot);

@@ -272,6 +272,14 @@ impl Redaction {
         }
     }
 
+    /// The name of an object.
+    fn object(&self, name: &str) -> String {
+        match Names::is_common(name) {
+            true => name.to_owned(),
+            false => self.word("object", name),
+        }
+    }
+
     /// A word of somebody's own.
     fn word(&self, kind: &str, text: &str) -> String {
         if self.names.knows(text) {

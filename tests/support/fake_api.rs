@@ -105,6 +105,8 @@ pub struct State {
     pub objects: BTreeMap<String, Vec<Value>>,
     /// Agents by name.
     pub agents: BTreeMap<String, Value>,
+    /// All agents as they were asked for.
+    pub asked: Vec<Value>,
     /// Names of all agents there ever were.
     pub created: BTreeSet<String>,
     /// Method and path of every request.
@@ -381,6 +383,7 @@ fn create(request: &Request, state: &mut State) -> (u16, Value) {
     }
     let mut pod: Value = serde_json::from_slice(&request.body).expect("a pod");
     let name = pod["metadata"]["name"].as_str().expect("a name").to_owned();
+    state.asked.push(pod.clone());
     pod["status"] = match &state.faults.waiting {
         Some(reason) => {
             json!({"phase": "Pending", "containerStatuses": [{"name": "agent", "ready": false, "restartCount": 0,

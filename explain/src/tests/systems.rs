@@ -291,3 +291,48 @@ fn nothing_of_kube_proxy_beside_an_ebpf_dataplane_is_said() {
     let page = page(&answer);
     assert!(page.contains("no rules of kube-proxy in any mode"), "{page}");
 }
+
+#[test]
+fn what_is_explained_of_a_service_says_whose_programs_take_it() {
+    let mut files = mini::files(true);
+    device(&mut files, "cilium_host", true, "veth");
+    for (path, text) in &mut files {
+        if path.ends_with("host/iptables-nft.save") {
+            text.clear();
+        }
+    }
+    let snapshot = mini::open(files);
+    let explainer = Explainer::new(&snapshot);
+    let style = text::Style {
+        width: 4000,
+        ..text::Style::default()
+    };
+    let clusterip = explainer
+        .clusterip(&crate::topics::clusterip::ClusterIpQuery {
+            target: "svc/shop/web".to_owned(),
+            namespace: None,
+            node: None,
+            proto: None,
+        })
+        .expect("it resolves");
+    assert_eq!(clusterip.exit_code(), 3);
+    let page = text::clusterip(&clusterip, &style);
+    assert!(page.contains("nothing in the kernel's tables of this node"), "{page}");
+    assert!(page.contains("Cilium on node-1 (device cilium_host"), "{page}");
+    assert!(
+        json::clusterip(&clusterip)["outside"][0]
+            .as_str()
+            .is_some_and(|t| t.contains("Cilium"))
+    );
+    let nodeport = explainer
+        .nodeport(&crate::topics::nodeport::NodePortQuery {
+            port: 30080,
+            proto: None,
+            node: None,
+            family: None,
+        })
+        .expect("it resolves");
+    assert_eq!(nodeport.exit_code(), 3);
+    let page = text::nodeport(&nodeport, &style);
+    assert!(page.contains("Cilium on node-1 (device cilium_host"), "{page}");
+}

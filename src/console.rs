@@ -1,10 +1,15 @@
 //! What is on the other side of stdout and stderr. Data goes to stdout, everything else to stderr.
 
+mod progress;
+
+use std::cell::RefCell;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use clap::ValueEnum;
 
 use crate::exit::Failure;
+
+pub use progress::Progress;
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -19,10 +24,13 @@ pub enum Color {
 }
 
 /// The console as the commands see it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Console {
     color: Color,
     width: Option<u16>,
+    quiet: bool,
+    /// The bar on standard error, which has to make room for a line.
+    bar: RefCell<Option<indicatif::ProgressBar>>,
 }
 
 /// Width without a terminal, a flag or `COLUMNS`.
@@ -33,8 +41,13 @@ const MIN_WIDTH: u16 = 40;
 impl Console {
     /// The console of this process; flags come first, then the environment, then the terminal.
     #[must_use]
-    pub const fn from_environment(color: Color, width: Option<u16>) -> Self {
-        Self { color, width }
+    pub const fn from_environment(color: Color, width: Option<u16>, quiet: bool) -> Self {
+        Self {
+            color,
+            width,
+            quiet,
+            bar: RefCell::new(None),
+        }
     }
 
     /// Colour on stdout?
@@ -106,9 +119,11 @@ impl Console {
         self.say("warning", "\x1b[1;33m", message);
     }
 
-    /// Prints a remark to stderr.
+    /// Prints a remark to stderr, unless nobody wants any.
     pub fn note(&self, message: &str) {
-        self.say("note", "\x1b[1;32m", message);
+        if !self.quiet {
+            self.say("note", "\x1b[1;32m", message);
+        }
     }
 
     fn say(&self, label: &str, style: &str, message: &str) {
@@ -118,8 +133,14 @@ impl Console {
         } else {
             ("", "")
         };
-        // Without a stderr there is nobody to tell.
-        let _ = writeln!(stderr.lock(), "{on}{label}:{off} {}", printable(message));
+        let line = || {
+            // Without a stderr there is nobody to tell.
+            let _ = writeln!(stderr.lock(), "{on}{label}:{off} {}", printable(message));
+        };
+        match &*self.bar.borrow() {
+            Some(bar) => bar.suspend(line),
+            None => line(),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
-    let console = Console::from_environment(args.color, args.width);
+    let console = Console::from_environment(args.color, args.width, args.quiet);
     match commands::run(args.command, &console) {
         Ok(exit) => exit,
         Err(failure) if failure.is_broken_pipe() => Exit::Delivered,

@@ -26,6 +26,13 @@ if ((${#missing[@]})); then
   fi
 fi
 
+# kubectl is a package of Debian and not of everybody; a newer one that is there is taken.
+if ! command -v kubectl >/dev/null && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+  say "installing kubectl"
+  apt-get update -q
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends kubernetes-client || true
+fi
+
 # The toolchain may come without these two.
 if command -v rustup >/dev/null; then rustup component add rustfmt clippy >/dev/null 2>&1 || true; fi
 

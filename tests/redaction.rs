@@ -14,6 +14,9 @@ const FIXTURES: &[&str] = &[
     "good/iptables-legacy-hostgw",
     "faults/iptables/docker-forward-drop-node2",
     "good/nftables-hostgw-bridgeif-primary",
+    "vm/overlay-fault-wg-allowedips-cal1",
+    "vm/overlay-xfrm-tunnel",
+    "vm/ipvs-rr-strictarp",
 ];
 
 fn fixture(name: &str) -> Snapshot {

@@ -19,6 +19,7 @@ use crate::netlink::{self, Tables};
 use crate::proc::{self, sockets, sysctl};
 use crate::reference::{REFERENCES, Reference};
 use crate::tools::{self, Captured};
+use crate::wireguard;
 
 /// Which network namespace.
 #[derive(Clone, Debug)]
@@ -255,18 +256,26 @@ impl<'m> Capture<'m> {
         captured
     }
 
-    /// Without a device there is nothing to show, and no need for the tool.
+    /// Without a device there is nothing to ask for, and with one its module is there.
     fn wireguard(&mut self, reference: &Reference) -> Captured {
-        let none = match &mut self.tables {
-            Ok(tables) => netlink::links(tables).is_ok_and(|links| links.iter().all(|link| link.kind != "wireguard")),
-            Err(_) => false,
-        };
-        if !none {
+        let Some(links) = self.tables.as_mut().ok().and_then(|tables| netlink::links(tables).ok()) else {
             return self.tool(reference);
-        }
+        };
+        let devices = links.into_iter().filter(|link| link.kind == "wireguard");
+        let names: Vec<String> = devices.map(|link| link.name).collect();
         let mut entry = entry(reference.artifact, "netlink", clock::now());
-        entry.notes.push("no WireGuard device".to_owned());
-        Captured::known(entry, Vec::new())
+        if names.is_empty() {
+            entry.notes.push("no WireGuard device".to_owned());
+            return Captured::known(entry, Vec::new());
+        }
+        match wireguard::read(&names, self.limits) {
+            Ok(Some((devices, consistent))) => {
+                entry.consistent = Some(consistent);
+                let text: String = devices.iter().map(wireguard::Device::lines).collect();
+                Captured::known(entry, text.into_bytes())
+            }
+            Ok(None) | Err(_) => self.tool(reference),
+        }
     }
 }
 

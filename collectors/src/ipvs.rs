@@ -166,7 +166,7 @@ pub fn read(limits: Limits) -> Result<Option<Table>, NetlinkError> {
 }
 
 /// The id of a generic netlink family, when the message is about that one.
-fn family_id(message: Message<'_>, name: &str) -> Option<u16> {
+pub(crate) fn family_id(message: Message<'_>, name: &str) -> Option<u16> {
     const CTRL_ATTR_FAMILY_ID: u16 = 1;
     const CTRL_ATTR_FAMILY_NAME: u16 = 2;
     let body = message.payload.get(HEADER..)?;

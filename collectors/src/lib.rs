@@ -4,7 +4,7 @@
 //! data (a table that could not be read is *absent* with a reason, never empty), and it changes nothing on
 //! the machine: no module is loaded, no table is created by looking at it.
 //!
-//! `netlink`, `ipvs` and `proc` read the kernel themselves; `reference` lists the commands for the rest,
+//! `netlink`, `ipvs`, `wireguard` and `proc` read the kernel themselves; `reference` lists the commands for the rest,
 //! `tools` runs them with the bounds of `exec`. `capture` puts both together for one network namespace,
 //! `namespaces` finds those of a node, `node` captures them all, and `bundle` puts captures and their manifest
 //! into one snapshot. `cluster` is the API server, and agents on its nodes.
@@ -33,6 +33,8 @@ pub mod netlink;
 pub mod node;
 #[cfg(target_os = "linux")]
 pub mod proc;
+#[cfg(target_os = "linux")]
+pub mod wireguard;
 
 mod clock;
 

@@ -14,8 +14,9 @@ pub struct Reference {
     pub only_if: Option<&'static str>,
     /// Modules the command talks to; where one is not there yet, the command would load it and find nothing.
     pub modules: &'static [&'static str],
-    /// A line that begins so (after blanks) is a key and is left out.
-    pub secrets: &'static [&'static str],
+    /// Columns between tabs that hold a key and are hidden: of a line with so many columns, the one by this number
+    /// (from 0).
+    pub secrets: &'static [(usize, usize)],
 }
 
 const fn plain(artifact: &'static str, commands: &'static [&'static [&'static str]]) -> Reference {
@@ -114,9 +115,10 @@ pub const REFERENCES: &[Reference] = &[
         name::XFRM,
         &[&["ip", "xfrm", "policy"], &["ip", "xfrm", "state", "list", "nokeys"]],
     ),
+    // A device and its private key; a peer and the preshared one.
     Reference {
-        secrets: &["private key:", "preshared key:"],
-        ..through(&["wireguard"], name::WG, &[&["wg", "show", "all"]])
+        secrets: &[(5, 1), (9, 2)],
+        ..through(&["wireguard"], name::WG, &[&["wg", "show", "all", "dump"]])
     },
     plain(name::TC, &[&["tc", "-j", "-d", "filter", "show"]]),
 ];

@@ -24,7 +24,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            entries: 1_000_000,
+            entries: 4_000_000,
             file_bytes: 2 << 30,
             total_bytes: 4 << 30,
             ratio: 1000,

@@ -154,12 +154,12 @@ pub enum Refusal {
     Bomb(u64),
 }
 
-/// The files of an archive that is in memory.
+/// The files of an archive whose file is open, from where it stands.
 ///
 /// # Errors
 /// When it is not a snapshot, damaged, or refused.
-pub fn read(bytes: Vec<u8>, name: &str, limits: &Limits) -> Result<Files, ArchiveError> {
-    packed::read_stream(bytes.as_slice(), name, limits)?.finish(name, limits)
+pub fn read(file: &std::fs::File, name: &str, limits: &Limits) -> Result<Files, ArchiveError> {
+    packed::read_file(file, name, limits)?.finish(name, limits)
 }
 
 /// Opens a snapshot and returns its files.

@@ -19,8 +19,41 @@ enum To {
     Directory(PathBuf),
     Tar(tar::Builder<Box<dyn Write + Send>>),
     Gzip(Box<tar::Builder<GzEncoder<Box<dyn Write + Send>>>>),
-    /// The encoder takes a whole input, so the archive is held until the end.
-    Zstd(tar::Builder<Vec<u8>>, Box<dyn Write + Send>),
+    Zstd(tar::Builder<Frames>),
+}
+
+/// Zstandard by frames: the encoder takes a whole input, and a file may have any number of frames.
+struct Frames {
+    piece: Vec<u8>,
+    to: Box<dyn Write + Send>,
+}
+
+/// Bytes of a frame.
+const FRAME: usize = 8 << 20;
+
+impl Frames {
+    fn emit(&mut self) -> io::Result<()> {
+        let level = ruzstd::encoding::CompressionLevel::Fastest;
+        let packed = ruzstd::encoding::compress_to_vec(self.piece.as_slice(), level);
+        self.piece.clear();
+        self.to.write_all(&packed)
+    }
+}
+
+impl Write for Frames {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(FRAME - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..taken]);
+        if self.piece.len() == FRAME {
+            self.emit()?;
+        }
+        Ok(taken)
+    }
+
+    /// Not before a frame is full, or the end.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Writer {
@@ -64,7 +97,10 @@ impl Writer {
         } else if gzip {
             To::Gzip(Box::new(tar::Builder::new(GzEncoder::new(file, Compression::fast()))))
         } else {
-            To::Zstd(tar::Builder::new(Vec::new()), file)
+            To::Zstd(tar::Builder::new(Frames {
+                piece: Vec::new(),
+                to: file,
+            }))
         };
         Ok(Self {
             to,
@@ -87,7 +123,7 @@ impl Writer {
             }
             To::Tar(tar) => entry(tar, path, bytes),
             To::Gzip(tar) => entry(tar, path, bytes),
-            To::Zstd(tar, _) => entry(tar, path, bytes),
+            To::Zstd(tar) => entry(tar, path, bytes),
         }
     }
 
@@ -106,7 +142,7 @@ impl Writer {
             }
             To::Tar(tar) => stream(tar, path, bytes, from),
             To::Gzip(tar) => stream(tar, path, bytes, from),
-            To::Zstd(tar, _) => stream(tar, path, bytes, from),
+            To::Zstd(tar) => stream(tar, path, bytes, from),
         }
     }
 
@@ -115,21 +151,29 @@ impl Writer {
     /// # Errors
     /// When the rest cannot be written.
     pub fn finish(mut self) -> io::Result<()> {
-        match self.to {
+        match std::mem::replace(&mut self.to, To::Directory(PathBuf::new())) {
             To::Directory(_) => {}
             To::Tar(tar) => tar.into_inner()?.flush()?,
             To::Gzip(tar) => (*tar).into_inner()?.finish()?.flush()?,
-            To::Zstd(tar, mut file) => {
-                let whole = tar.into_inner()?;
-                let packed =
-                    ruzstd::encoding::compress_to_vec(whole.as_slice(), ruzstd::encoding::CompressionLevel::Fastest);
-                file.write_all(&packed)?;
-                file.flush()?;
+            To::Zstd(tar) => {
+                let mut frames = tar.into_inner()?;
+                frames.emit()?;
+                frames.to.flush()?;
             }
         }
-        match self.rename.take() {
-            Some((part, path)) => fs::rename(part, path),
-            None => Ok(()),
+        if let Some((part, path)) = &self.rename {
+            fs::rename(part, path)?;
+            self.rename = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    /// Half an archive is of no use to anybody.
+    fn drop(&mut self) {
+        if let Some((part, _)) = self.rename.take() {
+            let _ = fs::remove_file(part);
         }
     }
 }
@@ -163,7 +207,13 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().expect("a directory");
-        let files = [("manifest.json", b"{}".as_slice()), ("nodes/n/host/link.json", b"[]\n")];
+        // More than a frame of zstd.
+        let large: Vec<u8> = (0..FRAME * 2 + 7).map(|i| (i % 251) as u8).collect();
+        let files = [
+            ("manifest.json", b"{}".as_slice()),
+            ("nodes/n/host/link.json", b"[]\n"),
+            ("nodes/n/host/nft.txt", &large),
+        ];
         for name in ["dir", "s.tar", "s.tar.gz", "s.tar.zst"] {
             let path = folder.path().join(name);
             let mut writer = Writer::create(&path).expect("it can be created");

@@ -63,6 +63,18 @@ pub struct ClusterArgs {
     pub parallel: u16,
 }
 
+/// Without a snapshot: the running cluster, shared by every command that answers a question.
+#[derive(Clone, Debug, Args)]
+pub struct LiveArgs {
+    /// Keep the snapshot that the answer about the running cluster was made from
+    #[arg(long, value_name = "PATH", conflicts_with = "path", help_heading = "Cluster")]
+    pub save: Option<PathBuf>,
+
+    /// The cluster
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
 /// How nodes are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum AgentArg {

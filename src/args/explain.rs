@@ -16,12 +16,12 @@ pub struct ExplainArgs {
 #[derive(Debug, Subcommand)]
 pub enum Topic {
     /// Why a NodePort is in no `netstat`, and which rule takes its packets instead
-    Nodeport(NodePortArgs),
+    Nodeport(Box<NodePortArgs>),
     /// How a ClusterIP's packets reach IPVS, or the rule that takes them
-    Clusterip(ClusterIpArgs),
+    Clusterip(Box<ClusterIpArgs>),
     /// What kube-ipvs0 is, why it is DOWN, and what it swallows
     #[command(name = "kube-ipvs0")]
-    KubeIpvs0(KubeIpvs0Args),
+    KubeIpvs0(Box<KubeIpvs0Args>),
 }
 
 /// Arguments of `explain clusterip`.
@@ -31,7 +31,7 @@ pub struct ClusterIpArgs {
     #[arg(value_name = "ADDR|SVC")]
     pub target: String,
 
-    /// Namespace of a bare service name
+    /// Namespace of a bare service name [default: that of the kubeconfig's context, else `default`]
     #[arg(short, long, value_name = "NS")]
     pub namespace: Option<String>,
 
@@ -46,6 +46,10 @@ pub struct ClusterIpArgs {
     /// Where the snapshot is
     #[command(flatten)]
     pub snapshot: SnapshotOption,
+
+    /// The cluster, without a snapshot
+    #[command(flatten)]
+    pub live: super::LiveArgs,
 
     /// How to say it
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -62,6 +66,10 @@ pub struct KubeIpvs0Args {
     /// Where the snapshot is
     #[command(flatten)]
     pub snapshot: SnapshotOption,
+
+    /// The cluster, without a snapshot
+    #[command(flatten)]
+    pub live: super::LiveArgs,
 
     /// How to say it
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -85,6 +93,10 @@ pub struct NodePortArgs {
     /// Where the snapshot is
     #[command(flatten)]
     pub snapshot: SnapshotOption,
+
+    /// The cluster, without a snapshot
+    #[command(flatten)]
+    pub live: super::LiveArgs,
 
     /// How to say it
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]

@@ -12,7 +12,7 @@ mod vip;
 use clap::{Parser, Subcommand, ValueEnum};
 
 #[cfg(feature = "cluster")]
-pub use cluster::{AgentArg, CleanupArgs, ClusterArgs, CollectArgs};
+pub use cluster::{AgentArg, CleanupArgs, ClusterArgs, CollectArgs, LiveArgs};
 pub use explain::{ClusterIpArgs, ExplainArgs, KubeIpvs0Args, NodePortArgs, Topic};
 pub use flow::{FlowArgs, Mark, Protocol};
 pub use node_collect::NodeCollectArgs;
@@ -64,6 +64,10 @@ pub struct Args {
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(40..=1000), help_heading = "Output")]
     pub width: Option<u16>,
 
+    /// No progress and no remarks on standard error, only warnings and errors
+    #[arg(short, long, global = true, help_heading = "Output")]
+    pub quiet: bool,
+
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -77,7 +81,7 @@ pub enum Command {
     /// Answer a question about one thing of the cluster
     Explain(ExplainArgs),
     /// Who answers for a load balancer's address, and what each node does with a packet to it
-    Vip(VipArgs),
+    Vip(Box<VipArgs>),
     /// Look into a snapshot
     Snapshot(SnapshotArgs),
     /// Capture a running cluster
@@ -151,10 +155,16 @@ pub enum Output {
     Yaml,
 }
 
+/// Without the client of the API server there is no running cluster to ask.
+#[cfg(not(feature = "cluster"))]
+#[derive(Clone, Debug, clap::Args)]
+pub struct LiveArgs {}
+
 /// `--snapshot`, shared by every command that reads one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SnapshotOption {
     /// Snapshot to read: a directory, a .tar, .tar.gz or .tar.zst, or `-` for an archive on standard input
+    /// [default: the running cluster]
     #[arg(
         long = "snapshot",
         short = 's',

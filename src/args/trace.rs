@@ -50,19 +50,13 @@ pub struct TraceArgs {
     #[command(flatten)]
     pub snapshot: SnapshotOption,
 
-    /// Keep the snapshot that a trace of the running cluster was made from
-    #[cfg(feature = "cluster")]
-    #[arg(long, value_name = "PATH", conflicts_with = "path", help_heading = "Cluster")]
-    pub save: Option<std::path::PathBuf>,
-
     /// The cluster, without a snapshot
-    #[cfg(feature = "cluster")]
     #[command(flatten)]
-    pub cluster: Box<super::ClusterArgs>,
+    pub live: super::LiveArgs,
 
-    /// Namespace of names that have none
-    #[arg(short, long, value_name = "NS", default_value = "default")]
-    pub namespace: String,
+    /// Namespace of names that have none [default: that of the kubeconfig's context, else `default`]
+    #[arg(short, long, value_name = "NS")]
+    pub namespace: Option<String>,
 
     /// The packet
     #[command(flatten)]

@@ -13,7 +13,7 @@ pub struct VipArgs {
     #[arg(value_name = "ADDR|SVC")]
     pub target: String,
 
-    /// Namespace of a bare service name
+    /// Namespace of a bare service name [default: that of the kubeconfig's context, else `default`]
     #[arg(short, long, value_name = "NS")]
     pub namespace: Option<String>,
 
@@ -24,6 +24,10 @@ pub struct VipArgs {
     /// Where the snapshot is
     #[command(flatten)]
     pub snapshot: SnapshotOption,
+
+    /// The cluster, without a snapshot
+    #[command(flatten)]
+    pub live: super::LiveArgs,
 
     /// How to say it
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]

@@ -1,7 +1,6 @@
-//! `kubectl knet collect`, `cleanup`, `rbac`, and how `trace` reads a running cluster.
+//! `kubectl knet collect`, `cleanup`, `rbac`, and how a question reads a running cluster.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -9,8 +8,9 @@ use knet_collectors::cluster;
 use knet_snapshot::Snapshot;
 use knet_snapshot::store::Blob;
 
+use super::load::{About, Opened};
 use crate::archive::Writer;
-use crate::args::{CleanupArgs, ClusterArgs, CollectArgs};
+use crate::args::{CleanupArgs, CollectArgs, LiveArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::live::{self, Files, Index};
@@ -19,9 +19,8 @@ use crate::live::{self, Files, Index};
 pub(super) fn run(args: &CollectArgs, console: &Console) -> Result<Exit, Failure> {
     let failed = || args.file.display().to_string();
     let mut writer = Writer::create(&args.file).with_context(failed).map_err(Failure::new)?;
-    let gathered = live::gather(&args.cluster, &mut writer, console, |index| {
-        live::named(index, &args.nodes, &args.selector)
-            .map_err(|missing| Failure::message(format!("no such node: {missing}")))
+    let gathered = live::gather(&args.cluster, &mut writer, console, |index, _| {
+        live::named(index, &args.nodes, &args.selector).map_err(|missing| no_such(&missing))
     })?;
     writer.finish().with_context(failed).map_err(Failure::new)?;
     let partial = gathered.missing > 0;
@@ -38,19 +37,20 @@ pub(super) fn run(args: &CollectArgs, console: &Console) -> Result<Exit, Failure
     Ok(if partial { Exit::Unknown } else { Exit::Delivered })
 }
 
-/// Captures what one trace needs, in memory.
-pub(super) fn for_trace(
-    args: &ClusterArgs,
-    ends: &[&str],
-    namespace: &str,
-    save: Option<&Path>,
+/// Captures what one question needs, in memory.
+pub(super) fn for_question(
+    args: &LiveArgs,
+    namespace: Option<&str>,
+    about: &About<'_>,
     console: &Console,
-) -> Result<Snapshot, Failure> {
+) -> Result<Opened, Failure> {
     let mut files = Files::default();
-    live::gather(args, &mut files, console, |index| {
-        Ok(nodes(index, ends, namespace, console))
+    let mut used = String::new();
+    live::gather(&args.cluster, &mut files, console, |index, of_context| {
+        namespace.unwrap_or(of_context).clone_into(&mut used);
+        nodes(index, about, &used, console)
     })?;
-    if let Some(path) = save {
+    if let Some(path) = &args.save {
         let failed = || path.display().to_string();
         let mut writer = Writer::create(path).with_context(failed).map_err(Failure::new)?;
         for (path, bytes) in &files.0 {
@@ -59,21 +59,41 @@ pub(super) fn for_trace(
         writer.finish().with_context(failed).map_err(Failure::new)?;
     }
     let files = files.0.into_iter().map(|(path, bytes)| (path, Arc::new(bytes) as Blob));
-    Ok(Snapshot::from_files(files.collect())?)
+    Ok(Opened {
+        snapshot: Snapshot::from_files(files.collect())?,
+        namespace: Some(used),
+    })
 }
 
-/// More nodes than this are not read for one trace.
+/// More nodes than this are not read for one question.
 const MOST: usize = 32;
 
-fn nodes(index: &Index, ends: &[&str], namespace: &str, console: &Console) -> BTreeSet<String> {
-    let needed = live::needed(index, ends, namespace);
+fn nodes(index: &Index, about: &About<'_>, namespace: &str, console: &Console) -> Result<BTreeSet<String>, Failure> {
+    let needed = match about {
+        About::Ends(ends) => live::needed(index, ends, namespace),
+        About::All => index.nodes.keys().cloned().collect(),
+        About::Node { node, port, end } => {
+            let node = match node {
+                Some(node) if !index.nodes.contains_key(*node) => return Err(no_such(node)),
+                Some(node) => (*node).to_owned(),
+                None => index.nodes.keys().next().cloned().unwrap_or_default(),
+            };
+            let node = port.map_or_else(|| format!("node/{node}"), |port| format!("node/{node}:{port}"));
+            let ends: Vec<&str> = std::iter::once(node.as_str()).chain(*end).collect();
+            live::needed(index, &ends, namespace)
+        }
+    };
     if needed.len() > MOST {
         console.warn(&format!(
-            "{} nodes hold an end of this trace; {MOST} are read, the others stay unknown (`collect` reads all)",
+            "{} nodes have a part in the answer; {MOST} are read, the others stay unknown (`collect` reads all)",
             needed.len()
         ));
     }
-    needed.into_iter().take(MOST).collect()
+    Ok(needed.into_iter().take(MOST).collect())
+}
+
+fn no_such(node: &str) -> Failure {
+    Failure::message(format!("no such node: {node}"))
 }
 
 /// Takes away agents that were left.

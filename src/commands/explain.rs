@@ -4,7 +4,7 @@ use knet_explain::topics::clusterip::ClusterIpQuery;
 use knet_explain::topics::nodeport::NodePortQuery;
 use knet_explain::{Explainer, render};
 
-use super::load::load_option;
+use super::load::{About, open};
 use super::print_document;
 use super::trace::{asked_wrongly, exit, style};
 use crate::args::{ClusterIpArgs, DetailArg, KubeIpvs0Args, NodePortArgs, Output};
@@ -13,8 +13,13 @@ use crate::exit::{Exit, Failure};
 
 /// `explain nodeport PORT`
 pub(super) fn nodeport(args: &NodePortArgs, console: &Console) -> Result<Exit, Failure> {
-    let snapshot = load_option(&args.snapshot, console)?;
-    let explainer = Explainer::new(&snapshot);
+    let about = About::Node {
+        node: args.node.as_deref(),
+        port: Some(args.port),
+        end: None,
+    };
+    let opened = open(&args.snapshot, &args.live, None, &about, console)?;
+    let explainer = Explainer::new(&opened.snapshot);
     let query = NodePortQuery {
         port: args.port,
         proto: args.proto.as_ref().map(|proto| proto.0.clone()),
@@ -31,11 +36,16 @@ pub(super) fn nodeport(args: &NodePortArgs, console: &Console) -> Result<Exit, F
 
 /// `explain clusterip ADDR|SVC`
 pub(super) fn clusterip(args: &ClusterIpArgs, console: &Console) -> Result<Exit, Failure> {
-    let snapshot = load_option(&args.snapshot, console)?;
-    let explainer = Explainer::new(&snapshot);
+    let about = About::Node {
+        node: args.node.as_deref(),
+        port: None,
+        end: Some(&args.target),
+    };
+    let opened = open(&args.snapshot, &args.live, args.namespace.as_deref(), &about, console)?;
+    let explainer = Explainer::new(&opened.snapshot);
     let query = ClusterIpQuery {
         target: args.target.clone(),
-        namespace: args.namespace.clone(),
+        namespace: opened.namespace.clone(),
         node: args.node.clone(),
         proto: args.proto.as_ref().map(|proto| proto.0.clone()),
     };
@@ -49,8 +59,13 @@ pub(super) fn clusterip(args: &ClusterIpArgs, console: &Console) -> Result<Exit,
 
 /// `explain kube-ipvs0`
 pub(super) fn kube_ipvs0(args: &KubeIpvs0Args, console: &Console) -> Result<Exit, Failure> {
-    let snapshot = load_option(&args.snapshot, console)?;
-    let explainer = Explainer::new(&snapshot);
+    let about = About::Node {
+        node: args.node.as_deref(),
+        port: None,
+        end: None,
+    };
+    let opened = open(&args.snapshot, &args.live, None, &about, console)?;
+    let explainer = Explainer::new(&opened.snapshot);
     let answer = explainer.kube_ipvs0(args.node.as_deref()).map_err(asked_wrongly)?;
     match args.output {
         Output::Text => console.print(&render::text::kube_ipvs0(&answer, &style(DetailArg::Hops, console)))?,

@@ -95,7 +95,7 @@ impl Answers<'_, '_> {
             }
         };
         // What a line does not say is what the options say.
-        query.namespace.get_or_insert_with(|| self.args.namespace.clone());
+        query.namespace = query.namespace.or_else(|| self.args.namespace.clone());
         query.proto = query
             .proto
             .or_else(|| self.args.flow.proto.as_ref().map(|p| p.0.clone()));

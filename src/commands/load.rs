@@ -6,9 +6,55 @@ use anyhow::Context;
 use knet_snapshot::Snapshot;
 
 use crate::archive::{self, ArchiveError, Limits, Source};
-use crate::args::SnapshotOption;
+use crate::args::{LiveArgs, SnapshotOption};
 use crate::console::Console;
 use crate::exit::Failure;
+
+/// Which nodes of a running cluster a question is about.
+#[derive(Clone, Debug)]
+pub(super) enum About<'a> {
+    /// Those of both ends of a packet's way, and of a service's endpoints.
+    Ends(Vec<&'a str>),
+    /// One, and those that a packet to the end reaches from there.
+    Node {
+        /// `None`: the first by name.
+        node: Option<&'a str>,
+        /// A NodePort of it.
+        port: Option<u16>,
+        /// Where a packet goes.
+        end: Option<&'a str>,
+    },
+    /// Each of them.
+    All,
+}
+
+/// What a question is answered from.
+pub(super) struct Opened {
+    /// The facts.
+    pub snapshot: Snapshot,
+    /// Namespace of names that have none; `None` leaves it to the answer's own default.
+    pub namespace: Option<String>,
+}
+
+/// Opens the snapshot of an option; without one, reads of the running cluster what the question is about.
+pub(super) fn open(
+    option: &SnapshotOption,
+    live: &LiveArgs,
+    namespace: Option<&str>,
+    about: &About<'_>,
+    console: &Console,
+) -> Result<Opened, Failure> {
+    #[cfg(feature = "cluster")]
+    if option.path.is_none() {
+        return super::collect::for_question(live, namespace, about, console);
+    }
+    #[cfg(not(feature = "cluster"))]
+    let _ = (live, about);
+    Ok(Opened {
+        snapshot: load_option(option, console)?,
+        namespace: namespace.map(str::to_owned),
+    })
+}
 
 /// Opens the snapshot of an option, and warns about what in it could not be used.
 pub(super) fn load_option(option: &SnapshotOption, console: &Console) -> Result<Snapshot, Failure> {

@@ -29,7 +29,7 @@ pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
     match command {
         Command::Trace(args) => match &args.flows {
             Some(file) => flows::run(&args, file, console),
-            None => trace::run(&args, console),
+            None => trace::run(*args, console),
         },
         Command::Explain(args) => match args.topic {
             Topic::Nodeport(args) => explain::nodeport(&args, console),

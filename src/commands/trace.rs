@@ -8,18 +8,29 @@ use knet_explain::query::IpFamily;
 use knet_explain::render::{self, text::Show};
 use knet_explain::resolve::http::is_request;
 use knet_explain::{AgainstError, Detail, Explainer, Explanation, Query, QueryError};
-use knet_snapshot::{Snapshot, kernel_trace};
+use knet_snapshot::kernel_trace;
 
-use super::load::load_option;
+use super::load::{About, open};
 use super::print_document;
 use crate::args::{DetailArg, Output, TraceArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 
 /// Traces one flow.
-pub(super) fn run(args: &TraceArgs, console: &Console) -> Result<Exit, Failure> {
-    let snapshot = snapshot(args, console)?;
-    let explainer = Explainer::new(&snapshot);
+pub(super) fn run(mut args: TraceArgs, console: &Console) -> Result<Exit, Failure> {
+    let ends = [&args.src, &args.dst, &args.flow.via];
+    let ends = ends.into_iter().filter_map(|end| end.as_deref()).collect();
+    let namespace = args.namespace.as_deref();
+    // Which nodes a request comes by, objects and balancers decide.
+    let about = if args.dst.as_deref().is_some_and(is_request) {
+        About::All
+    } else {
+        About::Ends(ends)
+    };
+    let opened = open(&args.snapshot, &args.live, namespace, &about, console)?;
+    args.namespace = opened.namespace;
+    let args = &args;
+    let explainer = Explainer::new(&opened.snapshot);
     if args.dst.as_deref().is_some_and(is_request) {
         return request(args, &explainer, console);
     }
@@ -79,7 +90,7 @@ fn again(args: &TraceArgs) -> Vec<String> {
         "--snapshot",
         args.snapshot.path.as_ref().map(|p| p.display().to_string()),
     );
-    option("--namespace", Some(args.namespace.clone()).filter(|n| n != "default"));
+    option("--namespace", args.namespace.clone().filter(|n| n != "default"));
     let flow = &args.flow;
     option("--proto", flow.proto.as_ref().map(|p| p.0.clone()));
     option("--via", flow.via.clone());
@@ -144,17 +155,6 @@ fn recording(file: &Path, stdin: bool) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The snapshot that was given, or what the running cluster says of both ends.
-fn snapshot(args: &TraceArgs, console: &Console) -> Result<Snapshot, Failure> {
-    #[cfg(feature = "cluster")]
-    if args.snapshot.path.is_none() {
-        let ends = [&args.src, &args.dst, &args.flow.via];
-        let ends: Vec<&str> = ends.into_iter().filter_map(|end| end.as_deref()).collect();
-        return super::collect::for_trace(&args.cluster, &ends, &args.namespace, args.save.as_deref(), console);
-    }
-    load_option(&args.snapshot, console)
-}
-
 /// The flow as the options say it.
 pub(super) fn query(args: &TraceArgs) -> Query {
     let flow = &args.flow;
@@ -162,7 +162,7 @@ pub(super) fn query(args: &TraceArgs) -> Query {
         id: None,
         src: args.src.clone().unwrap_or_default(),
         dst: args.dst.clone().unwrap_or_default(),
-        namespace: Some(args.namespace.clone()),
+        namespace: args.namespace.clone(),
         via: flow.via.clone(),
         proto: flow.proto.as_ref().map(|proto| proto.0.clone()),
         sport: flow.sport,

@@ -3,7 +3,7 @@
 use knet_explain::topics::vip::{VipExplanation, VipQuery};
 use knet_explain::{Explainer, render};
 
-use super::load::load_option;
+use super::load::{About, open};
 use super::print_document;
 use super::trace::{asked_wrongly, exit, style};
 use crate::args::{DetailArg, Output, VipArgs};
@@ -12,11 +12,17 @@ use crate::exit::{Exit, Failure};
 
 /// `vip ADDR|SVC`: the worst of its addresses decides the exit code.
 pub(super) fn run(args: &VipArgs, console: &Console) -> Result<Exit, Failure> {
-    let snapshot = load_option(&args.snapshot, console)?;
-    let explainer = Explainer::new(&snapshot);
+    let opened = open(
+        &args.snapshot,
+        &args.live,
+        args.namespace.as_deref(),
+        &About::All,
+        console,
+    )?;
+    let explainer = Explainer::new(&opened.snapshot);
     let query = VipQuery {
         target: args.target.clone(),
-        namespace: args.namespace.clone(),
+        namespace: opened.namespace.clone(),
         from: args.from,
     };
     let answers = explainer.vip(&query).map_err(asked_wrongly)?;

@@ -1,19 +1,21 @@
 //! Lists the objects, captures the nodes, and leaves nothing behind: on success, failure, Ctrl-C and timeout.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
 
 use futures::StreamExt as _;
-use knet_collectors::cluster::{self, Access, AgentOptions, Agents, Client, ClusterError, How, Listed, RESOURCES};
-use knet_snapshot::manifest::{AbsentEntry, AbsentReason, ArtifactEntry, Manifest, Tool, Window};
+use knet_collectors::cluster::{
+    self, Access, AgentOptions, Agents, Client, ClusterError, How, Listed, RESOURCES, Resource, Watch, random, spool,
+};
+use knet_snapshot::manifest::{AbsentEntry, AbsentReason, ArtifactEntry};
+use serde_json::Value;
 
 use super::Index;
+use super::ledger::Ledger;
 use super::merge::{self, Sink};
+use super::program::{elf_machine, needs_loader, program};
+use crate::archive::Limits;
 use crate::args::{AgentArg, ClusterArgs};
-use crate::console::Console;
+use crate::console::{Console, Progress};
 use crate::exit::Failure;
 
 /// How a capture went.
@@ -25,7 +27,8 @@ pub struct Gathered {
     pub missing: usize,
 }
 
-/// Everything of a cluster that is asked for, into `sink`.
+/// Everything of a cluster that is asked for, into `sink`. `select` says which nodes, and is told the namespace that
+/// names without one are in.
 ///
 /// # Errors
 /// When there is no cluster to ask, its nodes cannot be listed, or somebody interrupts. Nodes that cannot be read
@@ -34,7 +37,7 @@ pub fn gather(
     args: &ClusterArgs,
     sink: &mut dyn Sink,
     console: &Console,
-    select: impl FnOnce(&Index) -> Result<BTreeSet<String>, Failure>,
+    select: impl FnOnce(&Index, &str) -> Result<BTreeSet<String>, Failure>,
 ) -> Result<Gathered, Failure> {
     let options = agent_options(args)?;
     runtime()?.block_on(async {
@@ -71,6 +74,15 @@ pub async fn client(args: &ClusterArgs) -> Result<Client, Failure> {
     cluster::connect(&access).await.map_err(told)
 }
 
+/// The namespace of the kubeconfig's context, or of the pod this runs in; else `default`.
+#[must_use]
+pub fn namespace(client: &Client) -> &str {
+    match client.default_namespace() {
+        "" => "default",
+        name => name,
+    }
+}
+
 /// A runtime on this thread: it waits for the network and computes nothing.
 ///
 /// # Errors
@@ -90,82 +102,125 @@ async fn work(
     how: AgentArg,
     sink: &mut dyn Sink,
     console: &Console,
-    select: impl FnOnce(&Index) -> Result<BTreeSet<String>, Failure>,
+    select: impl FnOnce(&Index, &str) -> Result<BTreeSet<String>, Failure>,
 ) -> Result<Gathered, Failure> {
-    let mut manifest = begin();
+    let mut ledger = Ledger::begin()?;
     let mut index = Index::default();
     let mut gathered = Gathered::default();
     for resource in RESOURCES {
-        let path = format!("cluster/{}.json", resource.name);
-        let mut spool = spool()?;
-        let mut out = BufWriter::new(&mut spool);
-        let listed = cluster::list(client, resource, &mut out, |object| index.see(resource.name, object)).await;
-        out.flush()?;
-        drop(out);
-        match listed {
-            Ok(Listed { objects, inconsistent }) => {
-                sink.add_file(&path, &mut spool)?;
-                let notes = if inconsistent {
-                    vec!["the list was read as of two moments".to_owned()]
-                } else {
-                    Vec::new()
-                };
-                manifest.artifacts.push(ArtifactEntry {
-                    path,
-                    via: "api".to_owned(),
-                    at: knet_collectors::now(),
-                    bytes: spool.metadata().ok().map(|meta| meta.len()),
-                    consistent: Some(!inconsistent),
-                    notes,
-                    ..ArtifactEntry::default()
-                });
-                if objects > 10_000 {
-                    console.note(&format!("{objects} {}", resource.name));
-                }
-            }
-            // Without nodes there is nothing to go on with.
-            Err(e) if resource.name == "nodes" => return Err(told(e)),
-            Err(e) => {
-                if !resource.optional {
-                    console.warn(&format!("{}: {e}", resource.name));
-                    gathered.missing += 1;
-                }
-                manifest.absent.push(AbsentEntry {
-                    path,
-                    reason: e.reason(),
-                    detail: e.to_string(),
-                });
-            }
-        }
+        objects(client, resource, &mut index, &mut ledger, &mut gathered, sink, console).await?;
     }
-    let wanted = select(&index)?;
+    let wanted = select(&index, namespace(client))?;
     let asked = if how == AgentArg::None { BTreeSet::new() } else { wanted };
     for node in index.nodes.keys().filter(|node| !asked.contains(*node)) {
         // Not asked is not empty. A snapshot of objects only says so of every node.
-        let detail = "this node was not asked".to_owned();
-        merge::failed(node, AbsentReason::NotRequested, detail, &mut manifest);
+        ledger.failed(node, AbsentReason::NotRequested, "this node was not asked".to_owned())?;
     }
     if !asked.is_empty() && needs_loader(agents.binary()) {
         console
             .warn("the program to be sent is not static: it runs only in images with the C library it was built with");
     }
-    nodes(agents, &asked, &index, &mut manifest, &mut gathered, sink, console).await?;
-    manifest.window.end = knet_collectors::now();
-    let text = serde_json::to_vec_pretty(&manifest)?;
-    sink.add("manifest.json", text)?;
+    nodes(agents, &asked, &index, &mut ledger, &mut gathered, sink, console).await?;
+    let entries = ledger.artifacts();
+    if entries > Limits::default().entries as u64 {
+        console.warn(&format!(
+            "{entries} tables are more than a snapshot may have to be read; --nodes and --selector choose some nodes"
+        ));
+    }
+    ledger.finish(sink)?;
     Ok(gathered)
+}
+
+/// All objects of one kind.
+async fn objects(
+    client: &Client,
+    resource: &Resource,
+    index: &mut Index,
+    ledger: &mut Ledger,
+    gathered: &mut Gathered,
+    sink: &mut dyn Sink,
+    console: &Console,
+) -> Result<(), Failure> {
+    let path = format!("cluster/{}.json", resource.name);
+    let mut file = spool()?;
+    let mut seen = Seen {
+        resource: resource.name,
+        index,
+        progress: console.progress(resource.name, None),
+        console,
+    };
+    let listed = cluster::list(client, resource, &mut file, &mut seen).await;
+    drop(seen);
+    match listed {
+        Ok(Listed { objects, inconsistent }) => {
+            sink.add_file(&path, &mut file)?;
+            ledger.artifact(&ArtifactEntry {
+                path,
+                via: "api".to_owned(),
+                at: knet_collectors::now(),
+                bytes: file.metadata().ok().map(|meta| meta.len()),
+                consistent: Some(!inconsistent),
+                notes: inconsistent
+                    .then(|| "the list was read as of two moments".to_owned())
+                    .into_iter()
+                    .collect(),
+                ..ArtifactEntry::default()
+            })?;
+            if objects > 10_000 {
+                console.note(&format!("{objects} {}", resource.name));
+            }
+        }
+        // Without nodes there is nothing to go on with.
+        Err(e) if resource.name == "nodes" => return Err(told(e)),
+        Err(e) => {
+            if !resource.optional {
+                console.warn(&format!("{}: {e}", resource.name));
+                gathered.missing += 1;
+            }
+            ledger.absent(&AbsentEntry {
+                path,
+                reason: e.reason(),
+                detail: e.to_string(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes note of objects while they stream by.
+struct Seen<'a> {
+    resource: &'a str,
+    index: &'a mut Index,
+    progress: Progress<'a>,
+    console: &'a Console,
+}
+
+impl Watch for Seen<'_> {
+    fn object(&mut self, object: &Value) {
+        self.index.see(self.resource, object);
+    }
+
+    fn page(&mut self, objects: u64, total: Option<u64>) {
+        self.progress.set(objects, total);
+    }
+
+    fn again(&mut self, why: &ClusterError) {
+        self.console.note(&format!("{}: {why}; asked again", self.resource));
+    }
 }
 
 async fn nodes(
     agents: &Agents<'_>,
     asked: &BTreeSet<String>,
     index: &Index,
-    manifest: &mut Manifest,
+    ledger: &mut Ledger,
     gathered: &mut Gathered,
     sink: &mut dyn Sink,
     console: &Console,
 ) -> Result<(), Failure> {
-    let total = asked.len();
+    let total = asked.len() as u64;
+    let mut progress = console.progress("nodes", Some(total));
+    let mut done = 0;
     let mut running = futures::stream::iter(asked)
         .map(|node| async move { (node, agents.capture(node, &index.host_pods(node)).await) })
         .buffer_unordered(agents.parallel());
@@ -176,7 +231,7 @@ async fn nodes(
                 for remark in capture.remarks.iter().filter(|line| line.starts_with("warning: ")) {
                     console.warn(&format!("{node}: {}", &remark["warning: ".len()..]));
                 }
-                match merge::node(node, capture.archive, index, manifest, sink) {
+                match merge::node(node, &capture.archive, index, ledger, sink) {
                     Ok(()) => None,
                     Err(e) => Some((AbsentReason::Error, format!("the answer of {node} is not taken: {e}"))),
                 }
@@ -189,49 +244,21 @@ async fn nodes(
                 Some((e.reason(), e.to_string()))
             }
         };
+        done += 1;
+        progress.set(done, Some(total));
         match problem {
             None => {
                 gathered.captured += 1;
-                console.note(&format!("{node} captured ({} of {total})", gathered.captured));
+                progress.did(&format!("{node} captured"));
             }
             Some((reason, detail)) => {
                 gathered.missing += 1;
                 console.warn(&detail);
-                merge::failed(node, reason, detail, manifest);
+                ledger.failed(node, reason, detail)?;
             }
         }
     }
     Ok(())
-}
-
-fn begin() -> Manifest {
-    Manifest {
-        schema: "knet.snapshot/v1".to_owned(),
-        tool: Tool {
-            name: "kubectl-knet".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
-        origin: "native".to_owned(),
-        window: Window {
-            start: knet_collectors::now(),
-            end: String::new(),
-        },
-        redaction: "secrets".to_owned(),
-        ..Manifest::default()
-    }
-}
-
-/// A file without a name where the system allows that.
-fn spool() -> Result<File, Failure> {
-    let path = std::env::temp_dir().join(format!("knet-{}-{}", std::process::id(), random(12)));
-    let mut options = File::options();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path)?;
-    // Where an open file cannot be removed, the system's own cleaning of its folder has to.
-    let _ = std::fs::remove_file(&path);
-    Ok(file)
 }
 
 async fn interrupted() {
@@ -283,46 +310,6 @@ fn agent_options(args: &ClusterArgs) -> Result<AgentOptions, Failure> {
     })
 }
 
-fn program(asked: Option<&Path>) -> Result<PathBuf, Failure> {
-    match asked {
-        Some(path) => Ok(path.to_owned()),
-        None if cfg!(target_os = "linux") => Ok(std::env::current_exe()?),
-        None => Err(Failure::message("this program does not run on the cluster's nodes")
-            .hint("pass --agent-binary with its Linux build, or --agent image")),
-    }
-}
-
-/// `e_machine` of a 64-bit ELF file, by Kubernetes' name for it.
-fn elf_machine(bytes: &[u8]) -> Option<&'static str> {
-    let machine = bytes.get(18..20).filter(|_| bytes.starts_with(b"\x7fELF"))?;
-    match u16::from_le_bytes([machine[0], machine[1]]) {
-        62 => Some("amd64"),
-        183 => Some("arm64"),
-        243 => Some("riscv64"),
-        21 => Some("ppc64le"),
-        22 => Some("s390x"),
-        _ => None,
-    }
-}
-
-/// A program header of type `PT_INTERP`.
-fn needs_loader(bytes: &[u8]) -> bool {
-    let number = |at: usize, len: usize| {
-        let raw = bytes.get(at..at + len)?;
-        raw.iter()
-            .rev()
-            .try_fold(0_usize, |sum, b| sum.checked_mul(256)?.checked_add(usize::from(*b)))
-    };
-    let (Some(start), Some(size), Some(count)) = (number(32, 8), number(54, 2), number(56, 2)) else {
-        return false;
-    };
-    const PT_INTERP: usize = 3;
-    (0..count).any(|i| {
-        let at = i.checked_mul(size).and_then(|at| at.checked_add(start));
-        at.is_some_and(|at| at < bytes.len() && number(at, 4) == Some(PT_INTERP))
-    })
-}
-
 /// `user@host`, for whoever finds a pod that was left.
 #[must_use]
 pub fn owner() -> String {
@@ -336,44 +323,4 @@ pub fn owner() -> String {
         .map(|name| name.trim().to_owned())
         .or_else(|| of(&["HOSTNAME", "COMPUTERNAME"]));
     format!("{user}@{}", host.unwrap_or_default())
-}
-
-/// Lower-case letters and digits, out of the seed of the standard library's hash tables.
-fn random(length: usize) -> String {
-    let mut text = String::new();
-    while text.len() < length {
-        let mut hasher = RandomState::new().build_hasher();
-        hasher.write_usize(text.len());
-        text.push_str(&format!("{:016x}", hasher.finish()));
-    }
-    text.truncate(length);
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn this_program_is_known_for_what_it_is() {
-        let ours = std::fs::read(std::env::current_exe().expect("a test knows its file")).expect("it can be read");
-        let name = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            _ => return,
-        };
-        assert_eq!(elf_machine(&ours), Some(name));
-        assert!(needs_loader(&ours) != cfg!(target_feature = "crt-static"));
-        assert_eq!(elf_machine(b"#!/bin/sh\n"), None);
-        for cut in [0, 10, 19, 40, 60, 70] {
-            let _ = (elf_machine(&ours[..cut]), needs_loader(&ours[..cut]));
-        }
-    }
-
-    #[test]
-    fn names_are_drawn_anew() {
-        assert_ne!(random(8), random(8));
-        assert_eq!(random(40).len(), 40);
-    }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 
-use knet_snapshot::manifest::{AbsentEntry, AbsentReason, Manifest, NodeEntry};
+use knet_snapshot::manifest::Manifest;
 use serde_json::Value;
 
 use super::Index;
+use super::ledger::Ledger;
 use crate::archive::{self, Limits, Writer};
 
 /// Takes files as they come.
@@ -61,9 +62,9 @@ impl Sink for Writer {
 /// Why it is not taken, in words.
 pub(super) fn node(
     name: &str,
-    archive: Vec<u8>,
+    archive: &File,
     index: &Index,
-    manifest: &mut Manifest,
+    ledger: &mut Ledger,
     sink: &mut dyn Sink,
 ) -> Result<(), String> {
     let files = archive::read(archive, name, &Limits::default()).map_err(|e| e.to_string())?;
@@ -73,13 +74,12 @@ pub(super) fn node(
         .get("manifest.json")
         .and_then(|bytes| serde_json::from_slice((**bytes).as_ref()).ok())
         .ok_or("it has no manifest")?;
-    for (path, bytes) in &files.files {
-        if path == "manifest.json" {
-            continue;
-        }
-        if !path.starts_with(&folder) {
-            return Err(format!("it holds {path}, which is not the node's own"));
-        }
+    // All of it or nothing.
+    let others = |path: &&String| *path != "manifest.json" && !path.starts_with(&folder);
+    if let Some(path) = files.files.keys().find(others) {
+        return Err(format!("it holds {path}, which is not the node's own"));
+    }
+    for (path, bytes) in files.files.iter().filter(|(path, _)| *path != "manifest.json") {
         let mut bytes = (**bytes).as_ref().to_vec();
         if path.strip_prefix(&folder) == Some("netns.json") {
             bytes = named(&bytes, index).unwrap_or(bytes);
@@ -87,29 +87,19 @@ pub(super) fn node(
         sink.add(path, bytes).map_err(|e| e.to_string())?;
     }
     let ours = |path: &str| path.starts_with(&folder);
-    manifest
-        .artifacts
-        .extend(own.artifacts.into_iter().filter(|a| ours(&a.path)));
-    manifest.absent.extend(own.absent.into_iter().filter(|a| ours(&a.path)));
-    let status = own.nodes.into_iter().find(|node| node.name == name);
-    manifest.nodes.push(NodeEntry {
-        name: name.to_owned(),
-        status: status.map_or_else(|| "partial".to_owned(), |node| node.status),
-    });
+    let mut note = || {
+        for entry in own.artifacts.iter().filter(|entry| ours(&entry.path)) {
+            ledger.artifact(entry)?;
+        }
+        for entry in own.absent.iter().filter(|entry| ours(&entry.path)) {
+            ledger.absent(entry)?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    note().map_err(|e| e.to_string())?;
+    let status = own.nodes.iter().find(|node| node.name == name);
+    ledger.node(name, status.map_or("partial", |node| node.status.as_str()));
     Ok(())
-}
-
-/// A node nobody could read.
-pub(super) fn failed(name: &str, reason: AbsentReason, detail: String, manifest: &mut Manifest) {
-    manifest.nodes.push(NodeEntry {
-        name: name.to_owned(),
-        status: "failed".to_owned(),
-    });
-    manifest.absent.push(AbsentEntry {
-        path: format!("nodes/{name}/host"),
-        reason,
-        detail,
-    });
 }
 
 /// The node knew some pods by their UID only.

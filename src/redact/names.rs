@@ -94,6 +94,11 @@ impl Names {
         self.names.get(name).map_or(name, String::as_str)
     }
 
+    /// Whether it is one that every cluster has.
+    pub(super) fn is_common(name: &str) -> bool {
+        COMMON.contains(&name)
+    }
+
     /// Whether it is a name that changes.
     pub(super) fn knows(&self, name: &str) -> bool {
         self.names.contains_key(name)

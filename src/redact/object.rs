@@ -56,6 +56,20 @@ const NODE_INFO: &[&str] = &[
     "kubeletVersion",
     "architecture",
 ];
+/// Of `KubeProxyConfiguration`.
+const CONFIGURATION: &[&str] = &[
+    "apiVersion",
+    "kind",
+    "mode",
+    "clusterCIDR",
+    "detectLocalMode",
+    "nodePortAddresses",
+    "iptables",
+    "ipvs",
+    "nftables",
+    "conntrack",
+    "featureGates",
+];
 /// Annotations by which networks are set up.
 const ANNOTATIONS: &[&str] = &[
     "flannel.alpha.coreos.com/",
@@ -76,8 +90,7 @@ pub(super) fn map(object: &Value, redaction: &Redaction) -> Value {
             "spec" => fields(value, SPEC, redaction),
             "status" => fields(value, STATUS, redaction),
             "endpoints" | "ports" => any(key, value, redaction),
-            // Of kube-proxy, and its kubeconfig is not among it.
-            "data" => fields(value, &["config.conf"], redaction),
+            "data" => data(value, redaction),
             _ => continue,
         };
         out.insert(key.clone(), new);
@@ -89,7 +102,9 @@ fn metadata(value: &Value, redaction: &Redaction) -> Value {
     let mut out = Map::new();
     for (key, value) in value.as_object().into_iter().flatten() {
         let new = match key.as_str() {
-            "name" | "namespace" | "uid" => Value::from(redaction.name(key, value.as_str().unwrap_or_default())),
+            // Of kinds whose names nothing else refers to, too: a ConfigMap may be called after its node.
+            "name" => Value::from(redaction.object(value.as_str().unwrap_or_default())),
+            "namespace" | "uid" => Value::from(redaction.name(key, value.as_str().unwrap_or_default())),
             "deletionTimestamp" | "creationTimestamp" => value.clone(),
             "labels" => labels(value, redaction),
             "annotations" => {
@@ -102,6 +117,17 @@ fn metadata(value: &Value, redaction: &Redaction) -> Value {
         };
         out.insert(key.clone(), new);
     }
+    Value::Object(out)
+}
+
+/// Of kube-proxy's configuration what says how it works. It is a text, in which anybody's name may stand anywhere.
+fn data(value: &Value, redaction: &Redaction) -> Value {
+    const FILE: &str = "config.conf";
+    let text = value[FILE].as_str().unwrap_or_default();
+    let config: Value = serde_saphyr::from_str(text).unwrap_or_default();
+    let kept = fields(&config, CONFIGURATION, redaction);
+    let mut out = Map::new();
+    out.insert(FILE.to_owned(), Value::from(kept.to_string()));
     Value::Object(out)
 }
 

@@ -1,4 +1,4 @@
-//! What kubectl asks of a plugin: completions under another name, and to be found by its file name.
+//! What kubectl asks of a plugin: completions under another name.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,6 +21,9 @@ fn complete(program: &PathBuf, words: &[&str]) -> String {
     let out = Command::new(program)
         .args(words)
         .env_remove("KNET_SNAPSHOT")
+        // Whoever runs the tests may have a cluster.
+        .env("KUBECONFIG", "/nowhere")
+        .env("HOME", "/nowhere")
         .output()
         .expect("it runs");
     assert!(out.status.success());
@@ -50,34 +53,4 @@ fn names_of_the_snapshot_are_completed() {
         ":4\n"
     );
     assert_eq!(complete(&program, &["snap"]), "snapshot\tLook into a snapshot\n:4\n");
-}
-
-#[test]
-fn kubectl_finds_the_plugin_and_its_completions() {
-    if Command::new("kubectl").args(["version", "--client"]).output().is_err() {
-        println!("KNET-SKIP kubectl_plugin: kubectl is not installed");
-        return;
-    }
-    let (folder, _) = installed();
-    let path = format!(
-        "{}:{}",
-        folder.path().display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
-    let kubectl = |words: &[&str]| {
-        let out = Command::new("kubectl")
-            .args(words)
-            .env("PATH", &path)
-            .env_remove("KNET_SNAPSHOT")
-            .output()
-            .expect("it is there");
-        (out.status.code(), String::from_utf8_lossy(&out.stdout).into_owned())
-    };
-    let snapshot = three_node();
-    let (code, out) = kubectl(&["knet", "version"]);
-    assert_eq!((code, out.starts_with("kubectl-knet ")), (Some(0), true), "{out}");
-    let (code, _) = kubectl(&["knet", "trace", "toolbox-1", "10.9.9.9:1", "--snapshot", &snapshot]);
-    assert!(matches!(code, Some(1 | 3)), "an exit code comes through: {code:?}");
-    let (_, out) = kubectl(&["__complete", "knet", "trace", "--snapshot", &snapshot, "toolbox-1"]);
-    assert!(out.starts_with("toolbox-1\tpod on node-1\n"), "{out}");
 }

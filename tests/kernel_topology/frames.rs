@@ -8,10 +8,17 @@ use crate::plan::{Plan, mac};
 const PODS: usize = 3;
 
 pub fn plans(rng: &mut Rng) -> Vec<Plan> {
-    (0..2).map(|i| plan(rng, i)).collect()
+    (0..2).map(|i| plan(rng, i, false)).collect()
 }
 
-fn plan(rng: &mut Rng, number: usize) -> Plan {
+/// With what this machine's kernel may not have: `reject`, conntrack and names of bridges in tables of family
+/// `bridge`.
+#[allow(dead_code, reason = "for Debian's kernel")]
+pub fn whole(rng: &mut Rng, number: usize) -> Plan {
+    plan(rng, number, true)
+}
+
+fn plan(rng: &mut Rng, number: usize, whole: bool) -> Plan {
     let mut plan = Plan::new(&format!("frames{number}"));
     let host = plan.space("n0", Some("node-0"), true);
     plan.ip(host, &format!("link add br0 address {} type bridge", mac(0x300)));
@@ -34,8 +41,8 @@ fn plan(rng: &mut Rng, number: usize) -> Plan {
         let on = rng.pick(&["0", "1"]);
         plan.sysctl(host, &format!("net/bridge/bridge-nf-call-{key}"), on);
     }
-    if !rng.one_in(5) {
-        let text = bridge(rng);
+    if whole || !rng.one_in(5) {
+        let text = bridge(rng, whole);
         plan.fault(text.clone());
         plan.spaces[host].nft += &text;
     }
@@ -79,11 +86,16 @@ fn chain(rng: &mut Rng, hook: &str, mut rule: impl FnMut(&mut Rng) -> String) ->
     )
 }
 
-fn bridge(rng: &mut Rng) -> String {
+fn bridge(rng: &mut Rng, whole: bool) -> String {
     let mut chains = String::new();
     for hook in ["prerouting", "input", "forward", "output", "postrouting"] {
         if rng.one_in(2) {
-            chains += &chain(rng, hook, |rng| frame_rule(rng, hook));
+            chains += &chain(rng, hook, |rng| {
+                if whole && rng.one_in(2) {
+                    return whole_rule(rng, hook);
+                }
+                frame_rule(rng, hook)
+            });
         }
     }
     format!("table bridge knet {{\n{chains}}}\n")
@@ -120,6 +132,21 @@ fn frame_rule(rng: &mut Rng, hook: &str) -> String {
         _ => "drop",
     };
     format!("{what} {action}")
+}
+
+fn whole_rule(rng: &mut Rng, hook: &str) -> String {
+    let rejects = matches!(hook, "prerouting" | "input");
+    match rng.below(6) {
+        0 if rejects => format!("ip daddr {} reject", address(rng)),
+        1 if rejects => "tcp dport 80 reject with tcp reset".to_owned(),
+        2 if rejects => "udp dport 53 reject with icmpx type admin-prohibited".to_owned(),
+        3 => format!(
+            "ct state {} drop",
+            rng.pick(&["new", "established", "invalid", "untracked"])
+        ),
+        4 if rejects => "meta ibrname \"br0\" tcp dport 80 meta mark set 5".to_owned(),
+        _ => format!("ct state new ip daddr {} drop", address(rng)),
+    }
 }
 
 fn arp(rng: &mut Rng) -> String {

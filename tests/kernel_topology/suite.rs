@@ -4,6 +4,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use knet_dataplane::choice::{Fork, Unknown};
+use knet_dataplane::trace::Trace;
 use knet_dataplane::world::World;
 
 use crate::judge::{Verdict, describe, judge, predict};
@@ -70,6 +72,9 @@ pub fn run(plan: &Plan, seed: u64, tally: &Mutex<Tally>, pace: Pace) {
     let mut differences = Vec::new();
     for (flow, (id, first)) in flows.iter().zip(&observed) {
         let trace = predict(&world, plan, flow, *id);
+        if let Some(rule) = undecided(&trace) {
+            differences.push(format!("{} {:?}: {flow:?} undecided: {rule}", plan.name, plan.faults));
+        }
         let mut verdict = judge(&world, plan, flow, first, &trace);
         let mut seen = first.clone();
         for _ in 0..2 {
@@ -100,6 +105,17 @@ pub fn run(plan: &Plan, seed: u64, tally: &Mutex<Tally>, pace: Pace) {
     tally.topologies += 1;
     tally.unknown += unknown;
     tally.differences.extend(differences);
+}
+
+/// A rule of which the walk does not know whether it matches: topologies have none that are not modelled.
+fn undecided(trace: &Trace) -> Option<&str> {
+    let paths = trace.branches.iter().flat_map(|b| &b.path);
+    paths
+        .filter_map(|taken| match &taken.fork {
+            Fork::Unknown(Unknown::Match(rule)) => Some(&*rule.text),
+            _ => None,
+        })
+        .next()
 }
 
 fn exchange(

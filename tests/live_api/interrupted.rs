@@ -37,8 +37,14 @@ fn ctrl_c_leaves_nothing_at_any_stage() {
         hang_exec: true,
         ..Faults::default()
     };
+    // The server makes the pod after we are gone.
+    let late = Faults {
+        late: Duration::from_millis(800),
+        ..Faults::default()
+    };
     for (stage, faults, signals) in [
         ("lists", slow, "-INT"),
+        ("creating", late, "-INT"),
         ("starting", starting, "-INT"),
         ("working", working, "-TERM"),
     ] {
@@ -52,6 +58,9 @@ fn ctrl_c_leaves_nothing_at_any_stage() {
             .expect("it runs");
         match stage {
             "lists" => until(&api, |s| s.requests.iter().any(|r| r == "GET /api/v1/nodes")),
+            "creating" => until(&api, |s| {
+                s.requests.iter().filter(|r| r.starts_with("POST")).count() == 3
+            }),
             "starting" => until(&api, |s| s.agents.len() == 3),
             _ => until(&api, |s| {
                 s.requests.iter().filter(|r| r.ends_with("/exec")).count() == 3
@@ -62,8 +71,19 @@ fn ctrl_c_leaves_nothing_at_any_stage() {
         let said = String::from_utf8_lossy(&out.stderr).into_owned();
         assert_eq!(out.status.code(), Some(2), "{stage}: {said}");
         assert!(said.contains("interrupted"), "{stage}: {said}");
+        assert_eq!(
+            api.state().created.len(),
+            if stage == "lists" { 0 } else { 3 },
+            "{stage}"
+        );
         assert!(api.state().agents.is_empty(), "{stage}: {said}");
         assert!(!file.exists(), "{stage}: half a snapshot has no name");
+        let left = std::fs::read_dir(folder.path()).expect("a folder").flatten();
+        let left: Vec<_> = left
+            .map(|e| e.file_name())
+            .filter(|name| name != "kubeconfig")
+            .collect();
+        assert!(left.is_empty(), "{stage}: {left:?}");
     }
 }
 

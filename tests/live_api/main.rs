@@ -5,6 +5,12 @@ mod fake_api;
 
 mod faults;
 mod interrupted;
+mod kubectl;
+mod lost;
+mod names;
+mod progress;
+mod questions;
+mod scale;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -112,38 +118,6 @@ fn a_cluster_is_collected_and_nothing_is_left() {
     assert!(state.most <= 2, "{} at once", state.most);
     let pages = state.requests.iter().filter(|r| *r == "GET /api/v1/pods").count();
     assert_eq!(pages, 3);
-}
-
-/// Memory does not grow with the number of pods. `KNET_PODS` and `KNET_NODES` ask for another size.
-#[test]
-fn a_large_cluster_streams_to_disk() {
-    let of = |key, default| std::env::var(key).ok().and_then(|n| n.parse().ok()).unwrap_or(default);
-    let (nodes, pods) = (of("KNET_NODES", 500), of("KNET_PODS", 10_000));
-    let api = cluster(nodes, pods);
-    let folder = tempfile::tempdir().expect("a directory");
-    let to = folder.path().join("s.tar.gz").display().to_string();
-    let begun = std::time::Instant::now();
-    let mut child = knet(&api, folder.path(), &["collect", "-f", &to, "--agent", "none"])
-        .spawn()
-        .expect("it runs");
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0;
-    while child.try_wait().expect("it is ours").is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let now = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        most = most.max(now.unwrap_or(0));
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let out = child.wait_with_output().expect("it ended");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    println!(
-        "{nodes} nodes, {pods} pods: {:?}, {} MB at most",
-        begun.elapsed(),
-        most / 1024
-    );
-    // One page of 500 objects, the program, and a line for each pod.
-    assert!(most < 100_000 + pods as u64 * 2, "{most} kB");
 }
 
 #[test]

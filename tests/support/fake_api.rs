@@ -1,19 +1,18 @@
 //! A server that behaves like an API server as far as a capture can tell: lists by pages, pods that come up, exec
 //! over WebSocket, and faults where a test wants them. What is executed in a pod is executed on this machine.
 
+#[path = "fake_api/exec.rs"]
+mod exec;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tungstenite::handshake::derive_accept_key;
-use tungstenite::protocol::Role;
-use tungstenite::{Message, WebSocket};
 
 /// What goes wrong.
 #[derive(Clone, Debug, Default)]
@@ -22,14 +21,16 @@ pub struct Faults {
     pub create: Option<(u16, String)>,
     /// Pods wait for this reason and never run.
     pub waiting: Option<String>,
-    /// The connection of an exec is cut in the middle of its answer.
-    pub cut_exec: bool,
+    /// The connections of the first so many execs are cut in the middle of their answer.
+    pub cut_exec: u32,
+    /// What becomes of an agent in the middle of its answer.
+    pub half_way: Option<HalfWay>,
     /// An exec never answers.
     pub hang_exec: bool,
     /// What is executed fails with this code.
     pub exec_code: Option<i32>,
-    /// The second page of a list has expired; with a token to go on, or without.
-    pub expired: Option<bool>,
+    /// The second page of a list has expired, so often; with a token to go on, or without.
+    pub expired: Option<(bool, u32)>,
     /// The first so many requests get this status.
     pub first: (u32, u16),
     /// Each list takes so long.
@@ -38,6 +39,63 @@ pub struct Faults {
     pub forbidden: Option<String>,
     /// The agent's answer is this instead of its own.
     pub answer: Option<Vec<u8>>,
+    /// Requests that are refused.
+    pub refuse: Vec<Refusal>,
+    /// The connections of the first so many lists of this resource are cut in the middle of a page.
+    pub cut_list: Option<(&'static str, u32)>,
+    /// Pages come in so many pieces, with a pause after each.
+    pub trickle: Option<(usize, Duration)>,
+    /// A pod is made so long after it was asked for, whoever still waits.
+    pub late: Duration,
+}
+
+/// Requests that get a status instead of an answer.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Method.
+    pub method: &'static str,
+    /// How the path ends.
+    pub path: &'static str,
+    /// How many of them.
+    pub times: u32,
+    /// Status.
+    pub code: u16,
+    /// Its message.
+    pub message: String,
+    /// `Retry-After`, seconds.
+    pub retry_after: Option<u32>,
+}
+
+/// What becomes of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HalfWay {
+    /// Kubelet evicts its pod.
+    Evicted,
+    /// Somebody deletes its pod.
+    Deleted,
+    /// Its node is taken out of the cluster, and the pod with it.
+    NodeGone,
+}
+
+/// What a node answers.
+pub type Answer = fn(&str) -> Vec<u8>;
+
+/// The least that is an answer.
+pub fn small(node: &str) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let manifest = json!({"schema": "knet.snapshot/v1", "nodes": [{"name": node, "status": "complete"}]}).to_string();
+    let link = r#"[{"ifindex":1,"ifname":"lo","flags":["LOOPBACK"],"mtu":65536}]"#;
+    for (path, text) in [
+        ("manifest.json", manifest.as_str()),
+        (&format!("nodes/{node}/host/link.json"), link),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o600);
+        tar.append_data(&mut header, path, text.as_bytes())
+            .expect("it is written");
+    }
+    tar.into_inner().expect("it is ended")
 }
 
 /// Everything the server knows.
@@ -51,10 +109,14 @@ pub struct State {
     pub created: BTreeSet<String>,
     /// Method and path of every request.
     pub requests: Vec<String>,
+    /// Keys and values of their queries.
+    pub queries: BTreeSet<String>,
     /// What goes wrong.
     pub faults: Faults,
     /// More arguments for `node-collect` by node.
     pub arguments: BTreeMap<String, String>,
+    /// What each node answers, instead of running the program.
+    pub canned: Option<Answer>,
     /// The program in the place of `/kubectl-knet`.
     pub program: PathBuf,
     /// Largest number of agents at once.
@@ -94,11 +156,12 @@ impl FakeApi {
     /// A kubeconfig for it.
     pub fn kubeconfig(&self, folder: &Path) -> String {
         let path = folder.join("kubeconfig");
+        let shop = json!({"cluster": "fake", "user": "fake", "namespace": "shop"});
         let text = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "fake",
             "clusters": [{"name": "fake", "cluster": {"server": format!("http://127.0.0.1:{}", self.port)}}],
             "users": [{"name": "fake", "user": {"token": "t"}}],
-            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "fake"}}, {"name": "shop", "context": shop}],
         });
         std::fs::write(&path, text.to_string()).expect("a file");
         path.display().to_string()
@@ -115,6 +178,12 @@ struct Request {
     query: Vec<(String, String)>,
     headers: BTreeMap<String, String>,
     body: Vec<u8>,
+}
+
+impl Request {
+    fn is_labelled(&self) -> bool {
+        self.query.iter().any(|(key, _)| key == "labelSelector")
+    }
 }
 
 fn read(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
@@ -168,32 +237,92 @@ fn decode(text: &str) -> String {
 fn serve(stream: &TcpStream, state: &Arc<Mutex<State>>) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
-        lock(state)
-            .requests
-            .push(format!("{} {}", request.method, request.path));
+        {
+            let mut state = lock(state);
+            state.requests.push(format!("{} {}", request.method, request.path));
+            state
+                .queries
+                .extend(request.query.iter().map(|(key, value)| format!("{key}={value}")));
+        }
+        if let Some((code, body, header)) = refused(&request, state) {
+            if send(stream, code, &body.to_string(), &header, None).is_err() {
+                return;
+            }
+            continue;
+        }
         if request.headers.contains_key("upgrade") {
-            exec(stream, &request, state);
+            exec::exec(stream, &request, state);
+            return;
+        }
+        if cut(&request, state) {
+            let mut stream = stream;
+            let _ = stream.write_all(b"HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n{\"kind\":\"List\",\"items\":[{");
+            let _ = stream.shutdown(std::net::Shutdown::Both);
             return;
         }
         let (code, body) = answer(&request, state);
-        let body = body.to_string();
-        let head = format!(
-            "HTTP/1.1 {code} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        let mut stream = stream;
-        if stream
-            .write_all(head.as_bytes())
-            .and_then(|()| stream.write_all(body.as_bytes()))
-            .is_err()
-        {
+        let trickle = lock(state).faults.trickle;
+        if send(stream, code, &body.to_string(), "", trickle).is_err() {
             return;
         }
     }
 }
 
+fn send(
+    mut stream: &TcpStream,
+    code: u16,
+    body: &str,
+    header: &str,
+    trickle: Option<(usize, Duration)>,
+) -> std::io::Result<()> {
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {code} X\r\nContent-Type: application/json\r\n{header}Content-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
+    let (pieces, pause) = trickle.unwrap_or((1, Duration::ZERO));
+    for piece in body.as_bytes().chunks(length.div_ceil(pieces).max(1)) {
+        stream.write_all(piece)?;
+        thread::sleep(pause);
+    }
+    Ok(())
+}
+
+/// The status that a fault has for a request, and a header.
+fn refused(request: &Request, state: &Arc<Mutex<State>>) -> Option<(u16, Value, String)> {
+    let mut state = lock(state);
+    let refusal = state
+        .faults
+        .refuse
+        .iter_mut()
+        .find(|r| r.times > 0 && r.method == request.method && request.path.ends_with(r.path))?;
+    refusal.times -= 1;
+    let header = refusal.retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n"));
+    let (code, body) = status(refusal.code, &refusal.message);
+    Some((code, body, header.unwrap_or_default()))
+}
+
+fn cut(request: &Request, state: &Arc<Mutex<State>>) -> bool {
+    let mut state = lock(state);
+    match &mut state.faults.cut_list {
+        Some((resource, times)) if *times > 0 && request.path.ends_with(*resource) => {
+            *times -= 1;
+            true
+        }
+        _ => false,
+    }
+}
+
 fn status(code: u16, message: &str) -> (u16, Value) {
-    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": "X", "code": code, "metadata": {}});
+    let reason = match code {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "AlreadyExists",
+        410 => "Expired",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code, "metadata": {}});
     (code, body)
 }
 
@@ -213,7 +342,14 @@ fn answer(request: &Request, state: &Arc<Mutex<State>>) -> (u16, Value) {
             let found = state.objects["nodes"].iter().find(|n| n["metadata"]["name"] == *name);
             found.map_or_else(|| status(404, "no such node"), |node| (200, node.clone()))
         }
-        ("POST", ["api", "v1", "namespaces", _, "pods"]) => create(request, &mut lock(state)),
+        ("POST", ["api", "v1", "namespaces", _, "pods"]) => {
+            let late = lock(state).faults.late;
+            thread::sleep(late);
+            create(request, &mut lock(state))
+        }
+        ("GET", [.., "namespaces", namespace, resource]) if !request.is_labelled() => {
+            list(request, resource, Some(namespace), state)
+        }
         ("GET", ["api", "v1", "namespaces", _, "pods", name]) => {
             let state = lock(state);
             let others = state.objects.get("pods").into_iter().flatten();
@@ -227,14 +363,14 @@ fn answer(request: &Request, state: &Arc<Mutex<State>>) -> (u16, Value) {
             Some(pod) => (200, pod),
             None => status(404, "no such pod"),
         },
-        ("GET", _) if request.query.iter().any(|(key, _)| key == "labelSelector") => {
+        ("GET", _) if request.is_labelled() => {
             let items: Vec<Value> = lock(state).agents.values().cloned().collect();
             (
                 200,
                 json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}),
             )
         }
-        ("GET", _) => list(request, last, state),
+        ("GET", _) => list(request, last, None, state),
         _ => status(405, "what?"),
     }
 }
@@ -259,7 +395,7 @@ fn create(request: &Request, state: &mut State) -> (u16, Value) {
     (201, pod)
 }
 
-fn list(request: &Request, resource: &str, state: &Arc<Mutex<State>>) -> (u16, Value) {
+fn list(request: &Request, resource: &str, namespace: Option<&str>, state: &Arc<Mutex<State>>) -> (u16, Value) {
     let slow = lock(state).faults.slow;
     thread::sleep(slow);
     let mut state = lock(state);
@@ -273,8 +409,8 @@ fn list(request: &Request, resource: &str, state: &Arc<Mutex<State>>) -> (u16, V
     let from: usize = value("continue")
         .and_then(|t| t.trim_start_matches("fresh-").parse().ok())
         .unwrap_or(0);
-    if let Some(goes_on) = state.faults.expired.filter(|_| from > 0) {
-        state.faults.expired = None;
+    if let Some((goes_on, times)) = state.faults.expired.filter(|(_, times)| from > 0 && *times > 0) {
+        state.faults.expired = Some((goes_on, times - 1));
         let (code, mut body) = status(410, "The provided continue parameter is too old");
         if goes_on {
             body["metadata"]["continue"] = json!(format!("fresh-{from}"));
@@ -283,107 +419,16 @@ fn list(request: &Request, resource: &str, state: &Arc<Mutex<State>>) -> (u16, V
     }
     let limit: usize = value("limit").and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
     let all = state.objects.get(resource).map(Vec::as_slice).unwrap_or_default();
-    let page: Vec<Value> = all.iter().skip(from).take(limit).cloned().collect();
+    let inside = |object: &&Value| namespace.is_none_or(|namespace| object["metadata"]["namespace"] == namespace);
+    let page: Vec<Value> = all.iter().filter(inside).skip(from).take(limit).cloned().collect();
     let next = from + page.len();
-    let token = if next < all.len() {
-        next.to_string()
-    } else {
-        String::new()
-    };
+    let whole = namespace.map_or(all.len(), |_| all.iter().filter(inside).count());
+    let mut metadata = json!({});
+    if next < whole {
+        metadata = json!({"continue": next.to_string(), "remainingItemCount": whole - next});
+    }
     (
         200,
-        json!({"kind": "List", "apiVersion": "v1", "metadata": {"continue": token}, "items": page}),
+        json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": page}),
     )
-}
-
-/// `v5.channel.k8s.io`: the first byte of a message is its channel, 255 closes one.
-fn exec(stream: &TcpStream, request: &Request, state: &Arc<Mutex<State>>) {
-    let key = request.headers.get("sec-websocket-key").expect("a key");
-    let head = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
-        derive_accept_key(key.as_bytes())
-    );
-    let mut raw = stream.try_clone().expect("a second handle");
-    raw.write_all(head.as_bytes()).expect("it is written");
-    let mut socket = WebSocket::from_raw_socket(raw, Role::Server, None);
-    let argv: Vec<String> = request
-        .query
-        .iter()
-        .filter(|(k, _)| k == "command")
-        .map(|(_, v)| v.clone())
-        .collect();
-    let sends = request.query.iter().any(|(k, v)| k == "stdin" && v == "true");
-    let mut input = Vec::new();
-    if sends {
-        loop {
-            match socket.read() {
-                Ok(Message::Binary(bytes)) if bytes.first() == Some(&255) => break,
-                Ok(Message::Binary(bytes)) if bytes.first() == Some(&0) => input.extend_from_slice(&bytes[1..]),
-                Ok(Message::Close(_)) | Err(_) => return,
-                Ok(_) => {}
-            }
-        }
-    }
-    let faults = lock(state).faults.clone();
-    if faults.hang_exec {
-        // Until the other side goes.
-        while socket.read().is_ok() {}
-        return;
-    }
-    let (mut code, mut out, err) = run(&argv, &input, state);
-    if let Some(answer) = faults.answer {
-        out = answer;
-    }
-    code = faults.exec_code.unwrap_or(code);
-    if faults.cut_exec {
-        let half = [&[1], &out[..out.len() / 2]].concat();
-        let _ = socket.send(Message::Binary(half.into()));
-        let _ = stream.shutdown(std::net::Shutdown::Both);
-        return;
-    }
-    for (channel, bytes) in [(1, out), (2, err)] {
-        for piece in bytes.chunks(32 << 10) {
-            let _ = socket.send(Message::Binary([&[channel], piece].concat().into()));
-        }
-    }
-    let end = match code {
-        0 => json!({"metadata": {}, "status": "Success"}),
-        code => json!({"metadata": {}, "status": "Failure", "reason": "NonZeroExitCode",
-            "message": format!("command terminated with non-zero exit code: exit status {code}"),
-            "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]}}),
-    };
-    let _ = socket.send(Message::Binary([&[3], end.to_string().as_bytes()].concat().into()));
-    let _ = socket.close(None);
-    while socket.read().is_ok() {}
-}
-
-fn run(argv: &[String], input: &[u8], state: &Arc<Mutex<State>>) -> (i32, Vec<u8>, Vec<u8>) {
-    let mut argv = argv.to_vec();
-    {
-        let state = lock(state);
-        if argv[0] == "/kubectl-knet" {
-            argv[0] = state.program.display().to_string();
-        }
-        for (node, more) in &state.arguments {
-            for word in &mut argv {
-                *word = word.replace(&format!("'--node' '{node}'"), &format!("'--node' '{node}' {more}"));
-            }
-        }
-    }
-    let mut child = Command::new(&argv[0])
-        .args(&argv[1..])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut stdin = child.stdin.take().expect("piped");
-    let input = input.to_vec();
-    let writer = thread::spawn(move || {
-        let _ = stdin.write_all(&input);
-    });
-    let out = child.wait_with_output().expect("it ends");
-    writer.join().expect("it does not panic");
-    (out.status.code().unwrap_or(255), out.stdout, out.stderr)
 }

@@ -1,6 +1,8 @@
 //! An agent's life: made, waited for, asked, taken away.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,14 +13,17 @@ use kube::{Api, Client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::error::may_pass;
 use super::pod::{self, AgentOptions, How};
+use super::spool::spool;
+use super::state::{State, state};
 use super::{ClusterError, MANAGED_BY, RUN};
 
 /// What a node answered: a `.tar.gz`, and what its collector remarked.
 #[derive(Debug)]
 pub struct Capture {
-    /// The archive.
-    pub archive: Vec<u8>,
+    /// The archive, at its beginning.
+    pub archive: File,
     /// Lines of standard error.
     pub remarks: Vec<String>,
 }
@@ -27,14 +32,22 @@ pub struct Capture {
 pub struct Agents<'o> {
     client: Client,
     options: &'o AgentOptions,
-    /// Pods that may exist: noted before they are asked for.
-    made: Mutex<BTreeSet<String>>,
+    /// Pods that may exist, noted before they are asked for; `true` once the server said that they do.
+    made: Mutex<BTreeMap<String, bool>>,
 }
 
 /// How often a pod is looked at.
 const LOOK: Duration = Duration::from_millis(400);
 /// For taking pods away.
 const LAST: Duration = Duration::from_secs(20);
+/// A request that was on its way when somebody interrupted may still be carried out within this time.
+const LATE: Duration = Duration::from_millis(1500);
+/// Before something that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Times a node is asked, when its answer gets lost.
+const TIMES: u32 = 2;
+/// Times its pod is asked for, when the server fails.
+const CREATES: u32 = 3;
 /// More of a remark than this helps nobody.
 const STDERR: usize = 64 << 10;
 
@@ -45,7 +58,7 @@ impl<'o> Agents<'o> {
         Self {
             client,
             options,
-            made: Mutex::new(BTreeSet::new()),
+            made: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -85,7 +98,9 @@ impl<'o> Agents<'o> {
         match timeout(within, work).await {
             Ok(result) => result,
             Err(_) => {
-                self.delete(&pod::name(node, &self.options.run)).await;
+                if matches!(self.options.how, How::Stream | How::Image) {
+                    self.delete(&pod::name(node, &self.options.run)).await;
+                }
                 Err(ClusterError::Timeout(format!("the agent on {node}")))
             }
         }
@@ -94,8 +109,12 @@ impl<'o> Agents<'o> {
     /// Is the node ready, and of our architecture?
     async fn fits(&self, name: &str) -> Result<(), ClusterError> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        // Who may run pods and not read nodes finds out later.
-        let Ok(node) = nodes.get(name).await else { return Ok(()) };
+        let node = match nodes.get_opt(name).await {
+            Ok(Some(node)) => node,
+            Ok(None) => return Err(ClusterError::Gone { node: name.to_owned() }),
+            // Who may run pods and not read nodes finds out later.
+            Err(_) => return Ok(()),
+        };
         let status = node.status.unwrap_or_default();
         let ready = status.conditions.iter().flatten().find(|c| c.type_ == "Ready");
         if ready.is_some_and(|c| c.status != "True") {
@@ -116,25 +135,95 @@ impl<'o> Agents<'o> {
 
     async fn in_a_pod_of_our_own(&self, node: &str) -> Result<Capture, ClusterError> {
         let name = pod::name(node, &self.options.run);
-        let namespace = self.options.namespace.as_str();
-        let agent = pod::agent(node, self.options, now())?;
-        if let Ok(mut made) = self.made.lock() {
-            made.insert(name.clone());
-        }
-        let created = self.pods(namespace).create(&PostParams::default(), &agent).await;
-        let result = match created {
-            Ok(_) => self.ask(node, namespace, &name).await,
-            // An earlier attempt whose answer was lost.
-            Err(kube::Error::Api(status)) if status.code == 409 => self.ask(node, namespace, &name).await,
-            Err(e) => Err(self.not_created(&e)),
+        let result = match self.create(node, &name).await {
+            Ok(()) => self.ask(node, &name).await,
+            Err(e) => Err(e),
         };
         self.delete(&name).await;
         result
     }
 
-    async fn ask(&self, node: &str, namespace: &str, name: &str) -> Result<Capture, ClusterError> {
-        self.started(node, namespace, name).await?;
-        self.exec(node, namespace, name, "agent").await
+    async fn create(&self, node: &str, name: &str) -> Result<(), ClusterError> {
+        let agent = pod::agent(node, self.options, now())?;
+        let pods = self.pods(&self.options.namespace);
+        let mut times = 1;
+        loop {
+            self.note(name, false);
+            match pods.create(&PostParams::default(), &agent).await {
+                Ok(_) => break,
+                // An earlier attempt whose answer was lost.
+                Err(kube::Error::Api(status)) if status.code == 409 => break,
+                Err(e) if may_pass(&e) && times < CREATES => {
+                    times += 1;
+                    sleep(AGAIN).await;
+                }
+                Err(e) => {
+                    // The server answered, and made none.
+                    if matches!(e, kube::Error::Api(_)) {
+                        self.note(name, true);
+                    }
+                    return Err(self.not_created(&e));
+                }
+            }
+        }
+        self.note(name, true);
+        Ok(())
+    }
+
+    fn note(&self, name: &str, answered: bool) {
+        if let Ok(mut made) = self.made.lock() {
+            made.insert(name.to_owned(), answered);
+        }
+    }
+
+    async fn ask(&self, node: &str, name: &str) -> Result<Capture, ClusterError> {
+        let mut times = 1;
+        loop {
+            self.started(node, name).await?;
+            let error = match self.exec(node, &self.options.namespace, name, "agent").await {
+                Ok(capture) => return Ok(capture),
+                Err(error) => error,
+            };
+            match error {
+                ClusterError::Cut { .. } | ClusterError::Kubelet { .. } | ClusterError::Unreachable(_) => {}
+                error => return Err(error),
+            }
+            if let Some(became) = self.became(node, name).await {
+                return Err(became);
+            }
+            if times == TIMES {
+                return Err(error);
+            }
+            times += 1;
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Why a pod that was at work is not any more; `None` when it is, or nobody knows.
+    async fn became(&self, node: &str, name: &str) -> Option<ClusterError> {
+        let died = |message: String| ClusterError::Died {
+            node: node.to_owned(),
+            message,
+        };
+        match self.pods(&self.options.namespace).get_opt(name).await {
+            Ok(Some(pod)) => match state(&pod) {
+                State::Ended(message) => Some(died(message)),
+                _ => None,
+            },
+            Ok(None) => Some(
+                self.vanished(node)
+                    .await
+                    .unwrap_or_else(|| died("its pod was deleted".to_owned())),
+            ),
+            Err(_) => None,
+        }
+    }
+
+    /// Pods of a node that is taken away go with it.
+    async fn vanished(&self, node: &str) -> Option<ClusterError> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let gone = matches!(nodes.get_opt(node).await, Ok(None));
+        gone.then(|| ClusterError::Gone { node: node.to_owned() })
     }
 
     fn not_created(&self, error: &kube::Error) -> ClusterError {
@@ -153,9 +242,9 @@ impl<'o> Agents<'o> {
     }
 
     /// Waits until its container runs.
-    async fn started(&self, node: &str, namespace: &str, name: &str) -> Result<(), ClusterError> {
+    async fn started(&self, node: &str, name: &str) -> Result<(), ClusterError> {
         let deadline = Instant::now() + self.options.timeout;
-        let pods = self.pods(namespace);
+        let pods = self.pods(&self.options.namespace);
         let mut last;
         loop {
             let not_started = |message: String| ClusterError::NotStarted {
@@ -174,7 +263,10 @@ impl<'o> Agents<'o> {
                     }
                     State::Ended(message) => return Err(not_started(message)),
                 },
-                Ok(None) => return Err(not_started("somebody deleted it".to_owned())),
+                Ok(None) => {
+                    let why = self.vanished(node).await;
+                    return Err(why.unwrap_or_else(|| not_started("somebody deleted it".to_owned())));
+                }
                 // One look that fails is not the end; the deadline is.
                 Err(e) => last = ClusterError::from_kube(&e).to_string(),
             }
@@ -200,7 +292,8 @@ impl<'o> Agents<'o> {
             node: node.to_owned(),
             message,
         };
-        let mut process = self.pods(namespace).exec(pod, command, &params).await?;
+        let process = self.pods(namespace).exec(pod, command, &params).await;
+        let mut process = process.map_err(|e| not_connected(node, &e))?;
         let (stdin, stdout, stderr, status) = (
             process.stdin(),
             process.stdout(),
@@ -216,14 +309,19 @@ impl<'o> Agents<'o> {
             std::future::pending::<std::convert::Infallible>().await
         };
         let reading = async {
-            let mut archive = Vec::new();
-            if let Some(stdout) = stdout {
-                let mut stdout = stdout.take(self.options.bytes + 1);
-                stdout.read_to_end(&mut archive).await?;
+            let mut archive = spool()?;
+            let mut length = 0;
+            if let Some(mut stdout) = stdout {
+                let mut piece = vec![0; 64 << 10];
+                while let n @ 1.. = stdout.read(&mut piece).await? {
+                    archive.write_all(&piece[..n])?;
+                    length += n as u64;
+                    if length > self.options.bytes {
+                        return Err(failed(format!("it answered more than {} bytes", self.options.bytes)));
+                    }
+                }
             }
-            if archive.len() as u64 > self.options.bytes {
-                return Err(failed(format!("it answered more than {} bytes", self.options.bytes)));
-            }
+            archive.rewind()?;
             Ok(archive)
         };
         let remarks = async {
@@ -249,7 +347,7 @@ impl<'o> Agents<'o> {
             match select(streams, std::pin::pin!(status)).await {
                 Either::Left((streams, status)) => Ok((streams?, status.await)),
                 Either::Right((Some(status), streams)) => Ok((streams.await?, Some(status))),
-                Either::Right((None, _)) => Err(failed("the connection ended before it did".to_owned())),
+                Either::Right((None, _)) => Err(ClusterError::Cut { node: node.to_owned() }),
             }
         };
         // All at once: a full pipe on one of them would stop the others.
@@ -265,7 +363,7 @@ impl<'o> Agents<'o> {
                 let message = status.message.unwrap_or_default();
                 Err(failed(format!("{message} {said}").trim().to_owned()))
             }
-            None => Err(failed("the connection ended before it did".to_owned())),
+            None => Err(ClusterError::Cut { node: node.to_owned() }),
         }
     }
 
@@ -299,7 +397,8 @@ impl<'o> Agents<'o> {
         let deleted = timeout(LAST, self.pods(&self.options.namespace).delete(name, &params)).await;
         let gone = match deleted {
             Ok(Ok(_)) => true,
-            Ok(Err(kube::Error::Api(status))) => status.code == 404,
+            // Not there, or not yet.
+            Ok(Err(kube::Error::Api(status))) => status.code == 404 && self.is_answered(name),
             _ => false,
         };
         if gone && let Ok(mut made) = self.made.lock() {
@@ -307,21 +406,27 @@ impl<'o> Agents<'o> {
         }
     }
 
+    fn is_answered(&self, name: &str) -> bool {
+        self.made
+            .lock()
+            .is_ok_and(|made| made.get(name).copied().unwrap_or(true))
+    }
+
+    fn left(&self) -> Vec<String> {
+        let made = self.made.lock();
+        made.map(|made| made.keys().cloned().collect()).unwrap_or_default()
+    }
+
     /// Takes away every pod of this run, those of requests without an answer too. Says which may be left.
     pub async fn finish(&self) -> Vec<String> {
-        let left: Vec<String> = self
-            .made
-            .lock()
-            .map(|made| made.iter().cloned().collect())
-            .unwrap_or_default();
+        let left = self.left();
         join_all(left.iter().map(|name| self.delete(name))).await;
-        let left = self
-            .made
-            .lock()
-            .map(|made| made.iter().cloned().collect::<Vec<_>>())
-            .unwrap_or_default();
+        let left = self.left();
         if left.is_empty() {
             return left;
+        }
+        if left.iter().any(|name| !self.is_answered(name)) {
+            sleep(LATE).await;
         }
         let selector = format!("{}={},{RUN}={}", MANAGED_BY.0, MANAGED_BY.1, self.options.run);
         let pods = self.pods(&self.options.namespace);
@@ -330,10 +435,28 @@ impl<'o> Agents<'o> {
             join_all(names.iter().map(|name| self.delete(name))).await;
             return names
                 .into_iter()
-                .filter(|name| self.made.lock().is_ok_and(|made| made.contains(name)))
+                .filter(|name| self.made.lock().is_ok_and(|made| made.contains_key(name)))
                 .collect();
         }
-        left
+        join_all(left.iter().map(|name| self.delete(name))).await;
+        self.left()
+    }
+}
+
+/// The server speaks to the kubelet for us; what it says of that way is not about the server.
+fn not_connected(node: &str, error: &kube::Error) -> ClusterError {
+    const WAY: &[&str] = &[
+        "dialing backend",
+        "error trying to reach",
+        "No agent available",
+        "proxy error",
+    ];
+    match error {
+        kube::Error::Api(status) if WAY.iter().any(|words| status.message.contains(words)) => ClusterError::Kubelet {
+            node: node.to_owned(),
+            message: status.message.clone(),
+        },
+        error => ClusterError::from_kube(error),
     }
 }
 
@@ -341,44 +464,4 @@ pub(super) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
-}
-
-enum State {
-    Running,
-    Waiting(String),
-    Image(String),
-    Ended(String),
-}
-
-fn state(pod: &Pod) -> State {
-    let status = pod.status.clone().unwrap_or_default();
-    let phase = status.phase.unwrap_or_default();
-    if matches!(phase.as_str(), "Failed" | "Succeeded") {
-        let why = [status.reason, status.message];
-        let why: Vec<String> = why.into_iter().flatten().collect();
-        return State::Ended(format!("its pod is {phase} {}", why.join(": ")).trim().to_owned());
-    }
-    let container = status.container_statuses.into_iter().flatten().next();
-    let Some(state) = container.and_then(|container| container.state) else {
-        let scheduled = status.conditions.into_iter().flatten().find(|c| c.status == "False");
-        let why = scheduled.and_then(|c| c.message.or(c.reason)).unwrap_or_default();
-        return State::Waiting(format!("its pod is {phase} {why}").trim().to_owned());
-    };
-    if state.running.is_some() {
-        return State::Running;
-    }
-    if let Some(ended) = state.terminated {
-        let message = ended.message.or(ended.reason).unwrap_or_default();
-        return State::Ended(format!("it ended with {}: {message}", ended.exit_code));
-    }
-    let waiting = state.waiting.unwrap_or_default();
-    let reason = waiting.reason.unwrap_or_default();
-    let message = format!("{reason} {}", waiting.message.unwrap_or_default())
-        .trim()
-        .to_owned();
-    match reason.as_str() {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => State::Image(message),
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => State::Ended(message),
-        _ => State::Waiting(message),
-    }
 }

@@ -1,9 +1,9 @@
 //! The connection, with the options kubectl has for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use super::ClusterError;
@@ -32,18 +32,14 @@ pub async fn connect(access: &Access) -> Result<Client, ClusterError> {
         context: access.context.clone(),
         ..KubeConfigOptions::default()
     };
-    let wrong = |e: kube::config::KubeconfigError| ClusterError::Kubeconfig(chain(&e));
-    let mut config = match &access.kubeconfig {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(wrong)?;
-            Config::from_custom_kubeconfig(file, &options).await.map_err(wrong)?
-        }
-        None if access.context.is_some() => Config::from_kubeconfig(&options).await.map_err(wrong)?,
-        None => Config::infer().await.map_err(|e| {
-            let why = if none_is_there() {
-                "there is none: KUBECONFIG is not set, and ~/.kube/config is not there".to_owned()
-            } else {
-                chain(&e)
+    let wrong = |e: KubeconfigError| ClusterError::Kubeconfig(chain(&e));
+    let mut config = match kubeconfig(access.kubeconfig.as_deref()).map_err(wrong)? {
+        Some(file) => Config::from_custom_kubeconfig(file, &options).await.map_err(wrong)?,
+        // In a pod it is the pod's own account.
+        None => Config::incluster().map_err(|_| {
+            let why = match std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty()) {
+                Some(list) => format!("no file of KUBECONFIG is there: {}", list.to_string_lossy()),
+                None => "there is none: KUBECONFIG is not set, and ~/.kube/config is not there".to_owned(),
             };
             ClusterError::Kubeconfig(why)
         })?,
@@ -59,10 +55,39 @@ pub async fn connect(access: &Access) -> Result<Client, ClusterError> {
     Client::try_from(config).map_err(|e| ClusterError::Kubeconfig(chain(&e)))
 }
 
-/// Nobody set one up.
-fn none_is_there() -> bool {
-    let home = std::env::home_dir().map(|home| home.join(".kube/config"));
-    std::env::var_os("KUBECONFIG").is_none_or(|list| list.is_empty()) && !home.is_some_and(|file| file.exists())
+/// The contexts of a kubeconfig, or of the usual ones; none where there is no kubeconfig.
+#[must_use]
+pub fn contexts(path: Option<&Path>) -> Vec<String> {
+    let contexts = kubeconfig(path).ok().flatten().map(|config| config.contexts);
+    contexts
+        .unwrap_or_default()
+        .into_iter()
+        .map(|context| context.name)
+        .collect()
+}
+
+/// The file that was asked for; else those of `KUBECONFIG` in one, as kubectl merges them: what is not there is left
+/// out, and the first that says something is right; else the usual one, when it is there.
+fn kubeconfig(asked: Option<&Path>) -> Result<Option<Kubeconfig>, KubeconfigError> {
+    if let Some(path) = asked {
+        return Kubeconfig::read_from(path).map(Some);
+    }
+    let paths: Vec<PathBuf> = match std::env::var_os("KUBECONFIG").filter(|list| !list.is_empty()) {
+        Some(list) => std::env::split_paths(&list).collect(),
+        None => std::env::home_dir()
+            .map(|home| home.join(".kube/config"))
+            .into_iter()
+            .collect(),
+    };
+    let mut whole: Option<Kubeconfig> = None;
+    for path in paths.iter().filter(|path| path.exists()) {
+        let next = Kubeconfig::read_from(path)?;
+        whole = Some(match whole {
+            Some(before) => before.merge(next)?,
+            None => next,
+        });
+    }
+    Ok(whole)
 }
 
 /// An error with its causes on one line.

@@ -52,6 +52,34 @@ pub enum ClusterError {
         /// Node.
         node: String,
     },
+    /// The node was taken out of the cluster meanwhile.
+    #[error("{node} is not in the cluster any more")]
+    Gone {
+        /// Node.
+        node: String,
+    },
+    /// The API server speaks to the node's kubelet for us, and cannot.
+    #[error("the API server cannot reach the kubelet of {node}: {message}")]
+    Kubelet {
+        /// Node.
+        node: String,
+        /// What the server said.
+        message: String,
+    },
+    /// The connection to the agent ended before its answer did.
+    #[error("the connection to the agent on {node} ended before its answer did")]
+    Cut {
+        /// Node.
+        node: String,
+    },
+    /// The agent's pod ended while it was at work.
+    #[error("the agent on {node} died half-way: {message}")]
+    Died {
+        /// Node.
+        node: String,
+        /// What became of its pod.
+        message: String,
+    },
     /// It ran, and failed.
     #[error("the collector on {node} failed: {message}")]
     Failed {
@@ -123,8 +151,17 @@ impl ClusterError {
             Self::NotStarted { .. } | Self::Timeout(_) => {
                 "--agent-timeout gives it longer; `kubectl describe pod` says what it waits for"
             }
+            Self::Kubelet { .. } => {
+                "`kubectl logs` and `kubectl exec` need the same way from the API server to the node's port 10250"
+            }
             Self::Architecture { .. } => "pass --agent-binary with a static build for it, or --agent image",
-            Self::NotReady { .. } | Self::Failed { .. } | Self::Server(_) | Self::Io(_) => return Vec::new(),
+            Self::NotReady { .. }
+            | Self::Gone { .. }
+            | Self::Cut { .. }
+            | Self::Died { .. }
+            | Self::Failed { .. }
+            | Self::Server(_)
+            | Self::Io(_) => return Vec::new(),
         };
         vec![hint.to_owned()]
     }
@@ -138,6 +175,37 @@ impl ClusterError {
             _ => AbsentReason::Error,
         }
     }
+}
+
+/// Whether the same request may be answered a moment later: the server failed, or the connection did after it was
+/// made.
+pub(super) fn may_pass(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 429 | 500 | 502 | 503 | 504),
+        kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => true,
+        kube::Error::Service(_) => !refused(error),
+        // Half a document.
+        kube::Error::SerdeError(e) => e.is_eof(),
+        _ => false,
+    }
+}
+
+/// Nobody listens, or there is no such name.
+fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            return true;
+        }
+        // The client's own word for a connection that was never made.
+        if error.to_string().starts_with("client error (Connect)") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl From<kube::Error> for ClusterError {

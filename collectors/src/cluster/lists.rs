@@ -1,11 +1,14 @@
 //! Objects, page by page, into a file: 100,000 pods are never in memory at once.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufWriter, Seek as _, Write};
+use std::time::Duration;
 
 use http::Request;
 use kube::Client;
 use serde_json::Value;
 
+use super::error::may_pass;
 use super::{ClusterError, without_secrets};
 
 /// A kind of object a snapshot holds.
@@ -77,37 +80,84 @@ pub struct Listed {
     pub inconsistent: bool,
 }
 
-const PAGE: u32 = 500;
-/// A list that the server forgets is begun again this often.
-const RESTARTS: u32 = 3;
+/// Who looks on while a list is read.
+pub trait Watch {
+    /// Every object, before its secrets are taken out. When a list is begun again, they come again.
+    fn object(&mut self, object: &Value);
+    /// After every page: objects so far, and how many there are in all when the server says so.
+    fn page(&mut self, objects: u64, total: Option<u64>);
+    /// Something went wrong and is tried again.
+    fn again(&mut self, why: &ClusterError);
+}
 
-/// Writes all objects of a kind as one list. `each` sees every object before its secrets are taken out.
+const PAGE: u32 = 500;
+/// A list that the server forgets goes on, or is begun again, this often.
+const RESTARTS: u32 = 3;
+/// How long to wait before a page is asked for again. What the server itself says about waiting (429 and 503 with
+/// Retry-After) is done by the client.
+const WAITS: [Duration; 4] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+
+/// Writes all objects of a kind as one list into an empty file.
 ///
 /// # Errors
-/// When the server refuses, or the list expires again and again. What was written is then no complete list.
+/// When the server refuses, or fails again and again. What was written is then no complete list.
 pub async fn list(
     client: &Client,
     resource: &Resource,
-    out: &mut (impl Write + Send),
-    mut each: impl FnMut(&Value),
+    file: &mut File,
+    watch: &mut impl Watch,
 ) -> Result<Listed, ClusterError> {
+    let mut restarts = 0;
+    loop {
+        file.rewind()?;
+        file.set_len(0)?;
+        let mut out = BufWriter::new(&mut *file);
+        match once(client, resource, &mut out, watch, &mut restarts).await? {
+            Some(listed) => {
+                out.flush()?;
+                return Ok(listed);
+            }
+            // The server forgot the list and has no way to go on: everything again.
+            None => restarts += 1,
+        }
+    }
+}
+
+/// `None`: from the beginning, please.
+async fn once(
+    client: &Client,
+    resource: &Resource,
+    out: &mut impl Write,
+    watch: &mut impl Watch,
+    restarts: &mut u32,
+) -> Result<Option<Listed>, ClusterError> {
     let mut listed = Listed::default();
     writeln!(out, "{{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[")?;
     let mut token = String::new();
-    let mut restarts = 0;
     loop {
-        let page = match page(client, resource, &token).await {
-            // The server forgot the list (410): it may offer a token to go on as of now.
+        let page = match patiently(client, resource, &token, watch).await {
             Err(kube::Error::Api(status)) if status.code == 410 => {
+                if *restarts >= RESTARTS {
+                    return Err(ClusterError::Server(format!("{} ({})", status.message, status.code)));
+                }
                 let fresh = status.metadata.as_ref().and_then(|meta| meta.continue_.clone());
-                restarts += 1;
                 match fresh.filter(|token| !token.is_empty()) {
-                    Some(fresh) if restarts <= RESTARTS => {
+                    // To go on as of now.
+                    Some(fresh) => {
+                        *restarts += 1;
                         listed.inconsistent = true;
                         token = fresh;
                         continue;
                     }
-                    _ => return Err(ClusterError::Server(format!("{} ({})", status.message, status.code))),
+                    None => {
+                        watch.again(&ClusterError::Server(status.message.clone()));
+                        return Ok(None);
+                    }
                 }
             }
             other => other?,
@@ -119,7 +169,7 @@ pub async fn list(
             return Err(ClusterError::Server("a list without items".to_owned()));
         };
         for mut item in items {
-            each(&item);
+            watch.object(&item);
             without_secrets(&mut item);
             item["apiVersion"] = Value::from(resource.version);
             item["kind"] = Value::from(resource.kind);
@@ -127,17 +177,54 @@ pub async fn list(
             serde_json::to_writer(&mut *out, &item).map_err(std::io::Error::from)?;
             listed.objects += 1;
         }
-        token = page
-            .get("metadata")
-            .and_then(|meta| meta["continue"].as_str())
-            .unwrap_or_default()
-            .to_owned();
+        let metadata = page.remove("metadata").unwrap_or_default();
+        let left = metadata["remainingItemCount"].as_u64();
+        watch.page(listed.objects, left.map(|left| listed.objects + left));
+        metadata["continue"].as_str().unwrap_or_default().clone_into(&mut token);
         if token.is_empty() {
             break;
         }
     }
     writeln!(out, "\n]}}")?;
-    Ok(listed)
+    Ok(Some(listed))
+}
+
+/// One page; a server that fails or hangs up is asked again. Nobody at its address at all is no reason to wait.
+async fn patiently(
+    client: &Client,
+    resource: &Resource,
+    token: &str,
+    watch: &mut impl Watch,
+) -> Result<Value, kube::Error> {
+    let mut waits = WAITS.into_iter();
+    loop {
+        let error = match page(client, resource, token).await {
+            Ok(page) => return Ok(page),
+            Err(error) => error,
+        };
+        let Some(wait) = waits.next().filter(|_| may_pass(&error)) else {
+            return Err(error);
+        };
+        watch.again(&ClusterError::from_kube(&error));
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Namespaces and names of the first objects on a path, without the objects: for a key press, so nothing is tried
+/// twice.
+///
+/// # Errors
+/// When the server refuses or cannot be reached.
+pub async fn names(client: &Client, path: &str) -> Result<Vec<(String, String)>, ClusterError> {
+    const NAMES_ONLY: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+    let request = Request::get(format!("{path}?limit={PAGE}")).header(http::header::ACCEPT, NAMES_ONLY);
+    let request = request.body(Vec::new()).map_err(kube::Error::HttpError)?;
+    let list: Value = client.request(request).await?;
+    let items = list["items"].as_array().into_iter().flatten();
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(items
+        .map(|item| (word(&item["metadata"]["namespace"]), word(&item["metadata"]["name"])))
+        .collect())
 }
 
 async fn page(client: &Client, resource: &Resource, token: &str) -> Result<Value, kube::Error> {

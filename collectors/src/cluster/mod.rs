@@ -10,14 +10,17 @@ mod error;
 mod lists;
 mod object;
 mod pod;
+mod spool;
+mod state;
 
 pub use agent::{Agents, Capture};
 pub use cleanup::{Leftover, cleanup};
-pub use connect::{Access, connect};
+pub use connect::{Access, connect, contexts};
 pub use error::ClusterError;
-pub use lists::{Listed, RESOURCES, Resource, list};
+pub use lists::{Listed, RESOURCES, Resource, Watch, list, names};
 pub use object::without_secrets;
 pub use pod::{AgentOptions, How};
+pub use spool::{random, spool};
 
 pub use kube::Client;
 

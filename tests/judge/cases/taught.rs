@@ -352,5 +352,50 @@ pub fn cases() -> Vec<Case> {
             expect: "eth0: 10.0.0.1 > 10.10.0.2 80>4001 ttl 64 tos 0x8; local: 10.10.0.2 > 10.0.0.1 4001>80 ttl 64 tos 0x0",
             ..Case::default()
         },
+        Case {
+            name: "NF_BR_PRE_ROUTING: a frame that a bridge's chain drops",
+            rules: &[(
+                Nft,
+                "table bridge knet {\nchain p {\ntype filter hook prerouting priority 0\niifname p0 tcp dport 80 drop\n}\n}",
+            )],
+            packet: "p0 tcp 10.8.0.2 4001 > 10.11.0.2 80",
+            expect: "nothing",
+            ..Case::default()
+        },
+        Case {
+            name: "br_nf_hook_thresh: chains behind br_netfilter's place see what the IP hook made of the packet",
+            sysctl: &[("net.bridge.bridge-nf-call-iptables", "1")],
+            rules: &[
+                (Legacy, "*mangle\n-A PREROUTING -j MARK --set-mark 5\nCOMMIT"),
+                (
+                    Nft,
+                    "table bridge knet {\nchain p {\ntype filter hook prerouting priority -200\nmeta mark 5 drop\n}\nchain q {\n\
+                     type filter hook prerouting priority 300\nmeta mark 5 ip dscp set af11\n}\n}",
+                ),
+            ],
+            packet: "p0 tcp 10.8.0.2 4001 > 10.11.0.2 80",
+            expect: "eth1: 10.8.0.2 > 10.11.0.2 4001>80 ttl 63 tos 0x28",
+            ..Case::default()
+        },
+        Case {
+            name: "ip_rcv_core: a bridge's chain makes a frame somebody else's",
+            rules: &[(
+                Nft,
+                "table bridge knet {\nchain p {\ntype filter hook prerouting priority 0\nmeta pkttype set other\n}\n}",
+            )],
+            packet: "p0 tcp 10.8.0.2 4001 > 10.8.0.1 80",
+            expect: "nothing",
+            ..Case::default()
+        },
+        Case {
+            name: "br_forward_finish: the bridge's POSTROUTING has the port as its device",
+            rules: &[(
+                Nft,
+                "table bridge knet {\nchain p {\ntype filter hook postrouting priority 0\noifname p1 ip daddr 10.8.0.3 drop\n}\n}",
+            )],
+            packet: "eth0 tcp 10.10.0.2 4001 > 10.8.0.3 80",
+            expect: "nothing",
+            ..Case::default()
+        },
     ]
 }

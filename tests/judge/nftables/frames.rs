@@ -1,9 +1,9 @@
-//! Tables of family `bridge`.
+//! Tables of families `bridge` and `netdev`.
 
 use super::super::environment::{ROUTED, mac_text, own_mac, peer_mac};
 use super::super::random::Rng;
 use super::super::rules::{Chain, Rule, Table};
-use super::{address, mark, port, prefix};
+use super::words::{address, mark, port, prefix};
 
 /// Where the chain `user` is called from must be legal everywhere.
 const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
@@ -73,4 +73,38 @@ fn rule(rng: &mut Rng, hook: &str) -> Rule {
         _ => "counter".to_owned(),
     };
     Rule { matches, action }
+}
+
+/// A chain at a device's ingress.
+pub fn netdev(rng: &mut Rng) -> Table {
+    let dev = rng.word(&["eth0", "eth1", "eth2"]);
+    let mut rules = Vec::new();
+    for _ in 0..rng.range(1, 3) {
+        let mut matches = Vec::new();
+        let v6 = rng.percent(40);
+        let ip = if v6 { "ip6" } else { "ip" };
+        matches.push(match rng.below(4) {
+            0 => format!("{ip} saddr {}", prefix(rng, v6)),
+            1 => format!("{ip} daddr {}", address(rng, v6)),
+            2 => format!("udp dport {}", port(rng)),
+            _ => format!("meta l4proto {}", rng.word(&["tcp", "udp"])),
+        });
+        let action = match rng.below(4) {
+            0 => "drop".to_owned(),
+            1 => format!("meta mark set {}", mark(rng)),
+            2 => "accept".to_owned(),
+            _ => "counter".to_owned(),
+        };
+        rules.push(Rule { matches, action });
+    }
+    let head = format!("type filter hook ingress device \"{dev}\" priority 0; policy accept;");
+    Table {
+        head: "netdev knet".to_owned(),
+        objects: Vec::new(),
+        chains: vec![Chain {
+            name: "ingress".to_owned(),
+            head,
+            rules,
+        }],
+    }
 }

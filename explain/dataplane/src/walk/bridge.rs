@@ -227,7 +227,12 @@ impl Walker<'_, '_> {
             Err(()) => return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter)),
         };
         match self.bridge_lookup(ns, bridge, skb.eth.and_then(|e| e.dst), vlan, None) {
-            Target::Port(out, evidence) => self.bridge_forward(ns, bridge, info, None, out, skb, vlan, evidence),
+            Target::Port(out, evidence) => {
+                let tunnel = |l: &Link| matches!(l.kind, LinkKind::Vxlan(_) | LinkKind::Tunnel(..));
+                let flooded = evidence.is_none() && self.link(ns, out).is_some_and(tunnel);
+                let skb = if flooded { self.copied(ns, skb) } else { skb };
+                self.bridge_forward(ns, bridge, info, None, out, skb, vlan, evidence)
+            }
             Target::Local | Target::Nowhere => {
                 Err(self.ended(ns, skb, Outcome::NeighbourFailed, Reason::NoFloodTarget))
             }

@@ -73,6 +73,15 @@ impl Walker<'_, '_> {
         Ok(skb)
     }
 
+    /// `skb_clone`: all copies but one (`br_flood`, `vxlan_xmit`) have no socket, and no table shows which one has.
+    pub(super) fn copied(&mut self, ns: NsId, skb: Skb) -> Skb {
+        let what = Unknown::Outside("which copy of a flooded frame keeps its socket");
+        if skb.sender.is_some() && self.oracle.unknown(format!("copy {ns:?}"), what, 2) == 1 {
+            return Skb { sender: None, ..skb };
+        }
+        skb
+    }
+
     /// `nf_ct_bridge_pre`
     fn track_frame(&mut self, ns: NsId, skb: &mut Skb) {
         if skb.arp.is_some() {

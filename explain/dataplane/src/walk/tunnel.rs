@@ -46,6 +46,7 @@ impl Walker<'_, '_> {
             return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         }
         let chosen = self.remote_with(entries, info, mac);
+        let skb = if entries.len() > 1 { self.copied(ns, skb) } else { skb };
         let evidence: Option<Evidence> = chosen.map(|e| fdb.evidence(e));
         // "vxlan_addr_any(dst)": an entry without a remote throws the frame away.
         let Some(remote) = chosen.and_then(|e| e.dst).filter(|d| !d.is_unspecified()) else {

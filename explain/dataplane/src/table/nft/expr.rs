@@ -56,6 +56,9 @@ pub enum Node<'s> {
     Concat(Vec<Expr<'s>>),
     /// Looked up.
     Map(Box<Expr<'s>>, SetRef<'s>),
+    /// A header or option that no packet here has, asked only of packets of this protocol: an extension header of
+    /// IPv6, an option of IPv4.
+    Absent(Gate),
     /// Not modelled, and asked only of packets of this protocol.
     Unknown(Gate),
 }
@@ -354,18 +357,15 @@ impl<'s> Expr<'s> {
                 }
             }
             E::Option(option) => {
-                let gate = match &*option.class {
-                    "tcp option" => Gate::L4(proto::TCP),
-                    "ip option" => Gate::Ip,
-                    "sctp chunk" => Gate::L4(proto::SCTP),
-                    "dccp option" => Gate::L4(proto::DCCP),
-                    "exthdr" => Gate::Ip6,
-                    _ => Gate::Any,
+                let node = match &*option.class {
+                    "ip option" => Node::Absent(Gate::Ip),
+                    "exthdr" => Node::Absent(Gate::Ip6),
+                    "tcp option" => Node::Unknown(Gate::L4(proto::TCP)),
+                    "sctp chunk" => Node::Unknown(Gate::L4(proto::SCTP)),
+                    "dccp option" => Node::Unknown(Gate::L4(proto::DCCP)),
+                    _ => Node::Unknown(Gate::Any),
                 };
-                Self {
-                    node: Node::Unknown(gate),
-                    tys: int(128),
-                }
+                Self { node, tys: int(128) }
             }
             E::Elem(elem) => Self::compile(&elem.val, hint, scope),
             E::Set(_) | E::Prefix(..) | E::Range(_) | E::Socket(_) | E::Verdict(_) | E::Unknown(..) => {

@@ -40,6 +40,7 @@ pub(super) fn payload<'s>(p: &raw::Payload) -> Expr<'s> {
     let found = match protocol {
         "ether" => ether(field).map(|f| (Base::Ll, f)),
         "vlan" => vlan(field).map(|f| (Base::Ll, f)),
+        "arp" => arp(field).map(|f| (Base::Nh, f)),
         "ip" | "ip6" => network(protocol, field).map(|f| (Base::Nh, f)),
         _ => transport(protocol, field).map(|f| (Base::Th, f)),
     };
@@ -91,6 +92,22 @@ fn ether(field: &str) -> Option<Place> {
         "daddr" => (0, 48, Kind::Ether),
         "saddr" => (48, 48, Kind::Ether),
         "type" => (96, 16, Kind::EtherType),
+        _ => return None,
+    })
+}
+
+/// Of a message about IPv4 on Ethernet.
+fn arp(field: &str) -> Option<Place> {
+    Some(match field {
+        "htype" => (0, 16, Kind::Int),
+        "ptype" => (16, 16, Kind::EtherType),
+        "hlen" => (32, 8, Kind::Int),
+        "plen" => (40, 8, Kind::Int),
+        "operation" => (48, 16, Kind::ArpOp),
+        "saddr ether" => (64, 48, Kind::Ether),
+        "saddr ip" => (112, 32, Kind::Ipv4),
+        "daddr ether" => (144, 48, Kind::Ether),
+        "daddr ip" => (192, 32, Kind::Ipv4),
         _ => return None,
     })
 }

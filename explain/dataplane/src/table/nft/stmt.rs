@@ -295,7 +295,10 @@ impl<'s> Match<'s> {
 
 fn right<'s>(expr: &'s raw::Expr, left: &Expr<'s>, scope: &Scope<'_, 's>) -> Right<'s> {
     use raw::Expr as E;
-    let presence = matches!(&left.node, Node::Fib(f) if matches!(f.result, FibResult::Oif | FibResult::Oifname));
+    let presence = match &left.node {
+        Node::Fib(f) => matches!(f.result, FibResult::Oif | FibResult::Oifname),
+        node => matches!(node, Node::Absent(_)),
+    };
     match expr {
         E::Bool(b) if presence => Right::Exists(*b),
         E::Text(name) if name.starts_with('@') && left.ty().kind != Kind::IfName => {

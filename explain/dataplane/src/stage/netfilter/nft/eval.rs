@@ -84,6 +84,7 @@ pub(super) fn eval<'x, 's>(
             },
             Found::Added | Found::Unknown => expr.tys.iter().map(|_| Val::UNKNOWN).collect(),
         },
+        Node::Absent(_) => return None,
         Node::Unknown(gate) => {
             if !header::passes(*gate, cx.skb) {
                 return None;
@@ -160,6 +161,8 @@ pub(super) fn matches<'x, 's>(
             fib::Device::Is(dev) => Tri::from(dev.is_some() == *wanted).xor(m.op == Cmp::Ne),
             fib::Device::Unknown => Tri::Unknown,
         },
+        // NFT_EXTHDR_F_PRESENT
+        (Right::Exists(wanted), Node::Absent(gate)) => (has(*gate, cx) && *wanted == (m.op == Cmp::Ne)).into(),
         (Right::Spans(spans), Node::Draw(draw)) => {
             let mask = m.left.ty().mask();
             let yes = (0..draw.modulus)

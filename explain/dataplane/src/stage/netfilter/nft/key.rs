@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use knet_snapshot::id::IfIndex;
 use knet_snapshot::link::{Link, LinkKind};
+use knet_snapshot::xfrm::Xfrm;
 
 use super::Here;
 use super::header::ether_type;
@@ -94,7 +95,12 @@ pub(super) fn meta(key: Meta, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Optio
             _ => Val::UNKNOWN,
         },
         Meta::Nftrace => Val::of(0),
-        Meta::Random | Meta::Cpu | Meta::Secpath | Meta::Other => Val::UNKNOWN,
+        // Without a state of IPsec nothing was opened in this namespace.
+        Meta::Secpath => match cx.ns.facts.xfrm().get() {
+            Some(table) if !table.rows.iter().any(|row| matches!(row, Xfrm::State(_))) => Val::of(0),
+            _ => Val::UNKNOWN,
+        },
+        Meta::Random | Meta::Cpu | Meta::Other => Val::UNKNOWN,
     })
 }
 

@@ -179,7 +179,11 @@ async fn objects(
             }
             ledger.absent(&AbsentEntry {
                 path,
-                reason: e.reason(),
+                // A kind that the server does not serve (the Gateway API is not installed) has no objects.
+                reason: match e {
+                    ClusterError::NotServed(_) if resource.optional => AbsentReason::NotSupported,
+                    _ => e.reason(),
+                },
                 detail: e.to_string(),
             })?;
         }

@@ -245,3 +245,61 @@ fn a_reader_that_goes_away_is_no_error() {
         (Some(0), "")
     );
 }
+
+#[test]
+fn a_routing_daemon_tells_why_a_route_is_missing() {
+    let snapshot = fixture("vm/calico-fault-bgp-down-cal1-cal2/snapshot.tar.zst");
+    let answer = run(&[
+        "trace",
+        "client-1",
+        "pod/shop/web-2:80",
+        "--snapshot",
+        &snapshot,
+        "-o",
+        "json",
+    ]);
+    assert_eq!(answer.code, 3, "{}", answer.stderr);
+    let answer: Value = serde_json::from_str(&answer.stdout).expect("JSON");
+    let findings = answer["findings"].as_array().expect("a list");
+    let found = findings
+        .iter()
+        .find(|f| f["code"] == "KNET-F030")
+        .expect("BIRD says it");
+    assert_eq!(found["data"]["why"], "session-down");
+    assert_eq!(found["data"]["session"], "Mesh_172_16_0_12");
+    assert_eq!(
+        found["evidence"][0]["artifact"],
+        "nodes/cal-1/files/bird/show_protocols_all.txt"
+    );
+    // It decides nothing: where the session is up, the same question has its route and no such finding.
+    let healthy = fixture("vm/calico-bgp-plain/snapshot.tar.zst");
+    let answer = run(&["trace", "client-1", "pod/shop/web-2:80", "--snapshot", &healthy]);
+    assert!(!answer.stdout.contains("KNET-F030"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("written by BIRD"), "{}", answer.stdout);
+}
+
+#[test]
+fn a_url_needs_to_know_where_its_host_is() {
+    let asked = run(&[
+        "trace",
+        "ip/192.0.2.7",
+        "https://shop.example.com/",
+        "--snapshot",
+        &three_node(),
+    ]);
+    assert_eq!(asked.code, 2);
+    assert!(asked.stderr.contains("--host shop.example.com"), "{}", asked.stderr);
+    let asked = run(&[
+        "trace",
+        "toolbox-1",
+        "shop/web",
+        "--host",
+        "x",
+        "--snapshot",
+        &three_node(),
+    ]);
+    assert_eq!(asked.code, 2);
+    let asked = run(&["schema", "http"]);
+    assert_eq!(asked.code, 0);
+    assert!(asked.stdout.contains("knet.http/v1"));
+}

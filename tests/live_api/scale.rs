@@ -156,10 +156,10 @@ fn nodes_stream_to_disk() {
         snapshot.nodes().filter(|n| n.host.links().get().is_some()).count(),
         nodes
     );
-    assert_eq!(snapshot.paths().count(), nodes * 526 + 8);
+    assert_eq!(snapshot.paths().count(), nodes * 526 + 12);
     println!(
         "{nodes} nodes with 20 pods each: {} files, {} MB, collected in {collected:?} with {} MB at most; read in {:?}",
-        nodes * 526 + 8,
+        nodes * 526 + 12,
         file.metadata().expect("it is there").len() >> 20,
         most / 1024,
         begun.elapsed()

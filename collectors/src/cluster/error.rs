@@ -101,6 +101,9 @@ pub enum ClusterError {
         /// Of this program.
         ours: String,
     },
+    /// 404: the server has no such object, or does not serve the kind.
+    #[error("the API server does not have it: {0}")]
+    NotServed(String),
     /// Anything else the server said.
     #[error("the API server says: {0}")]
     Server(String),
@@ -117,6 +120,7 @@ impl ClusterError {
             kube::Error::Api(status) => match status.code {
                 401 => Self::Unauthorized(status.message.clone()),
                 403 => Self::Forbidden(status.message.clone()),
+                404 => Self::NotServed(status.message.clone()),
                 400 | 422 => Self::Rejected(status.message.clone()),
                 _ => Self::Server(format!("{} ({})", status.message, status.code)),
             },
@@ -160,6 +164,7 @@ impl ClusterError {
             | Self::Cut { .. }
             | Self::Died { .. }
             | Self::Failed { .. }
+            | Self::NotServed(_)
             | Self::Server(_)
             | Self::Io(_) => return Vec::new(),
         };

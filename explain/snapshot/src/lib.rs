@@ -26,6 +26,7 @@ pub mod neigh;
 pub mod nexthop;
 pub mod nft;
 pub mod route;
+pub mod routing_daemon;
 pub mod rule;
 pub mod socket;
 pub mod sysctl;

@@ -6,6 +6,7 @@
 
 mod backends;
 mod bad_route;
+mod bgp;
 mod bridge_netfilter;
 mod captured;
 mod context;
@@ -38,11 +39,13 @@ use ipnet::IpNet;
 use knet_dataplane::trace::Evidence;
 use knet_snapshot::id::Mac;
 use knet_snapshot::route::RouteKind;
+use knet_snapshot::routing_daemon::Daemon;
 
 use crate::names::{Named, Whose};
 use crate::owner::Owner;
 use crate::service_chain::ServicePortName;
 
+pub use bgp::WhyNoRoute;
 pub(crate) use context::Cx;
 use context::{Loss, RuleAt};
 
@@ -258,6 +261,14 @@ pub enum Found {
         src: IpAddr,
         ranges: Vec<IpNet>,
     },
+    /// A node has no route to another node's pod, and its routing daemon tells why.
+    NoBgpRoute {
+        node: String,
+        of: String,
+        dst: IpAddr,
+        daemon: Daemon,
+        why: WhyNoRoute,
+    },
     /// `route_localnet` is off, so 127.0.0.1 cannot be translated to a pod.
     LocalnetOff { node: String, key: String },
 }
@@ -337,6 +348,7 @@ impl Found {
             Self::LocalnetOff { .. } => "KNET-F027",
             Self::NotOnLink { .. } => "KNET-F028",
             Self::SourceRanges { .. } => "KNET-F029",
+            Self::NoBgpRoute { .. } => "KNET-F030",
         }
     }
 }
@@ -356,6 +368,7 @@ pub(crate) fn all(cx: &Cx<'_, '_>) -> Vec<Finding> {
         bad_route::check,
         policy_rule::check,
         pod_route::check,
+        bgp::check,
         default_route::check,
         forwarding::check,
         rp_filter::check,

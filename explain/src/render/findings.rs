@@ -261,6 +261,13 @@ pub fn say(found: &Found) -> Said {
             format!("{key} is 0 on {node}: nothing enters or leaves its pods by this family."),
             format!("on {node}: sysctl -w {key}=1, and find what set it to 0"),
         ),
+        Found::NoBgpRoute {
+            node,
+            of,
+            dst,
+            daemon,
+            why,
+        } => network::no_bgp_route(node, of, *dst, *daemon, why),
         Found::PodRoute {
             node,
             of,

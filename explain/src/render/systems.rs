@@ -1,5 +1,6 @@
 //! Network systems in words.
 
+use crate::explanation::Explanation;
 use crate::systems::{Sign, Standing, System};
 
 use super::words;
@@ -8,6 +9,19 @@ use super::words;
 #[must_use]
 pub const fn name(system: System) -> (&'static str, &'static str) {
     words::system(system)
+}
+
+/// Whose programs take the packets of an answer's nodes away from the kernel's tables, and what is known all the
+/// same; one sentence for each.
+#[must_use]
+pub fn taken_over(explanation: &Explanation) -> Vec<String> {
+    let taking = explanation.outside.iter().filter(|seen| seen.takes_over());
+    taking
+        .map(|seen| {
+            let signs: Vec<Sign> = seen.signs.iter().map(|(sign, _)| sign.clone()).collect();
+            boundary(&seen.node, seen.system, &signs, seen.at_work)
+        })
+        .collect()
 }
 
 /// What told that a system is there.

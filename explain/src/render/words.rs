@@ -239,6 +239,9 @@ pub const fn owner(owner: Owner) -> &'static str {
         Owner::PureLb => "PureLB",
         Owner::KubeOvn => "Kube-OVN",
         Owner::OvnKubernetes => "OVN-Kubernetes",
+        Owner::AzureCni => "Azure CNI",
+        Owner::Gke => "GKE",
+        Owner::KubeVip => "kube-vip",
     }
 }
 

@@ -151,12 +151,14 @@ pub(super) fn of_node(world: &World<'_>, host: NsId) -> Vec<Seen> {
     rules(world, host, &mut add);
     objects(world, host, &mut add);
     let node = &world.space(host).name.node;
-    for (path, system) in world.snapshot.paths().filter_map(|path| {
-        let file = path.strip_prefix(&format!("nodes/{node}/files/"))?;
-        let (_, system) = FILES.iter().find(|(part, _)| file.contains(part))?;
-        Some((path, *system))
-    }) {
-        add(system, Sign::File(path.to_owned()), None, false);
+    let folder = format!("nodes/{node}/files/");
+    for path in world.snapshot.paths() {
+        let Some(file) = path.strip_prefix(&folder) else {
+            continue;
+        };
+        for (_, system) in FILES.iter().filter(|(part, _)| file.contains(part)) {
+            add(*system, Sign::File(path.to_owned()), None, false);
+        }
     }
     // Who replaces kube-proxy is plain only where nothing of kube-proxy is left.
     if !signs.keys().any(|s| is_kube_proxy(*s)) && knows_rules(world, host) {
@@ -261,8 +263,8 @@ fn rules(world: &World<'_>, host: NsId, add: Add<'_>) {
             add(system, Sign::Table(table.label.to_string()), None, true);
         }
     }
-    if !space.ipvs().is_empty() {
-        let count = space.ipvs().service_count();
+    let count = space.ipvs().service_count();
+    if count > 0 {
         add(System::KubeProxyIpvs, Sign::VirtualServices(count), None, true);
     }
 }
@@ -296,5 +298,5 @@ fn objects(world: &World<'_>, host: NsId, add: Add<'_>) {
 /// Everything that could hold rules of kube-proxy was captured.
 fn knows_rules(world: &World<'_>, host: NsId) -> bool {
     let space = world.space(host);
-    space.xt().missing().is_empty() && space.nft().missing().is_none()
+    space.xt().missing().is_empty() && space.nft().missing().is_none() && space.ipvs().is_empty()
 }

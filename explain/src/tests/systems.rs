@@ -4,6 +4,7 @@ use super::{mini, query};
 use crate::explainer::Explainer;
 use crate::explanation::{ClientSees, Explanation, Outcome, Verdict};
 use crate::render::{json, text};
+use crate::systems::{Standing, System};
 use knet_dataplane::trace::Detail;
 
 const HOST: &str = "nodes/node-1/host/";
@@ -167,4 +168,171 @@ fn a_port_of_open_vswitch_ends_the_walk() {
     is_open(&answer);
     let page = page(&answer);
     assert!(page.contains("Open vSwitch on node-1 (device ovs-system)"), "{page}");
+}
+
+/// What is seen of the small node, changed.
+fn seen(change: impl FnOnce(&mut Vec<(String, String)>)) -> Vec<(System, bool)> {
+    let mut files = mini::files(true);
+    change(&mut files);
+    let snapshot = mini::open(files);
+    let all = Explainer::new(&snapshot).systems();
+    all.iter().map(|s| (s.system, s.at_work)).collect()
+}
+
+fn file(name: &str) -> impl FnOnce(&mut Vec<(String, String)>) {
+    let path = format!("nodes/node-1/files/{name}");
+    move |files| files.push((path, "{}\n".to_owned()))
+}
+
+#[test]
+fn systems_are_known_by_their_devices() {
+    for (dev, kind, system) in [
+        ("flannel.1", "vxlan", System::Flannel),
+        ("flannel-wg", "wireguard", System::Flannel),
+        ("vxlan.calico", "vxlan", System::Calico),
+        ("cali0123456789a", "veth", System::Calico),
+        ("kube-bridge", "bridge", System::KubeRouter),
+        ("weave", "bridge", System::Weave),
+        ("azv0", "veth", System::AzureCni),
+        ("gke0", "veth", System::Gke),
+        ("kube-ipvs0", "dummy", System::KubeProxyIpvs),
+        ("kube-lb0", "dummy", System::PureLb),
+        ("docker0", "bridge", System::Docker),
+        ("cilium_host", "veth", System::Cilium),
+        ("antrea-gw0", "openvswitch", System::Antrea),
+        ("ovn-k8s-mp0", "openvswitch", System::OvnKubernetes),
+        ("ovn0", "openvswitch", System::KubeOvn),
+        ("br-int", "openvswitch", System::OpenVswitch),
+    ] {
+        let seen = seen(|files| device(files, dev, true, kind));
+        assert!(seen.contains(&(system, true)), "{dev}: {seen:?}");
+    }
+}
+
+#[test]
+fn systems_are_known_by_the_files_that_set_them_up() {
+    for (name, system) in [
+        (
+            "var/lib/rancher/k3s/agent/etc/cni/net.d/10-flannel.conflist",
+            System::K3s,
+        ),
+        (
+            "var/snap/microk8s/current/args/cni-network/10-calico.conflist",
+            System::MicroK8s,
+        ),
+        ("etc/cni/net.d/10-aws.conflist", System::AwsVpcCni),
+        ("etc/cni/net.d/10-azure.conflist", System::AzureCni),
+        ("etc/cni/net.d/10-gke-ptp.conflist", System::Gke),
+        ("etc/cni/net.d/05-cilium.conflist", System::Cilium),
+        ("etc/cni/net.d/10-weave.conflist", System::Weave),
+        ("etc/cni/net.d/10-antrea.conflist", System::Antrea),
+        ("etc/cni/net.d/10-ovn-kubernetes.conf", System::OvnKubernetes),
+        ("etc/cni/net.d/100-crio-bridge.conflist", System::CriO),
+    ] {
+        let seen = seen(file(name));
+        // A file tells what was installed, not what is at work.
+        assert!(seen.contains(&(system, false)), "{name}: {seen:?}");
+    }
+}
+
+#[test]
+fn runtimes_are_known_by_the_node_object() {
+    for (runtime, system) in [
+        ("containerd://1.7.2", System::Containerd),
+        ("cri-o://1.30.0", System::CriO),
+        ("docker://24.0.7", System::Docker),
+    ] {
+        let seen = seen(|files| {
+            let (_, nodes) = files
+                .iter_mut()
+                .find(|(path, _)| path == "cluster/nodes.json")
+                .expect("nodes");
+            let from = r#""status":{"#;
+            let to = format!(r#""status":{{"nodeInfo":{{"containerRuntimeVersion":"{runtime}"}},"#);
+            assert!(nodes.contains(from));
+            *nodes = nodes.replacen(from, &to, 1);
+        });
+        assert!(seen.contains(&(system, true)), "{runtime}: {seen:?}");
+    }
+}
+
+#[test]
+fn the_policy_agent_of_aws_is_programs_on_the_pods_own_devices() {
+    let change = || {
+        filters(
+            r#"{"dev":"veth4","parent":"ingress","protocol":"all","pref":1,"kind":"bpf","chain":0,"options":{"handle":"0x1","bpf_name":"handle_ingress"}}"#,
+        )
+    };
+    assert!(seen(change()).contains(&(System::AwsNetworkPolicy, true)));
+    // It takes over no node: only where its programs stand nothing is certain.
+    assert_eq!(System::AwsNetworkPolicy.standing(), Standing::Modelled);
+    is_open(&trace(change()));
+}
+
+#[test]
+fn nothing_of_kube_proxy_beside_an_ebpf_dataplane_is_said() {
+    let snapshot = {
+        let mut files = mini::files(true);
+        device(&mut files, "cilium_host", true, "veth");
+        for (path, text) in &mut files {
+            if path.ends_with("host/iptables-nft.save") {
+                text.clear();
+            }
+        }
+        files.push((format!("{HOST}ipvs.save"), String::new()));
+        files.push((format!("{HOST}ip6tables-nft.save"), String::new()));
+        files.push((format!("{HOST}ip6tables-legacy.save"), String::new()));
+        mini::open(files)
+    };
+    let answer = Explainer::new(&snapshot)
+        .trace(&query("toolbox", "shop/web"), Detail::Decisions)
+        .expect("it resolves");
+    is_open(&answer);
+    let page = page(&answer);
+    assert!(page.contains("no rules of kube-proxy in any mode"), "{page}");
+}
+
+#[test]
+fn what_is_explained_of_a_service_says_whose_programs_take_it() {
+    let mut files = mini::files(true);
+    device(&mut files, "cilium_host", true, "veth");
+    for (path, text) in &mut files {
+        if path.ends_with("host/iptables-nft.save") {
+            text.clear();
+        }
+    }
+    let snapshot = mini::open(files);
+    let explainer = Explainer::new(&snapshot);
+    let style = text::Style {
+        width: 4000,
+        ..text::Style::default()
+    };
+    let clusterip = explainer
+        .clusterip(&crate::topics::clusterip::ClusterIpQuery {
+            target: "svc/shop/web".to_owned(),
+            namespace: None,
+            node: None,
+            proto: None,
+        })
+        .expect("it resolves");
+    assert_eq!(clusterip.exit_code(), 3);
+    let page = text::clusterip(&clusterip, &style);
+    assert!(page.contains("nothing in the kernel's tables of this node"), "{page}");
+    assert!(page.contains("Cilium on node-1 (device cilium_host"), "{page}");
+    assert!(
+        json::clusterip(&clusterip)["outside"][0]
+            .as_str()
+            .is_some_and(|t| t.contains("Cilium"))
+    );
+    let nodeport = explainer
+        .nodeport(&crate::topics::nodeport::NodePortQuery {
+            port: 30080,
+            proto: None,
+            node: None,
+            family: None,
+        })
+        .expect("it resolves");
+    assert_eq!(nodeport.exit_code(), 3);
+    let page = text::nodeport(&nodeport, &style);
+    assert!(page.contains("Cilium on node-1 (device cilium_host"), "{page}");
 }

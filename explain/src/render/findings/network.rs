@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use knet_snapshot::id::Mac;
 use knet_snapshot::route::RouteKind;
+use knet_snapshot::routing_daemon::Daemon;
 
 use super::{Said, said};
+use crate::findings::WhyNoRoute;
 use crate::render::words;
 
 /// A route or rule that refuses.
@@ -46,6 +48,36 @@ pub fn pod_route(node: &str, of: &str, cidr: &IpNet, via: Option<IpAddr>, should
         Some(via) => said(
             format!("{node} sends {cidr}, the pods of {of}, to {via}, which is another node ({of} is {hop})."),
             format!("on {node}: ip route replace {cidr} via {hop}"),
+        ),
+    }
+}
+
+/// What a routing daemon says of a route that is not there.
+pub fn no_bgp_route(node: &str, of: &str, dst: IpAddr, daemon: Daemon, why: &WhyNoRoute) -> Said {
+    let (name, show) = match daemon {
+        Daemon::Bird => ("BIRD", "birdc show protocols all"),
+        Daemon::Frr => ("FRR", "vtysh -c 'show bgp summary'"),
+    };
+    let head = format!("{node} has no route to {dst}, a pod of {of}");
+    match why {
+        WhyNoRoute::SessionDown { session, state, error } => {
+            let error = error.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
+            said(
+                format!("{head}: {name} there says that its session {session} to {of} is {state}{error}."),
+                format!("on {node}: {show}; is TCP 179 open between {node} and {of}, and does {of} know {node}?"),
+            )
+        }
+        WhyNoRoute::NoSession => said(
+            format!("{head}, and {name} there has no session to {of}."),
+            format!("see why {node} does not peer with {of}: node addresses, peers, node-to-node mesh"),
+        ),
+        WhyNoRoute::NotAnnounced { session } => said(
+            format!("{head}: {name}'s session {session} to {of} is up and brought none."),
+            format!("on {of}: see what it exports to {node}"),
+        ),
+        WhyNoRoute::NotInKernel { from } => said(
+            format!("{head}, although {name} there has one from {from}: it is not in the kernel's table."),
+            format!("on {node}: see {name}'s log and its export to the kernel"),
         ),
     }
 }

@@ -9,7 +9,7 @@ use super::convert;
 use super::model::{Evidence, OverallSees};
 use crate::explanation::Evidence as TraceEvidence;
 use crate::names::Whose;
-use crate::render::words;
+use crate::render::{systems, words};
 use crate::topics::clusterip::ClusterIpExplanation;
 use crate::topics::kube_ipvs0::{Held, KubeIpvs0};
 
@@ -40,6 +40,9 @@ pub struct ClusterIpDocument {
     pub pod_sees: Option<OverallSees>,
     /// What a program on the node sees.
     pub node_sees: OverallSees,
+    /// Whose programs take packets of the node away from the kernel's tables, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<String>,
 }
 
 /// What `kube-ipvs0` is on a node.
@@ -98,6 +101,7 @@ pub fn document(answer: &ClusterIpExplanation) -> ClusterIpDocument {
         rows: answer.service_rows.iter().chain(rule).map(row).collect(),
         pod_sees: answer.pod.as_ref().map(|(_, seen)| convert::overall(seen)),
         node_sees: convert::overall(&answer.own),
+        outside: systems::taken_over(&answer.own),
     }
 }
 

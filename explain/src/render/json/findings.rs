@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use knet_snapshot::routing_daemon::Daemon;
 use serde_json::{Value, json};
 
 use super::convert::Names;
 use super::model;
-use crate::findings::{Finding, Found, Socket, WhySource};
+use crate::findings::{Finding, Found, Socket, WhyNoRoute, WhySource};
 use crate::names::Whose;
 use crate::owner::Owner;
 use crate::render::{findings as said, words};
@@ -148,6 +149,30 @@ fn data(found: &Found) -> Value {
             "node": node, "device": dev, "source": src, "way_back": back, "rp_filter": value,
         }),
         Found::ForwardingOff { node, key } | Found::LocalnetOff { node, key } => json!({ "node": node, "sysctl": key }),
+        Found::NoBgpRoute {
+            node,
+            of,
+            dst,
+            daemon,
+            why,
+        } => {
+            let (why, session, state, error) = match why {
+                WhyNoRoute::SessionDown { session, state, error } => {
+                    ("session-down", Some(session), Some(state), error.as_ref())
+                }
+                WhyNoRoute::NoSession => ("no-session", None, None, None),
+                WhyNoRoute::NotAnnounced { session } => ("not-announced", Some(session), None, None),
+                WhyNoRoute::NotInKernel { from } => ("not-in-kernel", Some(from), None, None),
+            };
+            let daemon = match daemon {
+                Daemon::Bird => "bird",
+                Daemon::Frr => "frr",
+            };
+            json!({
+                "node": node, "pods_of": of, "address": dst, "daemon": daemon, "why": why, "session": session,
+                "state": state, "error": error,
+            })
+        }
         Found::PodRoute {
             node,
             of,

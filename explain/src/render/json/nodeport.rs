@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::convert::{self, Names};
 use super::model::{Branch, Evidence, OverallSees};
 use crate::explanation::{Cite, Evidence as TraceEvidence};
-use crate::render::words;
+use crate::render::{systems, words};
 use crate::topics::nodeport::{From, Meaning, NodePortExplanation, PortOwner};
 
 /// The answer about one NodePort.
@@ -34,6 +34,9 @@ pub struct NodePortDocument {
     pub views: Vec<ViewDoc>,
     /// The closest NodePorts, when the port is none.
     pub closest: Vec<PortDoc>,
+    /// Whose programs take packets of the node away from the kernel's tables, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<String>,
 }
 
 /// A socket on the port.
@@ -111,6 +114,11 @@ pub fn document(answer: &NodePortExplanation) -> NodePortDocument {
         node: answer.node.clone(),
         address: answer.address,
         owner: owner.to_owned(),
+        outside: answer
+            .views
+            .first()
+            .map(|view| systems::taken_over(&view.explanation))
+            .unwrap_or_default(),
         service,
         listeners: answer.listeners.as_ref().map(|all| {
             all.iter()

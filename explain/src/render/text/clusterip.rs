@@ -2,7 +2,7 @@
 
 use crate::explanation::Explanation;
 use crate::names::Whose;
-use crate::render::words;
+use crate::render::{systems, words};
 use crate::topics::clusterip::ClusterIpExplanation;
 use crate::topics::kube_ipvs0::{Held, KubeIpvs0};
 
@@ -75,12 +75,17 @@ pub fn answer(page: &mut Page, answer: &ClusterIpExplanation) {
             page.field(MARGIN, INDENT, &dim(""), &[strong(taker.rule.text.to_string())]);
             page.field(MARGIN, INDENT, &dim(""), &[dim(taker.rule.artifact.to_string())]);
         }
-        None => page.field(
-            MARGIN,
-            INDENT,
-            &dim("taken by"),
-            &[Span("nothing on this node".to_owned(), Tone::Bad)],
-        ),
+        None => {
+            let over = systems::taken_over(&answer.own);
+            let nothing = match over.is_empty() {
+                true => Span("nothing on this node".to_owned(), Tone::Bad),
+                false => Span("nothing in the kernel's tables of this node".to_owned(), Tone::Warn),
+            };
+            page.field(MARGIN, INDENT, &dim("taken by"), &[nothing]);
+        }
+    }
+    for text in systems::taken_over(&answer.own) {
+        page.field(MARGIN, INDENT, &dim("outside"), &[Span(text, Tone::Warn)]);
     }
     for row in &answer.service_rows {
         page.field(MARGIN, INDENT, &dim(""), &[strong(row.text.to_string())]);

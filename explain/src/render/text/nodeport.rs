@@ -1,6 +1,6 @@
 //! `explain nodeport`, also a section of a trace to a NodePort.
 
-use crate::render::{sentence, words};
+use crate::render::{sentence, systems, words};
 use crate::topics::nodeport::{From, Listener, Meaning, NodePortExplanation, PortOwner, View};
 
 use super::layout::{Page, Span, Tone, dim, strong};
@@ -175,6 +175,14 @@ fn listener(page: &mut Page, listener: &Listener, taken: bool) {
 }
 
 fn taker(page: &mut Page, answer: &NodePortExplanation) {
+    for text in answer
+        .views
+        .first()
+        .map(|v| systems::taken_over(&v.explanation))
+        .unwrap_or_default()
+    {
+        page.field(MARGIN, INDENT, &dim("outside"), &[Span(text, Tone::Warn)]);
+    }
     let Some(taker) = &answer.taker else { return };
     let mut spans = vec![format!("{} {}", taker.table, taker.chains.join(" > ")).into()];
     if let Some(owner) = taker.owner {

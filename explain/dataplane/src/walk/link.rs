@@ -72,7 +72,8 @@ impl Walker<'_, '_> {
             LinkKind::Tun => Err(self.ended(ns, skb, Outcome::Unknown, Reason::Userspace)),
             LinkKind::Tunnel(kind, info) => self.tunnel_transmit(ns, link, kind, info, skb),
             LinkKind::Wireguard => self.wireguard_transmit(ns, link, skb),
-            LinkKind::Ipvlan { .. } | LinkKind::Vrf { .. } | LinkKind::Other(_) => {
+            LinkKind::Ipvlan { mode, flag } => self.ipvlan_transmit(ns, link, mode, flag, skb),
+            LinkKind::Vrf { .. } | LinkKind::Other(_) => {
                 self.step(What::Undecided, None);
                 Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled))
             }
@@ -156,11 +157,10 @@ impl Walker<'_, '_> {
                 _ => {}
             }
         }
-        // ipvlan_handle_frame: a slave that has the address takes the packet.
-        if self.ipvlan_upper(ns, dev, skb.packet.dst) {
-            self.step(What::Undecided, None);
-            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
-        }
+        skb = match self.ipvlan_receive(ns, dev, skb)? {
+            Ok(taken) => return Ok(taken),
+            Err(passed) => passed,
+        };
         // "Vlan id is non 0 and vlan_do_receive() couldn't find vlan device": for somebody else.
         if skb.eth.and_then(|e| e.vlan).is_some_and(|tag| tag != 0) {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::VlanFilter));
@@ -190,15 +190,6 @@ impl Walker<'_, '_> {
                 LinkKind::Macvlan { mode } => mode == "passthru" || (l.mac == Some(dst) && mode != "source"),
                 _ => false,
             })
-        })
-    }
-
-    /// An ipvlan device on top of a device has this address.
-    fn ipvlan_upper(&self, ns: NsId, dev: IfIndex, dst: IpAddr) -> bool {
-        self.world.uppers(ns, dev).iter().any(|&(n, d)| {
-            let links = self.space(n).links();
-            links.get(d).is_some_and(|l| matches!(l.kind, LinkKind::Ipvlan { .. }))
-                && (!links.addresses_known || links.addresses_of(d).any(|a| a.local == dst))
         })
     }
 

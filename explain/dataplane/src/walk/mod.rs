@@ -7,6 +7,7 @@ mod fold;
 mod frame;
 mod hooks;
 mod ipsec;
+mod ipvlan;
 mod ipvs;
 mod link;
 mod neighbour;

@@ -37,6 +37,10 @@ impl Walker<'_, '_> {
         if seen.routed && skb.packet.dst == before {
             return self.local_in(ns, skb);
         }
+        skb = match self.ipvlan_l3s(ns, skb)? {
+            Ok(taken) => return Ok(taken),
+            Err(passed) => passed,
+        };
         match self.route_input(ns, &mut skb)? {
             Routed::Local => self.local_in(ns, skb),
             Routed::Forward { oif, nexthop } => self.forward(ns, skb, oif, nexthop),
@@ -118,8 +122,8 @@ impl Walker<'_, '_> {
         if let Source::Bridge(port) = source {
             return self.bridge_answers(ns, port, skb);
         }
-        // Nobody hears of what happens to a tunnel's packet: its device took the inner one.
-        let quiet = skb.packet.inner.is_some();
+        // Nobody hears of what happens to a tunnel's or an ipvlan's packet: the device took what it was given.
+        let quiet = skb.caller().is_none();
         self.route_output(ns, &mut skb, source).map_err(|mut ended| {
             ended.errno = ended.errno.filter(|_| !quiet);
             ended

@@ -119,16 +119,19 @@ impl Walker<'_, '_> {
                     self.emit(lower_ns, lower, frame, reach);
                 }
             }
-            LinkKind::Macvlan { mode } => {
+            LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. } => {
                 let Some((lower_ns, lower)) = self.world.lower(ns, link) else {
                     return;
                 };
-                if mode == "bridge" {
+                let bridges = |kind: &LinkKind| match kind {
+                    LinkKind::Macvlan { mode } => mode == "bridge",
+                    LinkKind::Ipvlan { flag, .. } => flag != "private" && flag != "vepa",
+                    _ => false,
+                };
+                if bridges(&link.kind) {
                     for &(upper_ns, upper) in self.world.uppers(lower_ns, lower) {
                         let sibling = self.link(upper_ns, upper).filter(|l| l.flags.up).map(|l| &l.kind);
-                        if (upper_ns, upper) != (ns, dev)
-                            && matches!(sibling, Some(LinkKind::Macvlan { mode }) if mode == "bridge")
-                        {
+                        if (upper_ns, upper) != (ns, dev) && sibling.is_some_and(bridges) {
                             self.heard(ns, upper_ns, upper, frame, reach);
                         }
                     }

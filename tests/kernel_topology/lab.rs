@@ -59,6 +59,7 @@ impl Lab {
             for (program, save) in [
                 ("iptables-legacy-restore", &space.iptables),
                 ("ip6tables-legacy-restore", &space.ip6tables),
+                ("ipvsadm-restore", &space.ipvs),
             ] {
                 if !save.is_empty() {
                     lab.must("ip", &["netns", "exec", name, program], std::slice::from_ref(save))?;

@@ -26,6 +26,8 @@ pub struct SpacePlan {
     pub iptables: String,
     /// For `ip6tables-restore`.
     pub ip6tables: String,
+    /// For `ipvsadm-restore`.
+    pub ipvs: String,
     /// Lines for `ip -batch`, after everything else.
     pub last: Vec<String>,
     /// Its addresses, where its servers listen.

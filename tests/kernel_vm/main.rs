@@ -23,7 +23,7 @@ mod suite;
 mod traffic;
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netns::{Rng, say, shell};
 use suite::{Pace, Tally};
@@ -96,8 +96,14 @@ fn guest() {
     for plan in plans::all(&mut rng) {
         let seed = rng.below(u64::MAX);
         if plan.name.contains(&only) {
+            let began = Instant::now();
             suite::run(&plan, seed, &tally, PACE);
-            say(&format!("  {} done", plan.name));
+            let sum = tally.lock().expect("nobody panics with it");
+            let (flows, wrong, took) = (sum.flows, sum.differences.len(), began.elapsed().as_secs_f32());
+            say(&format!(
+                "  {}: {took:.1} s, so far {flows} flows, {wrong} differences",
+                plan.name
+            ));
         }
     }
     let tally = tally.into_inner().expect("no thread panicked");

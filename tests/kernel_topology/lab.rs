@@ -65,9 +65,13 @@ impl Lab {
                     lab.must("ip", &["netns", "exec", name, program], std::slice::from_ref(save))?;
                 }
             }
+            if !space.shell.is_empty() {
+                lab.must("ip", &["netns", "exec", name, "sh", "-e"], &space.shell)?;
+            }
             // Last words: what must come after everything else.
             if !space.last.is_empty() {
-                lab.must("ip", &["-n", name, "-batch", "-"], &space.last)?;
+                let lines: Vec<String> = space.last.iter().map(|l| lab.fill(l)).collect();
+                lab.must("ip", &["-n", name, "-batch", "-"], &lines)?;
             }
         }
         Ok(lab)

@@ -79,6 +79,21 @@ pub enum Forward {
     Tunnel,
 }
 
+/// What a packet is put into on its way to a real server behind a tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tunnel {
+    /// IPIP, or IPv6 in either.
+    #[default]
+    Ipip,
+    /// GUE, over UDP.
+    Gue {
+        /// UDP port of the real server.
+        port: u16,
+    },
+    /// GRE.
+    Gre,
+}
+
 /// A real server (`struct ip_vs_dest`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct IpvsServer {
@@ -92,6 +107,8 @@ pub struct IpvsServer {
     pub port: u16,
     /// How it gets its packets.
     pub forward: Forward,
+    /// ... when that is [`Forward::Tunnel`]. `/proc/net/ip_vs` does not say.
+    pub tunnel: Tunnel,
     /// Weight; 0 takes no new connections.
     pub weight: u32,
     /// `-x`: no new connections above so many; 0 = no limit.
@@ -163,6 +180,7 @@ fn saved(at: Row, line: &str) -> Result<IpvsRow, &'static str> {
         engine: None,
     };
     let (mut forward, mut weight, mut upper) = (Forward::Route, 1, 0);
+    let (mut tunnel, mut tunnel_port) = (Tunnel::Ipip, 0);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or("an option without its value");
         match word {
@@ -196,7 +214,21 @@ fn saved(at: Row, line: &str) -> Result<IpvsRow, &'static str> {
             "-i" | "--ipip" => forward = Forward::Tunnel,
             "-w" | "--weight" => weight = lines::number(value()?).ok_or("a weight that is no number")?,
             "-x" | "--u-threshold" => upper = lines::number(value()?).ok_or("a threshold that is no number")?,
-            "-y" | "--l-threshold" | "--tun-type" | "--tun-port" => {
+            "--tun-type" => {
+                tunnel = match value()? {
+                    "ipip" => Tunnel::Ipip,
+                    "gue" => Tunnel::Gue { port: tunnel_port },
+                    "gre" => Tunnel::Gre,
+                    _ => return Err("a kind of tunnel that is not known"),
+                }
+            }
+            "--tun-port" => {
+                tunnel_port = value()?.parse().map_err(|_| "a port that is no number")?;
+                if let Tunnel::Gue { port } = &mut tunnel {
+                    *port = tunnel_port;
+                }
+            }
+            "-y" | "--l-threshold" => {
                 value()?;
             }
             "--tun-nocsum" | "--tun-csum" | "--tun-remcsum" => {}
@@ -214,6 +246,7 @@ fn saved(at: Row, line: &str) -> Result<IpvsRow, &'static str> {
         addr,
         port,
         forward,
+        tunnel,
         weight,
         upper,
     }))
@@ -319,6 +352,7 @@ fn listed_server(at: Row, line: &str, service: ServiceKey) -> Result<IpvsServer,
         addr,
         port,
         forward,
+        tunnel: Tunnel::Ipip,
         weight,
         upper: 0,
     })

@@ -71,7 +71,10 @@ impl Walker<'_, '_> {
         let from = skb.packet.ttl;
         skb.packet.ttl -= 1;
         self.step(What::Rewrite(Field::Ttl { from, to: from - 1 }), None);
-        skb = self.hook(ns, Hook::Forward, skb)?;
+        skb = match self.run_hook(ns, Hook::Forward, skb)? {
+            Passed::On(skb) => skb,
+            Passed::Taken(skb) => return self.ipvs_send(ns, skb),
+        };
         skb = self.hook(ns, Hook::Postrouting, skb)?;
         self.finish_output(ns, skb)
     }

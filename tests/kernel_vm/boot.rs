@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const MODULES: &str = "\
     crc32c_generic 9p 9pnet_virtio virtio_pci veth bridge br_netfilter dummy 8021q macvlan ipvlan \
     vrf vxlan geneve wireguard ipip ip_gre ip6_gre sit ip6_tunnel fou xfrm_user xfrm_interface xfrm4_tunnel esp4 \
-    esp6 ah4 authenc echainiv seqiv aes_generic gcm ccm cbc hmac sha256_generic sha1_generic ghash_generic ctr \
+    esp6 crypto_null authenc echainiv sha512_generic drbg \
     ip_vs ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_wlc ip_vs_sh ip_vs_dh ip_vs_mh ip_vs_sed ip_vs_nq ip_vs_lblc \
     ip_vs_lblcr ip_vs_fo ip_vs_ovf ip_vs_ftp nf_conntrack nf_conntrack_netlink nf_conntrack_ftp nf_nat \
     nf_nat_ftp xt_nat xt_MASQUERADE xt_REDIRECT xt_mark xt_connmark xt_conntrack xt_comment xt_tcpudp \

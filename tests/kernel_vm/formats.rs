@@ -1,7 +1,7 @@
 //! Our own reader of IPVS beside the kernel's tools: what the two write reads the same.
 
 use knet_collectors::Limits;
-use knet_snapshot::ipvs::{IpvsMask, IpvsRow, IpvsServer, IpvsService, parse};
+use knet_snapshot::ipvs::{IpvsMask, IpvsRow, IpvsServer, IpvsService, ServiceKey, parse};
 
 use crate::netns::say;
 use crate::packets::{ipvs, lab, random::Rng, rules::Back, sys};
@@ -27,7 +27,10 @@ fn words(row: &IpvsRow, proc: bool) -> String {
             let whole = [IpvsMask::V4([255; 4].into()), IpvsMask::V6(128)];
             let netmask = netmask.filter(|m| !whole.contains(m));
             let flags = (!proc).then_some(scheduler_flags);
-            format!("{key:?} {scheduler} {flags:?} {persistent} {netmask:?} {one_packet} {engine:?}")
+            let key = named(*key, proc);
+            // ... and of a mark's, whether it is a netmask.
+            let netmask = netmask.filter(|_| !key.starts_with("mark"));
+            format!("{key} {scheduler} {flags:?} {persistent} {netmask:?} {one_packet} {engine:?}")
         }
         IpvsRow::Server(s) => {
             let IpvsServer {
@@ -41,8 +44,17 @@ fn words(row: &IpvsRow, proc: bool) -> String {
                 upper,
             } = s;
             let more = (!proc).then_some((tunnel, upper));
-            format!("{service:?} -> {addr} {port} {forward:?} {weight} {more:?}")
+            let service = named(*service, proc);
+            format!("{service} -> {addr} {port} {forward:?} {weight} {more:?}")
         }
+    }
+}
+
+/// `/proc/net/ip_vs` does not say of which family's packets a mark is.
+fn named(key: ServiceKey, proc: bool) -> String {
+    match key {
+        ServiceKey::Mark { mark, .. } if proc => format!("mark {mark}"),
+        key => format!("{key:?}"),
     }
 }
 
@@ -60,12 +72,16 @@ fn read(name: &str, bytes: &[u8], proc: bool) -> Result<Vec<String>, String> {
 pub fn compare() -> Option<String> {
     let ran = std::thread::spawn(|| {
         sys::new_netns().expect("a namespace");
+        // Without a local route every address is a broadcast's (`inet_addr_type`).
+        lab::must(&["ip", "link", "set", "lo", "up"], "");
         let (mut tables, mut rows) = (0, 0);
         for number in 0..TABLES {
             let (_, parts) = ipvs::random(&mut Rng::of(7, 1, number));
             let services = parts.iter().find(|p| p.back == Back::Ipvs).expect("it has services");
-            if !lab::run(&["ipvsadm", "-R"], &services.text()).status.success() {
-                return Err(format!("ipvsadm refuses\n{}", services.text()));
+            let loaded = lab::run(&["ipvsadm", "-R"], &services.text());
+            if !loaded.status.success() {
+                let why = String::from_utf8_lossy(&loaded.stderr).into_owned();
+                return Err(format!("ipvsadm refuses: {why}\n{}", services.text()));
             }
             let ours = knet_collectors::ipvs::read(Limits::default()).map_err(|e| e.to_string())?;
             let ours = ours.ok_or("no IPVS")?.to_string();

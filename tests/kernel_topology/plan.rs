@@ -120,6 +120,7 @@ impl Plan {
     }
 
     /// A line for a shell in a namespace.
+    #[allow(dead_code, reason = "only the suite of the virtual machine has such lines")]
     pub fn shell(&mut self, space: usize, line: &str) {
         self.spaces[space].shell.push(line.to_owned());
     }

@@ -12,6 +12,9 @@ use crate::packet::{Packet, Port};
 use crate::table::ipvs::{Ipvs, Service};
 use crate::trace::{Evidence, IpvsBy, NsId};
 
+/// One end of a connection.
+pub type End = (IpAddr, Port);
+
 /// A connection (`struct ip_vs_conn`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conn {

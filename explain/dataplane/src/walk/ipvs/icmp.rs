@@ -1,12 +1,10 @@
 //! ICMP errors about packets of connections: `ip_vs_in_icmp`, `ip_vs_out_icmp`. Everything else of ICMP is no matter
 //! of IPVS: an echo to a virtual address is answered by whoever has the address.
 
-use std::net::IpAddr;
-
 use super::{Handled, Passed};
-use crate::packet::{L4, Packet, Port, proto};
+use crate::packet::{L4, Packet, proto};
 use crate::skb::Skb;
-use crate::stage::ipvs as stage;
+use crate::stage::ipvs::{self as stage, End};
 use crate::trace::{Hook, NsId, Outcome, Reason, What};
 use crate::walk::walker::Walker;
 
@@ -28,7 +26,7 @@ pub(super) fn about(packet: &Packet) -> Option<&Packet> {
 
 /// Protocol, and the two ends of a packet as a connection has them: client, then server or virtual address. An error
 /// quotes the other direction.
-pub(super) fn ends(packet: &Packet) -> Option<(u8, (IpAddr, Port), (IpAddr, Port))> {
+pub(super) fn ends(packet: &Packet) -> Option<(u8, End, End)> {
     let (proto, from, to) = match (about(packet), &packet.l4) {
         (Some(q), _) => {
             let (from, to) = stage::ends(q)?;

@@ -53,7 +53,7 @@ impl Walker<'_, '_> {
             return self.wrap(ns, skb, conn, tunnel, &egress);
         }
         if conn.forward == Forward::Masq {
-            self.to_server(&mut skb, conn);
+            self.translate(&mut skb, conn);
             if conn.tracked && !conn.one_packet {
                 self.ct.alter_reply(skb.ct, conn, true);
             }
@@ -74,7 +74,7 @@ impl Walker<'_, '_> {
     }
 
     /// The destination becomes the real server; an error is about what the real server sent (`ip_vs_nat_icmp`).
-    fn to_server(&mut self, skb: &mut Skb, conn: &Conn) {
+    fn translate(&mut self, skb: &mut Skb, conn: &Conn) {
         let from = (skb.packet.dst, skb.packet.dport());
         skb.packet.dst = conn.server.0;
         if let L4::Icmp { quoted: Some(q), .. } = &mut skb.packet.l4 {

@@ -10,9 +10,12 @@ cd "$(dirname "$0")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 
-# What the kernel tests run, and a compiler for libFuzzer. procps has sysctl, util-linux has unshare.
-packages=(g++ iproute2 iptables nftables ipset conntrack ethtool procps util-linux)
-programs=(c++ ip iptables-nft-save nft ipset conntrack ethtool sysctl unshare)
+# What the kernel tests run, and a compiler for libFuzzer. procps has sysctl, util-linux has unshare. The second line is
+# for the virtual machine; its kernel is a package that the test downloads and unpacks, and does not install.
+packages=(g++ iproute2 iptables nftables ipset conntrack ethtool procps util-linux
+  qemu-system-x86 busybox cpio ipvsadm wireguard-tools)
+programs=(c++ ip iptables-nft-save nft ipset conntrack ethtool sysctl unshare
+  qemu-system-x86_64 busybox cpio ipvsadm wg)
 export PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for program in "${programs[@]}"; do command -v "$program" >/dev/null || missing+=("$program"); done

@@ -34,6 +34,8 @@ fn the_kernel_agrees() {
         from: number("KNET_JUDGE_FROM", 0),
         rulesets,
         flows: number("KNET_JUDGE_FLOWS", 36) as usize,
+        ipvs: false,
+        tries: 500,
         backends: backends.split(',').map(str::to_owned).collect(),
         patience: number("KNET_JUDGE_PATIENCE", 20) as usize,
         seconds: number("KNET_JUDGE_SECONDS", 120),

@@ -1,5 +1,6 @@
 //! Sends conversations through the kernel and through the model, and compares.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
@@ -9,6 +10,7 @@ use knet_dataplane::walk::{Origin, Start};
 use knet_dataplane::world::World;
 use knet_snapshot::artifact::name;
 use knet_snapshot::id::IfIndex;
+use knet_snapshot::store::Blob;
 
 use super::clock::timed;
 use super::flow::{self, Entry, Flow, Follow};
@@ -89,21 +91,44 @@ pub fn run(lab: &Lab, files: &Files, flows: &[Flow], mut each: impl FnMut(usize,
         }
         if stage > 0 {
             files.insert(name::CONNTRACK, timed("connections", || lab.connections()));
+            files.extend(lab.ipvs_connections().map(|table| (name::IPVS_CONN, table)));
         }
-        let snapshot = timed("snapshot", || snapshot(&files));
-        let world = timed("world", || World::new(&snapshot));
-        for i in turn {
-            let step = if stage == 0 {
-                first(lab, &world, &mut live[i])
-            } else {
-                next(lab, &world, &mut live[i], stage)
-            };
-            match step {
-                Some(step) => each(i, step),
-                None => live[i].alive = false,
+        let mut left = turn.as_slice();
+        while !left.is_empty() {
+            let snapshot = timed("snapshot", || snapshot(&files));
+            let world = timed("world", || World::new(&snapshot));
+            while let [i, rest @ ..] = left {
+                left = rest;
+                let step = if stage == 0 {
+                    first(lab, &world, &mut live[*i])
+                } else {
+                    next(lab, &world, &mut live[*i], stage)
+                };
+                match step {
+                    Some(step) => each(*i, step),
+                    None => live[*i].alive = false,
+                }
+                // Persistence: whose client is now bound to a server, the next packet's may be as well.
+                let now = lab.ipvs_connections();
+                if let Some(now) = now.filter(|now| templates(Some(now)) != templates(files.get(name::IPVS_CONN))) {
+                    files.insert(name::IPVS_CONN, now);
+                    break;
+                }
             }
         }
     }
+}
+
+/// The persistence templates of a table, without their age.
+fn templates(table: Option<&Blob>) -> BTreeSet<String> {
+    let text = table.map(|t| String::from_utf8_lossy((**t).as_ref()).into_owned());
+    let words = |line: &str| line.split_whitespace().take(7).map(str::to_owned).collect::<Vec<_>>();
+    text.unwrap_or_default()
+        .lines()
+        .map(words)
+        .filter(|w| w.get(2).is_some_and(|port| port == "0000"))
+        .map(|w| w.join(" "))
+        .collect()
 }
 
 fn first(lab: &Lab, world: &World<'_>, live: &mut Live<'_>) -> Option<Step> {
@@ -244,7 +269,8 @@ fn next(lab: &Lab, world: &World<'_>, live: &mut Live<'_>, stage: usize) -> Opti
             Some(wired(lab, world, live, stage, out.device, &packet, Side::Server, true))
         }
         Follow::Error { ty, code, from_target } => {
-            let out = live.out.clone()?;
+            // What a tunnel carries is not put together again.
+            let out = live.out.clone().filter(|o| o.packet.inner.is_none())?;
             let router = if from_target {
                 out.packet.dst
             } else {

@@ -1,6 +1,7 @@
 //! Random conversations: a first packet, and what may follow it.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use knet_dataplane::packet::{L4, Packet, Port, proto, tcp_flag};
 
@@ -55,6 +56,23 @@ impl Numbers {
     fn next(&mut self) -> (u32, u16) {
         self.0 += 1;
         (self.0, 1024 + (self.0 % 58_000) as u16)
+    }
+}
+
+/// Source ports that no conversation is given the first time.
+static RENEWED: AtomicU16 = AtomicU16::new(0);
+
+impl Flow {
+    /// The same from another port: connections of IPVS cannot be made to be forgotten.
+    pub fn renewed(&self) -> Self {
+        const FIRST: u16 = 59_100;
+        const MANY: u16 = 2_900;
+        let mut flow = self.clone();
+        if !matches!(flow.packet.l4, L4::Icmp { .. }) {
+            let port = FIRST + RENEWED.fetch_add(1, Ordering::Relaxed) % MANY;
+            flow.packet.set_sport(port.into());
+        }
+        flow
     }
 }
 
@@ -322,7 +340,8 @@ const fn flags_of(l4: &L4) -> u8 {
     }
 }
 
-fn follows(rng: &mut Rng, packet: &Packet) -> Vec<Follow> {
+/// What may follow a packet.
+pub fn follows(rng: &mut Rng, packet: &Packet) -> Vec<Follow> {
     if rng.percent(35) {
         return Vec::new();
     }

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use knet_collectors::Limits;
 use knet_collectors::reference::REFERENCES;
 use knet_dataplane::packet::{Packet, proto};
 use knet_snapshot::Snapshot;
@@ -16,6 +17,7 @@ use knet_snapshot::artifact::name;
 use knet_snapshot::store::Blob;
 
 use super::environment::{self, BOUND, DEVICES, Environment, LISTENING, ROUTED};
+use super::ipvs;
 use super::sys;
 use super::wire::{self, Fixed, Side};
 
@@ -61,7 +63,12 @@ pub struct Lab {
     empty: BTreeMap<&'static str, Blob>,
     indices: Vec<u32>,
     conntrack: OwnedFd,
+    /// There is a device for the addresses of virtual services.
+    pub services: bool,
 }
+
+/// Connections of IPVS of this thread's namespace.
+const IPVS_CONN: &str = "/proc/thread-self/net/ip_vs_conn";
 
 /// What UDP servers say, over and over.
 const ANSWER: &[u8] = b"aaaa";
@@ -196,6 +203,7 @@ impl Lab {
             empty: Files::new(),
             indices: Vec::new(),
             conntrack: sys::netlink_netfilter().expect("a netlink socket"),
+            services: false,
         };
         lab.listen();
         settle();
@@ -272,6 +280,10 @@ impl Lab {
             let _ = (flag, pref);
         }
         batch_force(&script);
+        if self.services {
+            batch_force(&[format!("link del {}", ipvs::DEVICE)]);
+            batch(&[format!("link add {} type dummy", ipvs::DEVICE)]);
+        }
         for (key, value) in &env.sysctl {
             sysctl(key, value);
         }
@@ -321,6 +333,11 @@ impl Lab {
     pub fn connections(&self) -> Blob {
         let table = std::fs::read("/proc/thread-self/net/nf_conntrack").unwrap_or_default();
         Arc::new(table) as Blob
+    }
+
+    /// Connections and templates of IPVS, where the kernel has it.
+    pub fn ipvs_connections(&self) -> Option<Blob> {
+        std::fs::read(IPVS_CONN).ok().map(|table| Arc::new(table) as Blob)
     }
 
     /// Forgets all connections.
@@ -403,18 +420,24 @@ pub const RULES: &[&str] = &[
 
 /// A snapshot of the files.
 pub fn snapshot(files: &Files) -> Snapshot {
+    // Says that nobody sorted the real servers.
+    const MANIFEST: &[u8] =
+        br#"{"schema":"knet.snapshot/v1","artifacts":[{"path":"nodes/lab/host/ipvs.save","via":"netlink"}]}"#;
+    let manifest = ("manifest.json".to_owned(), Arc::new(MANIFEST.to_vec()) as Blob);
     let files = files
         .iter()
         .map(|(name, blob)| (format!("nodes/lab/host/{name}"), blob.clone()))
+        .chain(files.contains_key(name::IPVS).then_some(manifest))
         .collect();
     Snapshot::from_files(files).expect("a snapshot")
 }
 
 /// Runs the reference commands of the artifacts, side by side.
 fn capture(artifacts: &[&str]) -> Files {
+    let own = [name::WG, name::TC, name::IPVS, name::IPVS_CONN];
     let wanted = REFERENCES
         .iter()
-        .filter(|r| artifacts.contains(&r.artifact) && !matches!(r.artifact, name::WG | name::TC));
+        .filter(|r| artifacts.contains(&r.artifact) && !own.contains(&r.artifact));
     let started: Vec<_> = wanted
         .map(|reference| {
             let there = reference.only_if.is_none_or(|path| {
@@ -426,6 +449,16 @@ fn capture(artifacts: &[&str]) -> Files {
         })
         .collect();
     let mut files = Files::new();
+    if artifacts.contains(&name::IPVS) {
+        // Our own reader: the tool sorts servers, and the kernel's order counts.
+        let table = knet_collectors::ipvs::read(Limits::default()).expect("the kernel answers");
+        let text = table.map(|t| t.to_string()).unwrap_or_default();
+        files.insert(name::IPVS, Arc::new(text.into_bytes()) as Blob);
+    }
+    if artifacts.contains(&name::IPVS_CONN) {
+        let text = std::fs::read(IPVS_CONN).unwrap_or_default();
+        files.insert(name::IPVS_CONN, Arc::new(text) as Blob);
+    }
     for (reference, children) in started {
         let mut bytes = Vec::new();
         for child in children {

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod exchange;
 pub mod flow;
 pub mod ipsets;
+pub mod ipvs;
 pub mod lab;
 pub mod nftables;
 pub mod ours;

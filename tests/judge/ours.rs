@@ -41,7 +41,12 @@ pub struct Prediction {
     pub open: usize,
     /// Every fork is one that each packet draws anew.
     pub drawn: bool,
+    /// One of several real servers of IPVS, whichever the scheduler takes.
+    pub scheduled: bool,
 }
+
+/// How the words for what only the scheduler knows begin.
+const SCHEDULED: &str = "outside: which real server";
 
 const LIMITS: Limits = Limits {
     branches: 256,
@@ -76,14 +81,17 @@ fn read((branches, truncated): &(Vec<Branch>, bool), lab: &Lab) -> Prediction {
         unknown: None,
         open: 0,
         drawn: true,
+        scheduled: false,
     };
     if *truncated {
         out.unknown = Some("more branches than the limit".to_owned());
     }
     for branch in branches {
-        if let Some(kind) = branch.path.iter().find_map(unknown_fork) {
+        let kinds = || branch.path.iter().filter_map(unknown_fork);
+        if let Some(kind) = kinds().find(|k| !k.starts_with(SCHEDULED)) {
             out.unknown = Some(kind);
         }
+        out.scheduled |= kinds().any(|k| k.starts_with(SCHEDULED));
         out.drawn &= branch
             .path
             .iter()
@@ -200,6 +208,10 @@ pub fn agrees(ours: &Packet, seen: &Packet) -> bool {
         && ours.ttl == seen.ttl
         && ours.tos == seen.tos
         && l4_agrees(&ours.l4, &seen.l4)
+        && match (&ours.inner, &seen.inner) {
+            (Some(ours), Some(seen)) => agrees(&ours.packet, &seen.packet),
+            (ours, seen) => ours.is_some() == seen.is_some(),
+        }
 }
 
 fn port_agrees(ours: Port, seen: Port) -> bool {

@@ -15,6 +15,7 @@ pub enum Back {
     XtNft,
     XtNft6,
     Nft,
+    Ipvs,
 }
 
 impl Back {
@@ -26,6 +27,7 @@ impl Back {
             Self::XtNft => &["iptables-nft-restore"],
             Self::XtNft6 => &["ip6tables-nft-restore"],
             Self::Nft => &["nft", "-f", "-"],
+            Self::Ipvs => &["ipvsadm", "-R"],
         }
     }
 
@@ -38,6 +40,7 @@ impl Back {
             Self::XtNft => &[name::IPTABLES_NFT, name::NFT_JSON],
             Self::XtNft6 => &[name::IP6TABLES_NFT, name::NFT_JSON],
             Self::Nft => &[name::NFT_JSON, name::NFT_TEXT],
+            Self::Ipvs => &[name::IPVS, name::IPVS_CONN],
         }
     }
 }
@@ -169,6 +172,7 @@ pub struct Loaded {
     legacy6: bool,
     tables: bool,
     sets: bool,
+    services: bool,
 }
 
 impl Loaded {
@@ -178,6 +182,7 @@ impl Loaded {
             Back::Legacy => self.legacy = true,
             Back::Legacy6 => self.legacy6 = true,
             Back::Ipset => self.sets = true,
+            Back::Ipvs => self.services = true,
             Back::XtNft | Back::XtNft6 | Back::Nft => self.tables = true,
         }
     }
@@ -191,6 +196,9 @@ impl Loaded {
         }
         // A legacy part has every table, and takes the place of what was in it.
         self.clear_legacy(self.legacy && !next(Back::Legacy), self.legacy6 && !next(Back::Legacy6));
+        if self.services {
+            self.clear_services();
+        }
         let native_only = next(Back::Nft) && !next(Back::XtNft) && !next(Back::XtNft6);
         if self.tables && !native_only {
             self.clear_tables();
@@ -222,6 +230,11 @@ impl Loaded {
         self.tables = false;
     }
 
+    fn clear_services(&mut self) {
+        lab::must(&["ipvsadm", "-C"], "");
+        self.services = false;
+    }
+
     fn clear_legacy(&mut self, v4: bool, v6: bool) {
         if v4 {
             lab::must(&["iptables-legacy-restore"], &empty_legacy());
@@ -237,6 +250,9 @@ impl Loaded {
     pub fn clear(&mut self) {
         if self.tables {
             self.clear_tables();
+        }
+        if self.services {
+            self.clear_services();
         }
         self.clear_legacy(self.legacy, self.legacy6);
         if self.sets {

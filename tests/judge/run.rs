@@ -9,6 +9,7 @@ use super::environment::{self, Environment};
 use super::exchange::{self, Step, Verdict};
 use super::flow::{self, Flow, Numbers};
 use super::ipsets;
+use super::ipvs::{self, Services};
 use super::lab::{self, Files, Lab};
 use super::nftables;
 use super::random::Rng;
@@ -30,11 +31,15 @@ pub struct Plan {
     pub rulesets: u64,
     /// Conversations for each.
     pub flows: usize,
+    /// Virtual services of IPVS with rules beside them, and packets to them.
+    pub ipvs: bool,
     pub backends: Vec<String>,
     /// Stop after so many differences.
     pub patience: usize,
     /// No new ruleset is started after so many seconds.
     pub seconds: u64,
+    /// How often a difference is tried with less around it.
+    pub tries: usize,
     /// So many laboratories work side by side, each with namespaces of its own.
     pub workers: u64,
 }
@@ -49,6 +54,8 @@ pub struct Tally {
     pub rulesets: usize,
     pub refused: usize,
     pub agreed: usize,
+    /// ... where the walk leaves it to the scheduler of IPVS which of several real servers it is.
+    pub scheduled: usize,
     pub cannot_tell: BTreeMap<String, usize>,
     pub differences: Vec<String>,
     /// Differences that did not come again when the conversation was repeated.
@@ -58,7 +65,7 @@ pub struct Tally {
 }
 
 /// What the kernel and its tools have.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Features {
     pub refused: BTreeMap<Back, Vec<String>>,
     pub sets: Vec<usize>,
@@ -96,8 +103,12 @@ impl Features {
 }
 
 /// Makes a ruleset by its number.
-fn ruleset(plan: &Plan, features: &Features, number: u64) -> (String, Ruleset) {
+fn ruleset(plan: &Plan, features: &Features, number: u64) -> (String, Ruleset, Services) {
     let mut rng = Rng::of(plan.seed, 1, number);
+    if plan.ipvs {
+        let (services, parts) = ipvs::random(&mut rng);
+        return ("ipvs".to_owned(), Ruleset { parts }, services);
+    }
     let backend = plan.backends[(number % plan.backends.len() as u64) as usize].clone();
     let mut out = Ruleset::default();
     let mut sets = Vec::new();
@@ -127,16 +138,21 @@ fn ruleset(plan: &Plan, features: &Features, number: u64) -> (String, Ruleset) {
         };
         out.parts.push(xtables::random(&mut rng, kit));
     }
-    (backend, out)
+    (backend, out, Services::default())
 }
 
 /// Runs a plan in as many laboratories as it asks for. Which of them has a ruleset makes no difference.
 pub fn run(plan: &Plan) -> Tally {
-    let features = std::thread::spawn(|| {
-        sys::new_netns().expect("a namespace");
-        Features::probe()
-    });
-    let features = features.join().expect("everything can be tried");
+    let features = if plan.ipvs {
+        // Nothing of what a kernel may lack is drawn.
+        Features::default()
+    } else {
+        let probed = std::thread::spawn(|| {
+            sys::new_netns().expect("a namespace");
+            Features::probe()
+        });
+        probed.join().expect("everything can be tried")
+    };
     let workers = plan.workers.max(1);
     std::thread::scope(|scope| {
         let features = &features;
@@ -156,7 +172,8 @@ fn work(worker: u64, workers: u64, features: &Features, plan: &Plan) -> Tally {
     let mut tally = Tally::default();
     let mut loaded = Loaded::default();
     let mut epoch = u64::MAX;
-    let mut env = environment::random(&mut Rng::of(plan.seed, 2, epoch));
+    lab.services = plan.ipvs;
+    let mut env = environment_of(plan, epoch);
     let began = Instant::now();
     let mut told = Instant::now();
     let mine = (plan.from..plan.from + plan.rulesets).filter(|n| (n / EPOCH) % workers == worker);
@@ -167,7 +184,7 @@ fn work(worker: u64, workers: u64, features: &Features, plan: &Plan) -> Tally {
         if number / EPOCH != epoch {
             epoch = number / EPOCH;
             timed("clear", || loaded.clear());
-            env = environment::random(&mut Rng::of(plan.seed, 2, epoch));
+            env = environment_of(plan, epoch);
             timed("epoch", || lab.enter(&env));
         }
         one((&mut lab, &mut loaded), features, plan, (number, &env), &mut tally);
@@ -182,6 +199,14 @@ fn work(worker: u64, workers: u64, features: &Features, plan: &Plan) -> Tally {
     tally
 }
 
+fn environment_of(plan: &Plan, epoch: u64) -> Environment {
+    let mut rng = Rng::of(plan.seed, 2, epoch);
+    match plan.ipvs {
+        true => ipvs::environment(&mut rng),
+        false => environment::random(&mut rng),
+    }
+}
+
 /// Loads a ruleset, and has its conversations.
 fn one(
     (lab, loaded): (&mut Lab, &mut Loaded),
@@ -190,7 +215,7 @@ fn one(
     (number, env): (u64, &Environment),
     tally: &mut Tally,
 ) {
-    let (backend, rules) = ruleset(plan, features, number);
+    let (backend, rules, services) = ruleset(plan, features, number);
     if let Err(why) = timed("load", || loaded.replace(&rules)) {
         tally.refused += 1;
         if tally.refused <= 10 {
@@ -205,7 +230,12 @@ fn one(
     let files = timed("capture", || lab.files(&rules.artifacts()));
     let mut rng = Rng::of(plan.seed, 3, number);
     let mut numbers = Numbers::of(number, plan.flows);
-    let flows: Vec<Flow> = (0..plan.flows).map(|_| flow::random(&mut rng, &mut numbers)).collect();
+    let flows: Vec<Flow> = (0..plan.flows)
+        .map(|_| match plan.ipvs {
+            true => ipvs::flow(&mut rng, &mut numbers, &services),
+            false => flow::random(&mut rng, &mut numbers),
+        })
+        .collect();
     let mut wrong: Vec<(usize, Step)> = Vec::new();
     let before = tally.packets;
     exchange::run(lab, &files, &flows, |i, step| {
@@ -213,6 +243,7 @@ fn one(
         match &step.verdict {
             Verdict::Agrees => {
                 tally.agreed += 1;
+                tally.scheduled += usize::from(step.prediction.scheduled);
                 *tally.outcomes.entry(report::outcome(&step)).or_default() += 1;
             }
             Verdict::CannotTell(kind) => *tally.cannot_tell.entry(kind.clone()).or_default() += 1,
@@ -226,6 +257,9 @@ fn one(
     let mut explained = false;
     for (i, step) in wrong {
         // The same conversation alone: what differs again is a difference.
+        if plan.ipvs {
+            println!("  ruleset {number}: {}", report::line(&step));
+        }
         let Some(again) = alone(lab, &files, &flows[i]) else {
             tally.passing += 1;
             tally.agreed += 1;
@@ -245,7 +279,10 @@ fn one(
             env,
             flow: &flows[i],
         };
-        println!("{}", shrink::explain(lab, loaded, &found, plan.seed, number));
+        println!(
+            "{}",
+            shrink::explain(lab, loaded, &found, (plan.seed, number), plan.tries)
+        );
         lab.enter(env);
         // The ruleset is there again for the rest of its differences.
         loaded.replace(&rules).expect("it was loaded before");
@@ -256,6 +293,7 @@ fn one(
 pub fn alone(lab: &mut Lab, files: &Files, flow: &Flow) -> Option<Step> {
     let mut last = None;
     for _ in 0..3 {
+        let flow = &flow.renewed();
         lab.forget();
         lab.listen();
         lab.collect(2);
@@ -277,6 +315,7 @@ impl Tally {
             rulesets,
             refused,
             agreed,
+            scheduled,
             cannot_tell,
             differences,
             passing,
@@ -287,6 +326,7 @@ impl Tally {
         self.rulesets += rulesets;
         self.refused += refused;
         self.agreed += agreed;
+        self.scheduled += scheduled;
         self.passing += passing;
         self.differences.extend(differences);
         for (what, n) in cannot_tell {

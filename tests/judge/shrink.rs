@@ -1,5 +1,6 @@
 //! From a ruleset that makes a difference to the smallest one that still does, with both traces.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use knet_dataplane::trace::Detail;
@@ -120,7 +121,13 @@ fn smaller_epoch(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flo
 }
 
 /// Shrinks and tells. The ruleset is cleared afterwards.
-pub fn explain(lab: &mut Lab, loaded: &mut Loaded, found: &Found<'_>, seed: u64, number: u64) -> String {
+pub fn explain(
+    lab: &mut Lab,
+    loaded: &mut Loaded,
+    found: &Found<'_>,
+    (seed, number): (u64, u64),
+    most: usize,
+) -> String {
     let Found { rules, env, flow } = *found;
     let mut best = rules.clone();
     let mut flow = flow.clone();
@@ -130,12 +137,12 @@ pub fn explain(lab: &mut Lab, loaded: &mut Loaded, found: &Found<'_>, seed: u64,
     }
     // Passes over every piece, until a whole pass takes nothing out.
     let mut taken = true;
-    while taken && tries < 500 {
+    while taken && tries < most {
         taken = false;
         let mut at = 0;
         while let Some(less) = smaller(&best).into_iter().nth(at) {
             tries += 1;
-            if tries >= 500 {
+            if tries >= most {
                 break;
             }
             if differs(lab, loaded, &less, &flow).is_some() {
@@ -146,7 +153,12 @@ pub fn explain(lab: &mut Lab, loaded: &mut Loaded, found: &Found<'_>, seed: u64,
             }
         }
     }
-    let env = smaller_epoch(lab, loaded, &best, &flow, env);
+    // A slow machine is not asked that often.
+    let env = if most < 100 {
+        env.clone()
+    } else {
+        smaller_epoch(lab, loaded, &best, &flow, env)
+    };
     let mut out = format!(
         "DIFFERENCE seed {seed} ruleset {number} ({} rules left of {})\n",
         best.rules(),
@@ -176,6 +188,7 @@ pub fn explain(lab: &mut Lab, loaded: &mut Loaded, found: &Found<'_>, seed: u64,
     let mut files = lab.files(&best.artifacts());
     lab.forget();
     lab.listen();
+    let flow = flow.renewed();
     let mut before: Flow = flow.clone();
     if step.stage > 0 {
         before.follow.truncate(step.stage - 1);
@@ -200,6 +213,30 @@ pub fn explain(lab: &mut Lab, loaded: &mut Loaded, found: &Found<'_>, seed: u64,
         cases::written(&name, &best, &env, &flow, &step)
     );
     loaded.clear();
+    out
+}
+
+/// What the protocols of this namespace count (`/proc/net/snmp`, `/proc/net/netstat`), and conntrack.
+fn counters() -> BTreeMap<String, u64> {
+    let mut out = BTreeMap::new();
+    for file in ["snmp", "netstat"] {
+        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.chunks_exact(2) {
+            let of: Vec<&str> = pair[0].split_whitespace().collect();
+            for (name, value) in of.iter().zip(pair[1].split_whitespace()).skip(1) {
+                out.insert(format!("{}{name}", of[0]), value.parse().unwrap_or(0));
+            }
+        }
+    }
+    let conntrack = std::fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack").unwrap_or_default();
+    let mut lines = conntrack.lines();
+    let names: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    for line in lines {
+        for (name, value) in names.iter().zip(line.split_whitespace()) {
+            *out.entry(format!("conntrack:{name}")).or_default() += u64::from_str_radix(value, 16).unwrap_or(0);
+        }
+    }
     out
 }
 
@@ -232,9 +269,17 @@ fn kernel(lab: &mut Lab, loaded: &mut Loaded, rules: &Ruleset, flow: &Flow) -> S
         std::thread::sleep(std::time::Duration::from_millis(150));
         child
     });
+    let before = counters();
+    let flow = &flow.renewed();
     exchange::run(lab, &files, std::slice::from_ref(flow), |_, step| {
         let _ = writeln!(out, "    stage {}: {:?}", step.stage, step.verdict == Verdict::Differs);
     });
+    for (name, count) in counters() {
+        let was = before.get(&name).copied().unwrap_or(0);
+        if count != was {
+            let _ = writeln!(out, "    {name} +{}", count.wrapping_sub(was));
+        }
+    }
     if let Some(mut child) = monitor {
         std::thread::sleep(std::time::Duration::from_millis(150));
         let _ = child.kill();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use knet_dataplane::packet::{L4, Packet, Port, proto, tcp_flag};
+use knet_dataplane::packet::{Encapsulated, L4, Packet, Port, proto, tcp_flag};
 
 /// First bytes of the payload of every packet of the judge, before its number.
 const MARKER: &[u8; 4] = b"knet";
@@ -285,10 +285,15 @@ pub fn upper(fixed: Fixed, l4: &[u8]) -> (Packet, Option<u32>) {
         }
         _ => (L4::Other, 0),
     };
+    let (inner, carried) = match inside(fixed.proto, l4).and_then(parse) {
+        Some((packet, number)) => (Some(packet), number),
+        None => (None, None),
+    };
     let number = l4
         .get(payload..)
         .and_then(|rest| rest.strip_prefix(MARKER))
-        .and_then(|rest| Some(u32::from_be_bytes(rest.get(..4)?.try_into().ok()?)));
+        .and_then(|rest| Some(u32::from_be_bytes(rest.get(..4)?.try_into().ok()?)))
+        .or(carried);
     let Fixed {
         src,
         dst,
@@ -308,10 +313,35 @@ pub fn upper(fixed: Fixed, l4: &[u8]) -> (Packet, Option<u32>) {
             tos,
             len,
             df,
-            inner: None,
+            inner: inner.map(|packet| {
+                Box::new(Encapsulated {
+                    eth: None,
+                    key: None,
+                    keys: None,
+                    packet,
+                })
+            }),
         },
         number,
     )
+}
+
+/// Port of the GUE tunnels.
+pub const GUE: u16 = 6080;
+
+/// The IP packet in a tunnel's.
+fn inside(protocol: u8, l4: &[u8]) -> Option<&[u8]> {
+    match protocol {
+        proto::IPIP | proto::IPV6 => Some(l4),
+        // Without a checksum or a key.
+        proto::GRE => l4.get(4..),
+        proto::UDP if l4.get(2..4)? == GUE.to_be_bytes() => {
+            // The header's length is in words, and does not count its first.
+            let header = l4.get(8)?;
+            l4.get(8 + 4 + usize::from(header & 31) * 4..)
+        }
+        _ => None,
+    }
 }
 
 /// What a program hands to its socket for a packet: the payload, or the whole ICMP message.

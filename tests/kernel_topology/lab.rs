@@ -59,6 +59,7 @@ impl Lab {
             for (program, save) in [
                 ("iptables-legacy-restore", &space.iptables),
                 ("ip6tables-legacy-restore", &space.ip6tables),
+                ("ipvsadm-restore", &space.ipvs),
             ] {
                 if !save.is_empty() {
                     lab.must("ip", &["netns", "exec", name, program], std::slice::from_ref(save))?;
@@ -71,9 +72,13 @@ impl Lab {
                     std::slice::from_ref(&space.nft),
                 )?;
             }
+            if !space.shell.is_empty() {
+                lab.must("ip", &["netns", "exec", name, "sh", "-e"], &space.shell)?;
+            }
             // Last words: what must come after everything else.
             if !space.last.is_empty() {
-                lab.must("ip", &["-n", name, "-batch", "-"], &space.last)?;
+                let lines: Vec<String> = space.last.iter().map(|l| lab.fill(l)).collect();
+                lab.must("ip", &["-n", name, "-batch", "-"], &lines)?;
             }
         }
         Ok(lab)

@@ -28,6 +28,10 @@ pub struct SpacePlan {
     pub ip6tables: String,
     /// For `nft -f`.
     pub nft: String,
+    /// For `ipvsadm-restore`.
+    pub ipvs: String,
+    /// Lines for a shell, before [`Self::last`].
+    pub shell: Vec<String>,
     /// Lines for `ip -batch`, after everything else.
     pub last: Vec<String>,
     /// Its addresses, where its servers listen.
@@ -117,6 +121,12 @@ impl Plan {
     /// A line for `ip` in a namespace, after everything else.
     pub fn last(&mut self, space: usize, line: &str) {
         self.spaces[space].last.push(line.to_owned());
+    }
+
+    /// A line for a shell in a namespace.
+    #[allow(dead_code, reason = "only the suite of the virtual machine has such lines")]
+    pub fn shell(&mut self, space: usize, line: &str) {
+        self.spaces[space].shell.push(line.to_owned());
     }
 
     /// A line for `bridge` in a namespace.

@@ -10,7 +10,7 @@ use knet_dataplane::world::World;
 
 use crate::judge::{Verdict, describe, judge, predict};
 use crate::lab::Lab;
-use crate::netns::Rng;
+use crate::netns::{Rng, say};
 use crate::plan::Plan;
 use crate::traffic::{Flow, Kind, Observed, TCP_PORT, Traffic, UDP_PORT};
 
@@ -89,7 +89,16 @@ pub fn run(plan: &Plan, seed: u64, tally: &Mutex<Tally>, pace: Pace) {
         }
         match verdict {
             Verdict::Agrees => {}
-            Verdict::Unknown => unknown += 1,
+            Verdict::Unknown => {
+                unknown += 1;
+                if std::env::var_os("KNET_UNKNOWN").is_some() {
+                    say(&format!(
+                        "  unknown: {} {flow:?}\n{}",
+                        plan.name,
+                        describe(&world, &trace)
+                    ));
+                }
+            }
             Verdict::Differs => differences.push(format!(
                 "{} {:?}: {} {:?}\n    kernel: {first:?}, then {seen:?}\n{}",
                 plan.name,

@@ -463,6 +463,8 @@ pub enum Reason {
     NoSource,
     /// An IPVS service has no real server for the packet.
     NoRealServer,
+    /// A real server of IPVS sent something that belongs to no connection (`nat_icmp_send`).
+    NoIpvsConnection,
 }
 
 /// What the client's program gets to see.

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use hashbrown::HashMap;
 use knet_snapshot::Snapshot;
+use knet_snapshot::artifact::name;
 use knet_snapshot::id::{Family, IfIndex, Mac};
 use knet_snapshot::link::{Link, LinkKind};
 use knet_snapshot::store::{NetnsFacts, NetnsId, NodeFacts};
@@ -42,6 +43,8 @@ pub struct Netns<'s> {
     nft: OnceLock<Nft<'s>>,
     ipsets: OnceLock<IpSets<'s>>,
     ipvs: OnceLock<Ipvs<'s>>,
+    /// `ipvs.save` has the kernel's order of real servers: nobody sorted it.
+    ipvs_unsorted: bool,
     sockets: OnceLock<Sockets<'s>>,
     neighbours: OnceLock<Neighbours<'s>>,
     fdb: OnceLock<Fdb<'s>>,
@@ -66,6 +69,7 @@ impl<'s> Netns<'s> {
             nft: OnceLock::new(),
             ipsets: OnceLock::new(),
             ipvs: OnceLock::new(),
+            ipvs_unsorted: false,
             sockets: OnceLock::new(),
             neighbours: OnceLock::new(),
             fdb: OnceLock::new(),
@@ -103,7 +107,7 @@ impl<'s> Netns<'s> {
 
     /// IPVS.
     pub fn ipvs(&self) -> &Ipvs<'s> {
-        self.ipvs.get_or_init(|| Ipvs::compile(self.facts))
+        self.ipvs.get_or_init(|| Ipvs::compile(self.facts, self.ipvs_unsorted))
     }
 
     /// Sockets.
@@ -206,7 +210,10 @@ impl<'s> World<'s> {
             let mut ids = Vec::new();
             for netns in std::iter::once(&facts.host).chain(facts.netns.values()) {
                 let id = NsId(u32::try_from(spaces.len()).unwrap_or(u32::MAX));
-                spaces.push(Netns::new(id, nodes.len(), netns));
+                let mut space = Netns::new(id, nodes.len(), netns);
+                let ipvs = snapshot.artifact(&netns.path(name::IPVS));
+                space.ipvs_unsorted = ipvs.is_some_and(|e| matches!(e.via.as_str(), "netlink" | "proc"));
+                spaces.push(space);
                 ids.push(id);
             }
             nodes.push(Node {

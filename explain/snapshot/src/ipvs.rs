@@ -79,6 +79,21 @@ pub enum Forward {
     Tunnel,
 }
 
+/// What a packet is put into on its way to a real server behind a tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tunnel {
+    /// IPIP, or IPv6 in either.
+    #[default]
+    Ipip,
+    /// GUE, over UDP.
+    Gue {
+        /// UDP port of the real server.
+        port: u16,
+    },
+    /// GRE.
+    Gre,
+}
+
 /// A real server (`struct ip_vs_dest`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct IpvsServer {
@@ -92,6 +107,8 @@ pub struct IpvsServer {
     pub port: u16,
     /// How it gets its packets.
     pub forward: Forward,
+    /// ... when that is [`Forward::Tunnel`]. `/proc/net/ip_vs` does not say.
+    pub tunnel: Tunnel,
     /// Weight; 0 takes no new connections.
     pub weight: u32,
     /// `-x`: no new connections above so many; 0 = no limit.
@@ -136,12 +153,51 @@ pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Table<IpvsRow> {
                 IpvsRow::Service(listed_service(at, line)?)
             }
         };
-        if let IpvsRow::Service(service) = &row {
-            current = Some(service.key);
+        match &row {
+            IpvsRow::Service(service) => current = Some(service.key),
+            IpvsRow::Server(server) => current = family_of_mark(server, rows).or(current),
         }
+        let row = match (row, current) {
+            (IpvsRow::Server(server), Some(service)) if first == "->" => {
+                IpvsRow::Server(IpvsServer { service, ..server })
+            }
+            (row, _) => row,
+        };
         rows.push(row);
         Ok(())
     })
+}
+
+/// `/proc/net/ip_vs` does not say of which family's packets a mark is: the first real server that no tunnel leads to
+/// tells, and the rows before it are mended.
+fn family_of_mark(server: &IpvsServer, rows: &mut [IpvsRow]) -> Option<ServiceKey> {
+    let ServiceKey::Mark {
+        mark,
+        family: Family::V4,
+    } = server.service
+    else {
+        return None;
+    };
+    if server.addr.is_ipv4() || server.forward == Forward::Tunnel {
+        return None;
+    }
+    let key = ServiceKey::Mark {
+        mark,
+        family: Family::V6,
+    };
+    for row in rows.iter_mut().rev() {
+        match row {
+            IpvsRow::Server(before) => before.service = key,
+            IpvsRow::Service(service) => {
+                service.key = key;
+                if let Some(IpvsMask::V4(mask)) = service.netmask {
+                    service.netmask = prefix_length(mask.to_bits()).map(IpvsMask::V6);
+                }
+                break;
+            }
+        }
+    }
+    Some(key)
 }
 
 /// A line of `ipvsadm-save`.
@@ -163,6 +219,7 @@ fn saved(at: Row, line: &str) -> Result<IpvsRow, &'static str> {
         engine: None,
     };
     let (mut forward, mut weight, mut upper) = (Forward::Route, 1, 0);
+    let (mut tunnel, mut tunnel_port) = (Tunnel::Ipip, 0);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or("an option without its value");
         match word {
@@ -196,7 +253,21 @@ fn saved(at: Row, line: &str) -> Result<IpvsRow, &'static str> {
             "-i" | "--ipip" => forward = Forward::Tunnel,
             "-w" | "--weight" => weight = lines::number(value()?).ok_or("a weight that is no number")?,
             "-x" | "--u-threshold" => upper = lines::number(value()?).ok_or("a threshold that is no number")?,
-            "-y" | "--l-threshold" | "--tun-type" | "--tun-port" => {
+            "--tun-type" => {
+                tunnel = match value()? {
+                    "ipip" => Tunnel::Ipip,
+                    "gue" => Tunnel::Gue { port: tunnel_port },
+                    "gre" => Tunnel::Gre,
+                    _ => return Err("a kind of tunnel that is not known"),
+                }
+            }
+            "--tun-port" => {
+                tunnel_port = value()?.parse().map_err(|_| "a port that is no number")?;
+                if let Tunnel::Gue { port } = &mut tunnel {
+                    *port = tunnel_port;
+                }
+            }
+            "-y" | "--l-threshold" => {
                 value()?;
             }
             "--tun-nocsum" | "--tun-csum" | "--tun-remcsum" => {}
@@ -214,6 +285,7 @@ fn saved(at: Row, line: &str) -> Result<IpvsRow, &'static str> {
         addr,
         port,
         forward,
+        tunnel,
         weight,
         upper,
     }))
@@ -287,8 +359,8 @@ fn listed_service(at: Row, line: &str) -> Result<IpvsService, &'static str> {
                     }
                 );
                 // An IPv6 service keeps its prefix length in the same field.
-                out.netmask = Some(match u8::try_from(bits) {
-                    Ok(len) if v6 => IpvsMask::V6(len),
+                out.netmask = Some(match prefix_length(bits) {
+                    Some(len) if v6 => IpvsMask::V6(len),
                     _ => IpvsMask::V4(Ipv4Addr::from_bits(bits)),
                 });
             }
@@ -296,6 +368,11 @@ fn listed_service(at: Row, line: &str) -> Result<IpvsService, &'static str> {
         }
     }
     Ok(out)
+}
+
+/// `ip_vs_info_seq_show` turns the field around, as if it were a netmask: of a length the first byte is left.
+fn prefix_length(bits: u32) -> Option<u8> {
+    u8::try_from(bits).or_else(|_| u8::try_from(bits.swap_bytes())).ok()
 }
 
 /// `  -> 0AF40004:1F91      Masq    1      0          0`
@@ -319,6 +396,7 @@ fn listed_server(at: Row, line: &str, service: ServiceKey) -> Result<IpvsServer,
         addr,
         port,
         forward,
+        tunnel: Tunnel::Ipip,
         weight,
         upper: 0,
     })
@@ -412,6 +490,42 @@ mod tests {
             .collect();
         assert_eq!(keys, [true, true]);
         assert_eq!(table.problems.len(), 1);
+    }
+
+    #[test]
+    fn the_servers_of_a_mark_tell_its_family() {
+        let table = services(
+            "FWM  00000001 sed \n  -> [fd10:0002:0001:0000:0000:0000:0000:0001]:0000      Masq    10     0          0\n\
+             FWM  00000001 rr \n  -> 0A080002:0000      Masq    2      0          0\n",
+        );
+        assert!(table.problems.is_empty(), "{:?}", table.problems);
+        let families: Vec<_> = table
+            .rows
+            .iter()
+            .map(|r| match r {
+                IpvsRow::Service(s) => s.key,
+                IpvsRow::Server(s) => s.service,
+            })
+            .collect();
+        let mark = |family| ServiceKey::Mark { mark: 1, family };
+        assert_eq!(families, [Family::V6, Family::V6, Family::V4, Family::V4].map(mark));
+    }
+
+    #[test]
+    fn tunnels() {
+        let table = services(
+            "-A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 10.0.0.2:80 -i -w 1 --tun-type gue --tun-port 6080\n\
+             -a -t 10.0.0.1:80 -r 10.0.0.3:80 -i -w 1 --tun-type gre\n-a -t 10.0.0.1:80 -r 10.0.0.4:80 -i -w 1\n",
+        );
+        let tunnels: Vec<_> = table
+            .rows
+            .iter()
+            .filter_map(|r| match r {
+                IpvsRow::Server(s) => Some(s.tunnel),
+                IpvsRow::Service(_) => None,
+            })
+            .collect();
+        assert_eq!(tunnels, [Tunnel::Gue { port: 6080 }, Tunnel::Gre, Tunnel::Ipip]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `wg.txt`: `wg show all dump`, with private keys taken out.
+//! `wg.txt`: `wg show all`, or `wg show all dump` with private keys taken out.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -45,8 +45,12 @@ pub enum WgWhat {
 /// Reads the artifact.
 #[must_use]
 pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Table<WgRow> {
+    let mut dev = String::new();
     lines::table(artifact, bytes, |at, line, rows| {
         let words: Vec<&str> = line.split('\t').collect();
+        if words.len() == 1 {
+            return shown(at, line, &mut dev, rows);
+        }
         let what = match words[..] {
             [_, _private, public, port, fwmark] => WgWhat::Device {
                 public_key: public.into(),
@@ -61,16 +65,9 @@ pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Table<WgRow> {
                 public_key: public.into(),
                 endpoint: match endpoint {
                     "(none)" => None,
-                    text => Some(text.parse().map_err(|_| "an endpoint that is no address and port")?),
+                    text => Some(end(text)?),
                 },
-                allowed: match allowed {
-                    "(none)" => Vec::new(),
-                    text => text
-                        .split(',')
-                        .map(|net| net.parse())
-                        .collect::<Result<_, _>>()
-                        .map_err(|_| "allowed addresses that are no prefixes")?,
-                },
+                allowed: prefixes(allowed)?,
             },
             _ => return Err("neither a WireGuard device nor a peer"),
         };
@@ -81,6 +78,65 @@ pub fn parse(artifact: Arc<str>, bytes: &[u8]) -> Table<WgRow> {
         });
         Ok(())
     })
+}
+
+/// A line of `wg show all`: `interface: wg0` or `peer: KEY`, and what belongs to the one before.
+fn shown(at: Row, line: &str, dev: &mut String, rows: &mut Vec<WgRow>) -> Result<(), &'static str> {
+    let (name, value) = line
+        .trim()
+        .split_once(": ")
+        .ok_or("a line of WireGuard without a value")?;
+    let what = match name {
+        "interface" => {
+            value.clone_into(dev);
+            WgWhat::Device {
+                public_key: "".into(),
+                port: 0,
+                fwmark: 0,
+            }
+        }
+        "peer" => WgWhat::Peer {
+            public_key: value.into(),
+            endpoint: None,
+            allowed: Vec::new(),
+        },
+        _ => {
+            let last = rows.last_mut().ok_or("a line of WireGuard before any device")?;
+            match (name, &mut last.what) {
+                ("public key", WgWhat::Device { public_key, .. }) => *public_key = value.into(),
+                ("listening port", WgWhat::Device { port, .. }) => {
+                    *port = value.parse().map_err(|_| "a listening port that is no number")?;
+                }
+                ("fwmark", WgWhat::Device { fwmark, .. }) => {
+                    *fwmark = lines::number(value).ok_or("a mark that is no number")?;
+                }
+                ("endpoint", WgWhat::Peer { endpoint, .. }) => *endpoint = Some(end(value)?),
+                ("allowed ips", WgWhat::Peer { allowed, .. }) => *allowed = prefixes(value)?,
+                // Keys that are hidden, and what was measured.
+                _ => {}
+            }
+            return Ok(());
+        }
+    };
+    rows.push(WgRow {
+        at,
+        dev: dev.clone(),
+        what,
+    });
+    Ok(())
+}
+
+fn end(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "an endpoint that is no address and port")
+}
+
+fn prefixes(text: &str) -> Result<Vec<IpNet>, &'static str> {
+    if text == "(none)" {
+        return Ok(Vec::new());
+    }
+    let nets = text.split(',').map(|net| net.trim().parse());
+    nets.collect::<Result<_, _>>()
+        .map_err(|_| "allowed addresses that are no prefixes")
 }
 
 /// `wg_allowedips_lookup`: the peer of a device whose longest allowed prefix holds the address.
@@ -104,6 +160,31 @@ pub fn owner<'t>(rows: &'t [WgRow], dev: &str, addr: IpAddr) -> Option<&'t WgRow
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_reads_as_what_is_dumped() {
+        let shown = b"interface: wg0\n  public key: ME=\n  private key: (hidden)\n  listening port: 51820\n  fwmark: 0xca6c\n\n\
+                      peer: YOU=\n  preshared key: (hidden)\n  endpoint: 192.0.2.1:51820\n\
+                      \x20 allowed ips: 10.244.1.0/24, fd44:1::/64\n  latest handshake: 5 seconds ago\n\n\
+                      peer: OTHER=\n  allowed ips: (none)\n";
+        let dump = b"wg0\t(hidden)\tME=\t51820\t0xca6c\n\
+                     wg0\tYOU=\t(none)\t192.0.2.1:51820\t10.244.1.0/24,fd44:1::/64\t1\t2\t3\toff\n\
+                     wg0\tOTHER=\t(none)\t(none)\t(none)\t0\t0\t0\toff\n";
+        let [a, b] = [&shown[..], &dump[..]].map(|bytes| parse("wg.txt".into(), bytes));
+        assert!(
+            a.problems.is_empty() && b.problems.is_empty(),
+            "{:?} {:?}",
+            a.problems,
+            b.problems
+        );
+        let what = |t: &Table<WgRow>| {
+            t.rows
+                .iter()
+                .map(|r| (r.dev.clone(), r.what.clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(what(&a), what(&b));
+    }
 
     #[test]
     fn longest_prefix_owns_and_keys_stay_as_written() {

@@ -274,6 +274,7 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
         Reason::NatFailed => format!("{at} finds no address or port to translate it to"),
         Reason::NoSource => format!("{at} has no source address to send from"),
         Reason::NoRealServer => format!("IPVS on {at} has no real server for it"),
+        Reason::NoIpvsConnection => format!("IPVS on {at} knows no connection of the real server that sent it"),
     }
 }
 

@@ -89,6 +89,7 @@ pub const fn reason(reason: Reason) -> &'static str {
         Reason::NatFailed => "nat-failed",
         Reason::NoSource => "no-source",
         Reason::NoRealServer => "no-real-server",
+        Reason::NoIpvsConnection => "no-ipvs-connection",
     }
 }
 

@@ -1,8 +1,8 @@
 //! The faults of other simulators, by their numbers in the list of them we keep. The same numbers have unit tests in
 //! the model; here the kernel says who is right.
 
+use super::super::rules::Back::{Ipset, Legacy, Nft, XtNft, XtNft6};
 use super::Case;
-use crate::judge::rules::Back::{Ipset, Legacy, Nft, XtNft, XtNft6};
 
 const POD: &str = "eth0 tcp 10.10.0.2 4001 > 10.11.0.2 80";
 const THROUGH: &str = "eth1: 10.10.0.2 > 10.11.0.2 4001>80 ttl 63 tos 0x0";

@@ -1,8 +1,8 @@
 //! What random rulesets taught the model, each as small as it got, with the function of the kernel behind it.
 
+use super::super::flow::Follow;
+use super::super::rules::Back::{Legacy, Legacy6, Nft, XtNft, XtNft6};
 use super::Case;
-use crate::judge::flow::Follow;
-use crate::judge::rules::Back::{Legacy, Legacy6, Nft, XtNft, XtNft6};
 
 const POD: &str = "eth0 tcp 10.10.0.2 4001 > 10.11.0.2 80";
 const THROUGH: &str = "eth1: 10.10.0.2 > 10.11.0.2 4001>80 ttl 63 tos 0x0";

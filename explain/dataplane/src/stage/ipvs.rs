@@ -1,14 +1,19 @@
 //! IPVS: which real server a new connection goes to (`ip_vs_schedule`), and the connections of a walk.
 
+mod hash;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use knet_snapshot::ipvs::{Forward, IpvsServer, ServiceKey};
+use knet_snapshot::ipvs::{Forward, IpvsServer, ServiceKey, Tunnel};
 
 use crate::choice::{Chance, Oracle, Unknown, ratio};
-use crate::packet::{L4, Packet, Port};
+use crate::packet::{Packet, Port};
 use crate::table::ipvs::{Ipvs, Service};
 use crate::trace::{Evidence, IpvsBy, NsId};
+
+/// One end of a connection.
+pub type End = (IpAddr, Port);
 
 /// A connection (`struct ip_vs_conn`).
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +30,8 @@ pub struct Conn {
     pub server: (IpAddr, Port),
     /// How it gets its packets.
     pub forward: Forward,
+    /// ... when that is a tunnel.
+    pub tunnel: Tunnel,
     /// `IP_VS_CONN_F_NFCT`: conntrack keeps its entry.
     pub tracked: bool,
     /// `IP_VS_CONN_F_ONE_PACKET`
@@ -33,6 +40,14 @@ pub struct Conn {
     pub by: IpvsBy,
     /// The rows that decided.
     pub evidence: Vec<Evidence>,
+}
+
+impl Conn {
+    /// The real server is told in the destination, and answers in its own name (`IP_VS_CONN_F_MASQ`).
+    #[must_use]
+    pub fn translates(&self) -> bool {
+        self.forward == Forward::Masq
+    }
 }
 
 /// The connections of one walk, in every namespace it visits.
@@ -61,23 +76,13 @@ impl Connections {
             .find(|c| c.ns == ns && c.proto == proto && same(c.client, from) && same(c.virt, to))
     }
 
-    /// `ip_vs_conn_out_get`, for a packet of the server, or an error that quotes one to it.
+    /// `ip_vs_conn_out_get`: what is not translated answers as the virtual service itself.
     #[must_use]
-    pub fn outward(&self, ns: NsId, packet: &Packet) -> Option<&Conn> {
-        let (proto, from, to) = match &packet.l4 {
-            L4::Icmp { quoted: Some(q), .. } => {
-                let (client, server) = ends(q)?;
-                (q.proto, server, client)
-            }
-            _ => {
-                let (from, to) = ends(packet)?;
-                (packet.proto, from, to)
-            }
-        };
-        self.entries
-            .iter()
-            .rev()
-            .find(|c| c.ns == ns && c.proto == proto && same(c.server, from) && same(c.client, to))
+    pub fn outward(&self, ns: NsId, proto: u8, from: (IpAddr, Port), to: (IpAddr, Port)) -> Option<&Conn> {
+        self.entries.iter().rev().find(|c| {
+            let server = if c.translates() { c.server } else { c.virt };
+            c.ns == ns && c.proto == proto && same(server, from) && same(c.client, to)
+        })
     }
 
     /// Remembers a connection.
@@ -87,7 +92,13 @@ impl Connections {
 }
 
 /// The scheduler of a service: the real server of a new connection, or none.
-pub fn schedule<'s>(table: &Ipvs<'s>, service: &Service<'s>, oracle: &mut Oracle, at: &str) -> Option<&'s IpvsServer> {
+pub fn schedule<'s>(
+    table: &Ipvs<'s>,
+    service: &Service<'s>,
+    packet: &Packet,
+    oracle: &mut Oracle,
+    at: &str,
+) -> Option<&'s IpvsServer> {
     let evidence = table.evidence(service.row.at);
     // `IP_VS_DEST_F_OVERLOAD`: how many connections a server has now, no table shows.
     let mut overloaded = |server: &IpvsServer| {
@@ -123,32 +134,36 @@ pub fn schedule<'s>(table: &Ipvs<'s>, service: &Service<'s>, oracle: &mut Oracle
         }
         "lc" | "wlc" | "sed" | "nq" | "twos" => any(oracle, "which real server has the fewest connections", &of(&open)),
         "lblc" | "lblcr" => any(oracle, "which real server took this address before", &of(&open)),
-        "ovf" => any(oracle, "which real server is full", &of(&open)),
-        "fo" => {
-            // `ip_vs_fo_schedule`: the highest weight; of equal ones the first in a list whose order is not printed.
-            let best = open.iter().map(|s| s.weight).max();
-            let first: Vec<_> = open.iter().copied().filter(|s| Some(s.weight) == best).collect();
-            any(
-                oracle,
-                "which of the real servers of highest weight is first",
-                &of(&first),
-            )
-        }
-        // The hash is known, but not the order in which the servers filled its table. A server that takes nothing
-        // keeps its place in it, and then nobody takes the packet.
-        "sh" | "dh" => {
+        // `ip_vs_ovf_schedule`: a server with more active connections than its weight is passed over; perhaps all are.
+        "ovf" => {
             let mut options = of(&open);
-            let fallback = service
-                .row
-                .scheduler_flags
-                .iter()
-                .any(|f| f == "sh-fallback" || f == "flag-1");
-            if open.len() < service.servers.len() && !(fallback && service.row.scheduler == "sh") {
+            options.push(None);
+            any(oracle, "which real server is full", &options)
+        }
+        "fo" => {
+            // `ip_vs_fo_schedule`: the highest weight, and of equal ones the first of the kernel's list.
+            let best = open.iter().map(|s| s.weight).max();
+            let mut first: Vec<_> = open.iter().copied().filter(|s| Some(s.weight) == best).collect();
+            if service.ordered {
+                let first_of = |s: &&IpvsServer| first.iter().any(|f| f.at == s.at);
+                return service.listed.iter().copied().find(first_of);
+            }
+            first.dedup();
+            any(oracle, "which real server of the highest weight is first", &of(&first))
+        }
+        "sh" | "dh" | "mh" => {
+            let takes = |s: &IpvsServer| open.iter().any(|o| o.at == s.at);
+            if let Some(chosen) = hash::pick(service, packet, takes) {
+                return chosen;
+            }
+            // In which order the servers filled the scheduler's table is not known. One that takes nothing keeps its
+            // place in it, and then nobody takes the packet.
+            let mut options = of(&open);
+            if open.len() < service.servers.len() && !hash::falls_back(service) {
                 options.push(None);
             }
             any(oracle, "which real server the hash leads to", &options)
         }
-        "mh" => any(oracle, "which real server the hash leads to", &of(&open)),
         "" | "none" => None,
         _ => any(oracle, "which real server an unknown scheduler chooses", &{
             let mut options = of(&open);

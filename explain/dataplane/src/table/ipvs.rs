@@ -7,14 +7,16 @@ use hashbrown::HashMap;
 use knet_snapshot::Row;
 use knet_snapshot::artifact::name;
 use knet_snapshot::id::Family;
-use knet_snapshot::ipvs::{IpvsConnection, IpvsMask, IpvsRow, IpvsServer, IpvsService, ServiceKey};
+use knet_snapshot::ipvs::{Forward, IpvsConnection, IpvsMask, IpvsRow, IpvsServer, IpvsService, ServiceKey};
 use knet_snapshot::store::NetnsFacts;
 
 use crate::packet::proto;
 use crate::trace::Evidence;
 
-const FTP: u16 = 21;
-const FTP_DATA: u16 = 20;
+/// The control connection of FTP, whose data may come to any port.
+pub const FTP: u16 = 21;
+/// Where active FTP sends its data from.
+pub const FTP_DATA: u16 = 20;
 
 /// The IPVS table of a namespace.
 #[derive(Debug)]
@@ -37,19 +39,23 @@ pub struct Ipvs<'s> {
 /// An address and port.
 pub type Socket = (IpAddr, u16);
 
-/// A virtual service with its real servers, those in order of their addresses.
+/// A virtual service with its real servers.
 #[derive(Debug)]
 pub struct Service<'s> {
     /// The service.
     pub row: &'s IpvsService,
     /// Its real servers.
     pub servers: Vec<&'s IpvsServer>,
+    /// The same as the capture lists them.
+    pub listed: Vec<&'s IpvsServer>,
+    /// ... which is the order of the kernel's own list.
+    pub ordered: bool,
 }
 
 impl<'s> Ipvs<'s> {
-    /// Indexes the captured rows.
+    /// Indexes the captured rows. `unsorted`: they came from the kernel, which `ipvsadm` sorts by address.
     #[must_use]
-    pub fn compile(facts: &'s NetnsFacts) -> Self {
+    pub fn compile(facts: &'s NetnsFacts, unsorted: bool) -> Self {
         let mut this = Self {
             facts,
             artifact: facts.path(name::IPVS),
@@ -70,6 +76,8 @@ impl<'s> Ipvs<'s> {
                     this.services.push(Service {
                         row,
                         servers: Vec::new(),
+                        listed: Vec::new(),
+                        ordered: false,
                     });
                 }
             }
@@ -82,7 +90,11 @@ impl<'s> Ipvs<'s> {
             }
         }
         for service in &mut this.services {
+            service.listed.clone_from(&service.servers);
             service.servers.sort_by_key(|s| (s.addr, s.port));
+            // `ipvsadm` sorts servers by address: another order was the kernel's.
+            let sorted = service.listed.iter().zip(&service.servers).all(|(a, b)| a.at == b.at);
+            service.ordered = unsorted || !sorted || service.servers.len() < 2;
         }
         this.ftp = this.services.iter().any(|s| {
             matches!(
@@ -143,12 +155,61 @@ impl<'s> Ipvs<'s> {
             .filter(|c| c.client.1 != 0)
     }
 
-    /// A captured connection that a packet of the real server belongs to.
+    /// A captured connection that a packet of its real server belongs to. What is not translated answers as the
+    /// virtual service itself.
     #[must_use]
     pub fn connection_back(&self, proto: u8, server: Socket, client: Socket) -> Option<&'s IpvsConnection> {
         let rows = self.facts.ipvs_connections().get()?.rows.iter();
-        let mut hits = rows.filter(|c| c.proto == proto && c.server == server && c.client == client);
+        let answers = |c: &&IpvsConnection| {
+            let translated = self.server_of_row(c).is_none_or(|s| s.forward == Forward::Masq);
+            let from = if translated { c.server } else { c.virt };
+            c.proto == proto && c.client == client && from == server
+        };
+        let mut hits = rows.filter(answers);
         hits.next()
+    }
+
+    /// The real server of a connection among those of a service.
+    #[must_use]
+    pub fn server_of(&self, service: &Service<'s>, row: &IpvsConnection) -> Option<&'s IpvsServer> {
+        let fits = |s: &&&IpvsServer| s.addr == row.server.0 && (s.port == row.server.1 || s.port == 0);
+        service.servers.iter().find(fits).copied()
+    }
+
+    /// The real server of a connection, among those of its service, else of one that is found by a mark.
+    #[must_use]
+    pub fn server_of_row(&self, row: &IpvsConnection) -> Option<&'s IpvsServer> {
+        let own = self.find(0, row.proto, row.virt.0, row.virt.1);
+        let any_port = |service: &Service<'s>| service.servers.iter().copied().find(|s| s.addr == row.server.0);
+        let marked = || {
+            let mut services = self.services.iter();
+            services.find_map(|s| any_port(s).filter(|_| matches!(s.row.key, ServiceKey::Mark { .. })))
+        };
+        own.and_then(|s| self.server_of(s, row).or_else(|| any_port(s)))
+            .or_else(marked)
+    }
+
+    /// A real server whose packets are translated (`ip_vs_has_real_service`).
+    #[must_use]
+    pub fn translated_server(&self, proto: u8, at: Socket) -> Option<&'s IpvsServer> {
+        let serves = |key: ServiceKey| match key {
+            ServiceKey::Address { proto: p, .. } => p == proto,
+            ServiceKey::Mark { .. } => true,
+        };
+        let servers = self
+            .services
+            .iter()
+            .filter(|s| serves(s.row.key))
+            .flat_map(|s| &s.servers);
+        let mut hits = servers.filter(|s| s.forward == Forward::Masq && (s.addr, s.port) == at);
+        hits.next().copied()
+    }
+
+    /// A real server at the end of a tunnel has this address (`ip_vs_find_tunnel`).
+    #[must_use]
+    pub fn is_tunnelled_to(&self, addr: IpAddr) -> bool {
+        let mut servers = self.services.iter().flat_map(|s| &s.servers);
+        servers.any(|s| s.forward == Forward::Tunnel && s.addr == addr)
     }
 
     /// The captured persistence template of a client (`ip_vs_sched_persist`).

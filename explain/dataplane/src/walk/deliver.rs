@@ -28,6 +28,8 @@ impl Walker<'_, '_> {
             };
             return match taken.or_else(|| self.tunnel_receive(ns, &skb)) {
                 Some(at) => Ok(at),
+                // GUE: which ports take it (`ip fou`) is not captured.
+                None if bare_udp(&skb) => Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured)),
                 None => Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice)),
             };
         }
@@ -135,4 +137,10 @@ impl Walker<'_, '_> {
             }
         }
     }
+}
+
+/// A UDP packet that carries an IP packet, and neither a frame nor a key.
+fn bare_udp(skb: &Skb) -> bool {
+    let inner = skb.packet.inner.as_ref();
+    skb.packet.proto == proto::UDP && inner.is_some_and(|i| i.eth.is_none() && i.key.is_none())
 }

@@ -60,6 +60,8 @@ enum Item<'x, 's> {
     IpvsOut,
     /// IPVS, for packets to virtual services.
     IpvsIn,
+    /// ... and for errors about those that are forwarded (`ip_vs_forward_icmp`).
+    IpvsErrors,
 }
 
 /// `ip_vs_ops4`: after the filters on the way in, right after NAT on the way out.
@@ -67,7 +69,7 @@ fn ipvs_items<'x, 's>(hook: Hook) -> Vec<(i32, Item<'x, 's>)> {
     match hook {
         Hook::Input => vec![(98, Item::IpvsOut), (99, Item::IpvsIn)],
         Hook::Output => vec![(-99, Item::IpvsOut), (-98, Item::IpvsIn)],
-        Hook::Forward => vec![(100, Item::IpvsOut)],
+        Hook::Forward => vec![(99, Item::IpvsErrors), (100, Item::IpvsOut)],
         _ => Vec::new(),
     }
 }
@@ -175,6 +177,13 @@ impl Walker<'_, '_> {
                 Item::IpvsIn => {
                     skb.oif = routed;
                     match self.ipvs_in(ns, hook, skb)? {
+                        Passed::On(on) => skb = on,
+                        taken => return Ok(taken),
+                    }
+                }
+                Item::IpvsErrors => {
+                    skb.oif = routed;
+                    match self.ipvs_in_icmp(ns, hook, skb)? {
                         Passed::On(on) => skb = on,
                         taken => return Ok(taken),
                     }

@@ -12,6 +12,7 @@ use super::walker::{At, Ended, Next, Seen, Source, Walker};
 use crate::packet::Eth;
 use crate::skb::{PktType, Skb};
 use crate::stage::routing;
+use crate::table::source::l3_master;
 use crate::trace::{Answer, ClientSees, Field, Hook, NsId, Outcome, PathMtu, Reason, Stage, What};
 
 impl Walker<'_, '_> {
@@ -19,6 +20,13 @@ impl Walker<'_, '_> {
     pub(super) fn network(&mut self, ns: NsId, mut skb: Skb, seen: Seen) -> Next {
         if self.hop_ns() != Some(ns) {
             self.enter(ns, Stage::Ingress, skb.iif, &skb.packet);
+        }
+        // What comes in by a port of a VRF is answered by it: sockets and ICMP know of it, and that is not followed.
+        let links = self.space(ns).links();
+        let port = skb.iif.and_then(|dev| links.get(dev));
+        if port.is_some_and(|link| l3_master(links, link).is_some()) {
+            self.step(What::Undecided, None);
+            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         }
         // "When the interface is in promisc. mode, drop all the crap that it receives."
         if skb.pkt_type == PktType::OtherHost {
@@ -75,7 +83,10 @@ impl Walker<'_, '_> {
         let from = skb.packet.ttl;
         skb.packet.ttl -= 1;
         self.step(What::Rewrite(Field::Ttl { from, to: from - 1 }), None);
-        skb = self.hook(ns, Hook::Forward, skb)?;
+        skb = match self.run_hook(ns, Hook::Forward, skb)? {
+            Passed::On(skb) => skb,
+            Passed::Taken(skb) => return self.ipvs_send(ns, skb),
+        };
         skb = self.hook(ns, Hook::Postrouting, skb)?;
         self.finish_output(ns, skb)
     }

@@ -130,6 +130,7 @@ fn a_service_without_servers_refuses() {
 
 #[test]
 fn the_hash_of_sh_may_lead_to_a_server_of_weight_zero() {
+    // Sorted as ipvsadm does: which server came first is not known, nor which of them the hash leads to.
     let trace = sent(Some(&TWO.replacen("rr", "sh", 1).replacen("-w 1", "-w 0", 1)), "");
     assert!(trace.branches.iter().any(|b| b.end.reason == Reason::NoRealServer));
     assert!(

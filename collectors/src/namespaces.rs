@@ -2,7 +2,8 @@
 //!
 //! A namespace lives as long as a process is in it, or a mount or a descriptor holds it: `/proc/*/ns/net` and the
 //! `nsfs` mounts of the host show all of the first two. Its pod is told by the cgroup of its first process, the
-//! pod's name by the folders kubelet keeps in `/var/log/pods`. Descriptors are kept open, so a pod that ends
+//! pod's name by the folders kubelet keeps in `/var/log/pods`; what libcni and the runtime remember helps where these do not
+//! tell. Descriptors are kept open, so a pod that ends
 //! meanwhile can still be read.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::runtime;
 
 /// A network namespace.
 #[derive(Clone, Debug)]
@@ -100,13 +103,34 @@ pub fn discover(root: &Path) -> io::Result<Discovery> {
         let name = mount.file_name().map(|name| name.to_string_lossy().into_owned());
         found.entry(one.inode).or_insert(one).name = name;
     }
-    let names = pod_names(&root.join("var/log/pods"));
     let mut others: Vec<Found> = found.into_values().collect();
-    for one in &mut others {
-        one.pod = one.pod_uid.as_ref().and_then(|uid| names.get(uid).cloned());
-    }
+    name(&mut others, root);
     others.sort_by_cached_key(|one| (one.pod_uid.is_none(), one.id()));
     Ok(Discovery { host, others, notes })
+}
+
+/// Whose they are, and what those pods are called: kubelet's folders tell, else what others remember.
+fn name(others: &mut [Found], root: &Path) {
+    let names = pod_names(&root.join("var/log/pods"));
+    let cached = runtime::by_mount(root);
+    for one in &mut *others {
+        // A namespace without a process of its own (a sandbox whose runtime starts no pause container).
+        let remembered = one.name.as_ref().and_then(|name| cached.get(name));
+        if one.pod_uid.is_none()
+            && let Some(remembered) = remembered
+        {
+            one.pod_uid = Some(remembered.uid.clone()).filter(|uid| !uid.is_empty());
+        }
+        let by_uid = one.pod_uid.as_ref().and_then(|uid| names.get(uid).cloned());
+        one.pod = by_uid.or_else(|| remembered.map(|remembered| remembered.pod.clone()));
+    }
+    let nameless = |one: &Found| one.pod_uid.is_some() && one.pod.is_none();
+    if others.iter().any(nameless) {
+        let names = runtime::by_uid(root);
+        for one in others.iter_mut().filter(|one| nameless(one)) {
+            one.pod = one.pod_uid.as_ref().and_then(|uid| names.get(uid).cloned());
+        }
+    }
 }
 
 /// Opens one namespace by the path of its file.

@@ -2,6 +2,7 @@
 
 use knet_dataplane::choice::{Fork, Ratio, Unknown};
 use knet_dataplane::trace::{Branch, ClientSees, Hop, NsId, Outcome, Reason, Reject, Stage};
+use num_traits::{One, Zero};
 
 /// Branches that end alike.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,18 @@ pub fn share(branch: &Branch) -> (Ratio, Ratio) {
         &branch.at_most
     };
     (least.clone(), branch.at_most.clone())
+}
+
+/// Shares of several branches, at least and at most. Those behind different unknowns may exclude one another: what
+/// they have at most can add up to more than everything.
+#[must_use]
+pub fn together(shares: impl IntoIterator<Item = (Ratio, Ratio)>) -> (Ratio, Ratio) {
+    let (least, most) = shares
+        .into_iter()
+        .fold((Ratio::zero(), Ratio::zero()), |(least, most), (l, m)| {
+            (least + l, most + m)
+        });
+    (least, most.min(Ratio::one()))
 }
 
 /// What makes two branches alike: how they end and by which kinds of hops. Addresses, ports and places may
@@ -109,9 +122,8 @@ pub fn groups(branches: &[Branch]) -> Vec<Group> {
         match all.iter_mut().find(|(of, _)| *of == likeness) {
             Some((_, group)) => {
                 group.members.push(i);
-                let (least, most) = share(branch);
-                group.at_least += least;
-                group.at_most += most;
+                (group.at_least, group.at_most) =
+                    together([(group.at_least.clone(), group.at_most.clone()), share(branch)]);
             }
             None => {
                 let (at_least, at_most) = share(branch);
@@ -128,4 +140,19 @@ pub fn groups(branches: &[Branch]) -> Vec<Group> {
         }
     }
     all.into_iter().map(|(_, group)| group).collect()
+}
+
+#[cfg(test)]
+mod together {
+    use super::*;
+
+    #[test]
+    fn alternatives_are_never_more_than_everything() {
+        let maybe = || (Ratio::zero(), Ratio::one());
+        assert_eq!(together([maybe(), maybe()]), (Ratio::zero(), Ratio::one()));
+        let third = Ratio::new(1.into(), 3.into());
+        let two = together([(third.clone(), third.clone()), (third.clone(), third.clone())]);
+        assert_eq!(two.0, two.1);
+        assert_eq!(two.0, Ratio::new(2.into(), 3.into()));
+    }
 }

@@ -13,6 +13,10 @@ use super::{ArchiveError, Limits, Refusal};
 /// From this size on a file is mapped instead of read: a table nobody asks for costs nothing then.
 const MAP_FROM: u64 = 1 << 20;
 
+/// Up to this size a mapping is read ahead; of an archive of 5,000 nodes most is never looked at.
+#[cfg(target_os = "linux")]
+const POPULATE_TO: usize = 256 << 20;
+
 /// Lists a directory. Links are noted, never followed here, so nothing outside is ever opened.
 pub(super) fn read(root: &Path, name: &str, limits: &Limits) -> Result<Entries, ArchiveError> {
     let io_error = |path: &Path, error| ArchiveError::Io {
@@ -135,7 +139,9 @@ fn map(file: &File) -> io::Result<Blob> {
     // if it truncates the file the process is stopped by SIGBUS, which is documented for `--snapshot DIR`.
     let mapping = Arc::new(unsafe { memmap2::Mmap::map(file)? });
     #[cfg(target_os = "linux")]
-    populate(Arc::clone(&mapping));
+    if mapping.len() <= POPULATE_TO {
+        populate(Arc::clone(&mapping));
+    }
     Ok(mapping)
 }
 

@@ -100,12 +100,18 @@ fn no_such(node: &str) -> Failure {
 pub(super) fn cleanup(args: &CleanupArgs, console: &Console) -> Result<Exit, Failure> {
     let found = live::runtime()?.block_on(async {
         let client = live::client(&args.cluster).await?;
-        cluster::cleanup(&client, &live::owner(), args.all, args.dry_run)
-            .await
-            .map_err(|e| {
-                let hints = e.hints();
-                hints.into_iter().fold(Failure::from(e), Failure::hint)
-            })
+        cluster::cleanup(
+            &client,
+            &args.cluster.agent_namespace,
+            &live::owner(),
+            args.all,
+            args.dry_run,
+        )
+        .await
+        .map_err(|e| {
+            let hints = e.hints();
+            hints.into_iter().fold(Failure::from(e), Failure::hint)
+        })
     })?;
     if found.is_empty() {
         console.note("no agents are there");

@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "shared with other tests")]
 mod netns;
 
+mod bare;
 mod cluster;
 #[cfg(feature = "cluster")]
 #[path = "../support/fake_api.rs"]

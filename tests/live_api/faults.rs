@@ -222,3 +222,47 @@ fn nobody_at_the_address_is_said() {
     let (code, said) = run(&["--kubeconfig", &config.display().to_string(), "--context", "other"]);
     assert!(code == Some(2) && said.contains("other"), "{said}");
 }
+
+/// A cluster that is reached through somebody: `proxy-url` of the kubeconfig, and the environment, as with kubectl.
+#[test]
+fn a_proxy_is_used() {
+    let api = cluster(1, 1);
+    let folder = tempfile::tempdir().expect("a directory");
+    let ours = std::fs::read_to_string(api.kubeconfig(folder.path())).expect("a file");
+    let here = format!("http://127.0.0.1:{}", api.port);
+    let config = folder.path().join("proxied").display().to_string();
+    let away = ours.replace(&here, "http://api.cluster.invalid");
+    let collect = |text: &str, name: &str, proxy: Option<&str>| {
+        std::fs::write(&config, text).expect("a file");
+        let mut command = std::process::Command::new(super::PROGRAM);
+        let to = folder.path().join(name).display().to_string();
+        command.args(["collect", "--agent", "none", "-f", &to, "--kubeconfig", &config]);
+        for key in [
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "http_proxy",
+            "https_proxy",
+            "NO_PROXY",
+            "no_proxy",
+        ] {
+            command.env_remove(key);
+        }
+        if let Some(proxy) = proxy {
+            command.env("HTTP_PROXY", proxy).env("HTTPS_PROXY", proxy);
+        }
+        let out = command.output().expect("it runs");
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let cluster = "\"cluster\":{\"server\"";
+    assert!(away.contains(cluster), "{away}");
+    let with_proxy = away.replace(cluster, &format!("\"cluster\":{{\"proxy-url\":\"{here}\",\"server\""));
+    let (code, said) = collect(&with_proxy, "a", None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(api.state().tunnels > 0);
+    let before = api.state().tunnels;
+    let (code, said) = collect(&away, "b", Some(&here));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(api.state().tunnels > before);
+    let (code, said) = collect(&away, "c", None);
+    assert!(code == Some(2) && said.contains("cannot be reached"), "{said}");
+}

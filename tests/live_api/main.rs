@@ -3,6 +3,7 @@
 #[path = "../support/fake_api.rs"]
 mod fake_api;
 
+mod agents;
 mod faults;
 mod interrupted;
 mod kubectl;

@@ -105,10 +105,14 @@ pub struct State {
     pub objects: BTreeMap<String, Vec<Value>>,
     /// Agents by name.
     pub agents: BTreeMap<String, Value>,
+    /// All agents as they were asked for.
+    pub asked: Vec<Value>,
     /// Names of all agents there ever were.
     pub created: BTreeSet<String>,
     /// Method and path of every request.
     pub requests: Vec<String>,
+    /// Connections that were asked for as of a proxy.
+    pub tunnels: usize,
     /// Keys and values of their queries.
     pub queries: BTreeSet<String>,
     /// What goes wrong.
@@ -126,7 +130,8 @@ pub struct State {
 /// A running server.
 pub struct FakeApi {
     state: Arc<Mutex<State>>,
-    port: u16,
+    /// On this machine.
+    pub port: u16,
 }
 
 impl FakeApi {
@@ -237,6 +242,15 @@ fn decode(text: &str) -> String {
 fn serve(stream: &TcpStream, state: &Arc<Mutex<State>>) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
+        // A proxy in front of itself: what comes next is for the server.
+        if request.method == "CONNECT" {
+            lock(state).tunnels += 1;
+            let mut stream = stream;
+            if stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").is_err() {
+                return;
+            }
+            continue;
+        }
         {
             let mut state = lock(state);
             state.requests.push(format!("{} {}", request.method, request.path));
@@ -381,6 +395,7 @@ fn create(request: &Request, state: &mut State) -> (u16, Value) {
     }
     let mut pod: Value = serde_json::from_slice(&request.body).expect("a pod");
     let name = pod["metadata"]["name"].as_str().expect("a name").to_owned();
+    state.asked.push(pod.clone());
     pod["status"] = match &state.faults.waiting {
         Some(reason) => {
             json!({"phase": "Pending", "containerStatuses": [{"name": "agent", "ready": false, "restartCount": 0,

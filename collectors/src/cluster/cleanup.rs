@@ -22,12 +22,34 @@ pub struct Leftover {
     pub deleted: bool,
 }
 
-/// Finds agents in every namespace, and takes away those that expired, those of `owner`, or all.
+/// Finds agents in every namespace, or in `namespace` where only that one may be listed, and takes away those that
+/// expired, those of `owner`, or all.
 ///
 /// # Errors
 /// When pods cannot be listed, or one cannot be deleted.
-pub async fn cleanup(client: &Client, owner: &str, all: bool, dry_run: bool) -> Result<Vec<Leftover>, ClusterError> {
-    let pods: Api<Pod> = Api::all(client.clone());
+pub async fn cleanup(
+    client: &Client,
+    namespace: &str,
+    owner: &str,
+    all: bool,
+    dry_run: bool,
+) -> Result<Vec<Leftover>, ClusterError> {
+    match cleanup_in(&Api::all(client.clone()), client, owner, all, dry_run).await {
+        Err(ClusterError::Forbidden(_)) => {
+            let pods = Api::namespaced(client.clone(), namespace);
+            cleanup_in(&pods, client, owner, all, dry_run).await
+        }
+        result => result,
+    }
+}
+
+async fn cleanup_in(
+    pods: &Api<Pod>,
+    client: &Client,
+    owner: &str,
+    all: bool,
+    dry_run: bool,
+) -> Result<Vec<Leftover>, ClusterError> {
     let selector = format!("{}={}", MANAGED_BY.0, MANAGED_BY.1);
     let mut params = ListParams::default().labels(&selector).limit(500);
     let mut found = Vec::new();

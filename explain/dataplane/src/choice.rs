@@ -5,6 +5,7 @@
 //! so that no stage has to know about branches.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use num_bigint::BigInt;
@@ -70,6 +71,9 @@ pub enum Unknown {
     /// Programs at devices (XDP, tc), the first of them: options 0 = all on the way let the packet pass as it is,
     /// 1 = one of them does something else.
     Program(Evidence),
+    /// Whether the owner of an address, who does not answer, has asked something itself and so told its MAC:
+    /// options 0 = it has not, 1 = it has.
+    Learned(IpAddr),
     /// Something outside the snapshot decides.
     Outside(&'static str),
 }

@@ -407,6 +407,8 @@ pub enum Reason {
     HopLimit,
     /// No answer to ARP or neighbour discovery.
     NoNeighbour,
+    /// A rule or policy loses the question for the next hop's MAC, or the answer.
+    QuestionLost,
     /// The frame's destination MAC is nobody's.
     WrongMac,
     /// The device is down or has no carrier.

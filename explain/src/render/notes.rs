@@ -152,6 +152,10 @@ fn fork(unknown: &Unknown) -> Note {
             text: "what XDP and tc programs do with the packet, from this one on".to_owned(),
             evidence: vec![evidence.clone()],
         },
+        Unknown::Learned(addr) => plain(
+            "learned",
+            format!("{addr} does not answer; its MAC is known only since it asked for a neighbour itself, if it did"),
+        ),
         Unknown::Outside(what) => plain("outside", (*what).to_owned()),
     }
 }

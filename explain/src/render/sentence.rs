@@ -206,6 +206,10 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
             format!("nobody who was captured answers when {src} asks on the segment for the MAC of {dst}")
         }
         Reason::NoNeighbour => format!("nobody answers when {at} asks by {} for the next hop's MAC", oif()),
+        Reason::QuestionLost => format!(
+            "a rule loses what {at} asks by {} for the next hop's MAC, or the answer",
+            oif()
+        ),
         Reason::WrongMac if end.place.oif.is_none() => {
             format!("{at} gets a frame whose MAC is not its own, and throws it away")
         }
@@ -339,7 +343,12 @@ pub fn deciding<'a>(end: &'a End, hops: &'a [Hop]) -> Vec<&'a Evidence> {
         .collect();
     let led = matches!(
         end.reason,
-        Reason::LinkDown | Reason::NoNeighbour | Reason::WrongMac | Reason::NoTunnelRemote | Reason::NoFloodTarget
+        Reason::LinkDown
+            | Reason::NoNeighbour
+            | Reason::QuestionLost
+            | Reason::WrongMac
+            | Reason::NoTunnelRemote
+            | Reason::NoFloodTarget
     );
     if !rows.is_empty() || !led {
         return rows;

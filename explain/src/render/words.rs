@@ -61,6 +61,7 @@ pub const fn reason(reason: Reason) -> &'static str {
         Reason::TtlExpired => "ttl-expired",
         Reason::HopLimit => "hop-limit",
         Reason::NoNeighbour => "no-neighbour",
+        Reason::QuestionLost => "question-lost",
         Reason::WrongMac => "wrong-mac",
         Reason::LinkDown => "link-down",
         Reason::PortState => "port-state",
@@ -423,6 +424,8 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
             "the programs at devices (XDP, tc) let the packet pass as it is".to_owned()
         }
         Unknown::Program(_) => "one of the programs at devices (XDP, tc) does something else with it".to_owned(),
+        Unknown::Learned(addr) if option == 0 => format!("{addr} has not asked for its neighbours lately"),
+        Unknown::Learned(addr) => format!("{addr} has asked for its neighbours, and so told its MAC"),
         Unknown::Outside(what) => format!("{what} (case {})", option + 1),
     }
 }

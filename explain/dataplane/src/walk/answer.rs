@@ -318,7 +318,8 @@ pub(super) fn client_sees(
 ) -> ClientSees {
     let sees = in_time(walker, end, errno, reply, followup);
     let error = reply.is_some_and(|r| r.fits && matches!(r.answer, Answer::Error(_) | Answer::TimeExceeded));
-    let seconds = if end.reason == Reason::NoNeighbour && sees == ClientSees::Unreachable {
+    let unanswered = matches!(end.reason, Reason::NoNeighbour | Reason::QuestionLost);
+    let seconds = if unanswered && sees == ClientSees::Unreachable {
         3
     } else if error && end.packet.dst.is_ipv6() && end.packet.proto == proto::TCP {
         1

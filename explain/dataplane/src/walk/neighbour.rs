@@ -140,7 +140,7 @@ impl Walker<'_, '_> {
         let owner = self.owner_in_reach(ns, link.index, hop);
         if let Some(mac) = owner {
             let key = format!("learned {ns:?} {hop}");
-            if self.oracle.unknown(key, Unknown::Outside("neighbour"), 2) == 1 {
+            if self.oracle.unknown(key, Unknown::Learned(hop), 2) == 1 {
                 return Ok(Some(mac));
             }
         }
@@ -152,8 +152,14 @@ impl Walker<'_, '_> {
         }
         // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
         let local = skb.caller().is_some_and(|s| s.socket);
-        let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, Reason::NoNeighbour);
-        ended.end.evidence.extend(std::mem::take(&mut self.lost_questions));
+        let lost = std::mem::take(&mut self.lost_questions);
+        let reason = if lost.is_empty() {
+            Reason::NoNeighbour
+        } else {
+            Reason::QuestionLost
+        };
+        let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, reason);
+        ended.end.evidence.extend(lost);
         let how = if skb.packet.dst.is_ipv4() {
             Reject::IcmpHostUnreachable
         } else {

@@ -1,7 +1,5 @@
 //! The one line that says it: what the client sees, and who answers or what is in the way.
 
-use num_traits::Zero;
-
 use crate::explanation::{Branch, ClientSees, Explanation, Fork, Outcome, Ratio};
 use crate::fold;
 use crate::render::{sentence, words};
@@ -210,10 +208,5 @@ fn even(branches: &[&Branch], servers: &[(Option<u32>, String)]) -> String {
 
 /// The shares of some branches together.
 pub fn total(branches: &[&Branch]) -> (Ratio, Ratio) {
-    branches
-        .iter()
-        .fold((Ratio::zero(), Ratio::zero()), |(least, most), branch| {
-            let (l, m) = fold::share(branch);
-            (least + l, most + m)
-        })
+    fold::together(branches.iter().map(|branch| fold::share(branch)))
 }

@@ -52,6 +52,10 @@ const SAMPLES: &[(&str, &[u8])] = samples! {
     "nodes/n/host/ipvs-conn.txt": "ipvs-conn.txt";
     "nodes/n/host/xfrm.txt": "xfrm.txt";
     "nodes/n/host/wg.txt": "wg.txt";
+    "nodes/n/host/tc.json": "tc.json";
+    "nodes/n/files/bird/show_protocols_all.txt": "bird-protocols.txt";
+    "nodes/n/files/bird/show_route_all.txt": "bird-routes.txt";
+    "nodes/n/files/frr/bgp_summary.json": "frr-summary.json";
     "cluster/nodes.json": "cluster/nodes.json";
     "cluster/pods.json": "cluster/pods.json";
     "cluster/services.json": "cluster/services.json";

@@ -35,7 +35,12 @@ fn files(objects: &[(&str, &str)]) -> Vec<(String, String)> {
             _ => {}
         }
     }
-    for (name, items) in objects {
+    // What is not given is empty, and not unknown.
+    let rest = ["gateways", "httproutes"];
+    let rest = rest
+        .into_iter()
+        .filter(|name| objects.iter().all(|(given, _)| given != name));
+    for (name, items) in objects.iter().copied().chain(rest.map(|name| (name, ""))) {
         files.push((
             format!("cluster/{name}.json"),
             format!(r#"{{"kind":"List","items":[{items}]}}"#),
@@ -202,6 +207,17 @@ fn no_rule_is_the_controllers_own_answer_and_not_a_guess() {
     assert_eq!(answer.exit_code(), 3, "{text}");
     assert!(answer.legs.is_empty());
     assert!(text.contains("no Ingress and no HTTPRoute takes it"), "{text}");
+}
+
+#[test]
+fn objects_that_nobody_captured_may_say_otherwise() {
+    let object = ingress("shop", &rule("shop.example.com", "Prefix", "/cart", "api"));
+    let mut files = files(&[("ingresses", &object)]);
+    files.retain(|(path, _)| path != "cluster/httproutes.json");
+    let answer = ask(files, URL, None).expect("it resolves");
+    let text = page(&answer);
+    assert_eq!(answer.exit_code(), 3, "{text}");
+    assert!(text.starts_with("CANNOT TELL"), "{text}");
     assert!(text.contains("cluster/httproutes.json was not captured"), "{text}");
 }
 

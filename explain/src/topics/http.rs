@@ -88,13 +88,15 @@ impl HttpExplanation {
         }
         let certain = |leg: &Leg| self.decision.rules.get(leg.rule).is_some_and(|r| r.open.is_empty());
         // Which of several rules takes the request is not known: only what holds for all of them is certain.
-        let only = self.decision.rules.len() == 1;
+        let known = self.decision.missing.is_empty();
+        let only = known && self.decision.rules.len() == 1;
         let codes: Vec<(bool, u8)> = self
             .legs
             .iter()
             .map(|leg| (only && certain(leg), leg.way.exit_code()))
             .collect();
-        if codes.iter().any(|&(sure, code)| sure && code == 1) || (!codes.is_empty() && codes.iter().all(|c| c.1 == 1))
+        if codes.iter().any(|&(sure, code)| sure && code == 1)
+            || (known && !codes.is_empty() && codes.iter().all(|c| c.1 == 1))
         {
             1
         } else if codes.is_empty() || self.truncated || !self.decision.is_certain() || codes.iter().any(|c| c.1 != 0) {

@@ -8,7 +8,7 @@ use knet_snapshot::ipvs::IpvsRow;
 use knet_snapshot::store::Blob;
 use knet_snapshot::xfrm::Xfrm;
 use knet_snapshot::xtsave::XtSave;
-use knet_snapshot::{Fact, Row, Snapshot, Table};
+use knet_snapshot::{Fact, Row, Snapshot, Table, routing_daemon};
 
 /// The path that stands for a recording of the kernel's trace, which is no file of a snapshot.
 pub const TRACE: &str = "kernel trace";
@@ -44,6 +44,7 @@ pub fn read(path: &str, bytes: &[u8]) {
             Xfrm::Policy(row) => row.at,
             Xfrm::State(row) => row.at,
         });
+        check(bytes, namespace.tc(), |row| row.at);
         check(bytes, namespace.nft(), |row| row.at);
         let _ = namespace.nft_listing();
         for family in [Family::V4, Family::V6] {
@@ -71,6 +72,15 @@ pub fn read(path: &str, bytes: &[u8]) {
     check(bytes, cluster.namespaces(), |row| row.at);
     check(bytes, cluster.config_maps(), |row| row.at);
     check(bytes, cluster.ingresses(), |row| row.at);
+    check(bytes, cluster.ingress_classes(), |row| row.at);
+    check(bytes, cluster.gateways(), |row| row.at);
+    check(bytes, cluster.http_routes(), |row| row.at);
+    for node in snapshot.nodes() {
+        let files = snapshot.paths().filter_map(|path| Some((path, snapshot.bytes(path)?)));
+        let said = routing_daemon::of_node(node, files);
+        assert!(said.sessions.iter().all(|(_, _, s)| inside(bytes, s.at)));
+        assert!(said.routes.iter().all(|(_, r)| inside(bytes, r.at)));
+    }
     for problem in snapshot.all_problems() {
         let offset = problem.offset.unwrap_or(0);
         assert!(offset <= bytes.len() as u64, "{problem:?}");

@@ -231,22 +231,21 @@ fn intent(page: &mut Page, answer: &HttpExplanation) {
         };
         page.field(MARGIN, INDENT, &dim(""), &[dim(cite)]);
     }
-    if !answer.decision.is_certain() {
+    if !answer.decision.ends() {
         let text = "the controller's own answer, usually 404";
         page.field(MARGIN, INDENT, &dim("else"), &[text.into()]);
     }
     for of in &answer.controllers {
-        let text = match &of.direct {
-            Some(label) => format!(
-                "{} ({label}) connects to endpoints itself, past the Service's address",
-                controller(of)
-            ),
-            None => format!(
-                "taken as connections to the Service's address; many controllers connect to its endpoints instead, \
-                 and {} does not tell",
-                controller(of)
-            ),
-        };
+        let Some(label) = &of.direct else { continue };
+        let text = format!(
+            "{} ({label}) connects to endpoints itself, past the Service's address",
+            controller(of)
+        );
+        page.field(MARGIN, INDENT, &dim("upstream"), &[text.into()]);
+    }
+    if answer.controllers.iter().any(|of| of.direct.is_none()) {
+        let text = "taken as connections to the Service's address; many controllers connect to its endpoints instead, \
+                    and nothing tells what this one does";
         page.field(MARGIN, INDENT, &dim("upstream"), &[text.into()]);
     }
     if answer.truncated {

@@ -98,9 +98,15 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Some rule certainly takes the request.
+    /// Everything was captured, and some rule certainly takes the request.
     #[must_use]
     pub fn is_certain(&self) -> bool {
+        self.missing.is_empty() && self.ends()
+    }
+
+    /// Of what was captured, some rule certainly takes the request.
+    #[must_use]
+    pub fn ends(&self) -> bool {
         self.rules.last().is_some_and(|rule| rule.open.is_empty())
     }
 }

@@ -12,6 +12,7 @@ use knet_snapshot::manifest::{AbsentReason, ArtifactEntry};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::clock;
+use crate::conntrack;
 use crate::exec::Limits;
 use crate::guard::Modules;
 use crate::netlink::socket::NetlinkError;
@@ -231,7 +232,7 @@ impl<'m> Capture<'m> {
             return no_state(reference.artifact, "nf_conntrack");
         }
         let captured = match self.modules.would_load(reference.modules) {
-            None => self.tool(reference),
+            None => self.connections(reference),
             Some(module) => Captured::absent(
                 reference.artifact,
                 AbsentReason::Error,
@@ -242,6 +243,18 @@ impl<'m> Capture<'m> {
             return proc_file(reference.artifact, "/proc/net/nf_conntrack", proc::net("nf_conntrack"));
         }
         captured
+    }
+
+    fn connections(&self, reference: &Reference) -> Captured {
+        let at = clock::now();
+        match conntrack::read(self.limits) {
+            Ok((bytes, consistent)) => {
+                let mut entry = entry(reference.artifact, "netlink", at);
+                entry.consistent = Some(consistent);
+                Captured::known(entry, bytes)
+            }
+            Err(_) => self.tool(reference),
+        }
     }
 
     fn sockets(&self, reference: &Reference) -> Captured {

@@ -4,7 +4,7 @@
 //! data (a table that could not be read is *absent* with a reason, never empty), and it changes nothing on
 //! the machine: no module is loaded, no table is created by looking at it.
 //!
-//! `netlink`, `ipvs`, `wireguard` and `proc` read the kernel themselves; `reference` lists the commands for the rest,
+//! `netlink`, `conntrack`, `ipvs`, `wireguard` and `proc` read the kernel themselves; `reference` lists the commands for the rest,
 //! `tools` runs them with the bounds of `exec`. `capture` puts both together for one network namespace,
 //! `namespaces` finds those of a node, `node` captures them all, and `bundle` puts captures and their manifest
 //! into one snapshot. `cluster` is the API server, and agents on its nodes.
@@ -23,6 +23,8 @@ pub mod cluster;
 pub mod capture;
 #[cfg(target_os = "linux")]
 mod cni;
+#[cfg(target_os = "linux")]
+pub mod conntrack;
 #[cfg(target_os = "linux")]
 pub mod ipvs;
 #[cfg(target_os = "linux")]

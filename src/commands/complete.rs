@@ -120,6 +120,7 @@ struct Object {
 
 /// What the words before the one to complete say about where to look.
 #[derive(Debug, Default)]
+#[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "some of it is about a cluster"))]
 struct Said {
     snapshot: Option<PathBuf>,
     namespace: Option<String>,

@@ -12,6 +12,7 @@ use crate::exit::Failure;
 
 /// Which nodes of a running cluster a question is about.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "without a cluster nobody asks"))]
 pub(super) enum About<'a> {
     /// Those of both ends of a packet's way, and of a service's endpoints.
     Ends(Vec<&'a str>),

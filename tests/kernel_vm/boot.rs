@@ -22,7 +22,7 @@ const MODULES: &str = "\
     xt_multiport xt_addrtype xt_set xt_ipvs xt_statistic xt_policy xt_CT xt_physdev xt_owner xt_iprange xt_mac \
     xt_state ip_tables iptable_filter iptable_nat iptable_mangle iptable_raw ip6_tables ip6table_filter \
     ip6table_nat ip6table_mangle ip6table_raw iptable_security ip6table_security nf_tables nft_compat nft_chain_nat nft_ct nft_nat nft_masq \
-    nft_reject ip_set ip_set_hash_ip ip_set_hash_ipport ip_set_hash_ipportip ip_set_hash_ipportnet \
+    nft_reject nft_reject_bridge nft_meta_bridge nf_conntrack_bridge ip_set ip_set_hash_ip ip_set_hash_ipport ip_set_hash_ipportip ip_set_hash_ipportnet \
     ip_set_hash_net ip_set_bitmap_port ipt_REJECT ip6t_REJECT inet_diag tcp_diag udp_diag raw_diag netlink_diag";
 
 /// What starts the guest: modules, this machine's files, the test.

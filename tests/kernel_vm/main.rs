@@ -14,6 +14,9 @@
 
 mod boot;
 mod formats;
+#[path = "../kernel_topology/frames.rs"]
+#[allow(dead_code, reason = "shared")]
+mod frames;
 #[path = "../kernel_topology/judge.rs"]
 mod judge;
 #[path = "../kernel_topology/lab.rs"]

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::frames;
 use crate::lab::bare;
 use crate::netns::Rng;
 use crate::plan::{Plan, mac};
@@ -45,8 +46,7 @@ const FABRICS: [Fabric; 13] = [
     Fabric::Vlan,
 ];
 
-/// Topologies with a device that the walk only notices. An ipvlan is none of them yet: what comes in to one finds no
-/// neighbour in the walk.
+/// Topologies with a device that the walk only notices.
 const NOTICED: [&str; 2] = ["IpsecDevice", "vrf"];
 
 /// Private and public keys of the two nodes, made for this test.
@@ -79,6 +79,12 @@ pub fn all(rng: &mut Rng) -> Vec<Plan> {
         let mut plan = cluster(&format!("{fabric:?}"), fabric);
         let which = rng.below(6);
         fault(&mut plan, fabric, which);
+        plan.flows = 24;
+        plans.push(plan);
+    }
+    plans.extend(["l2", "l3", "l3s"].map(ipvlan));
+    for number in 0..2 {
+        let mut plan = frames::whole(rng, number);
         plan.flows = 24;
         plans.push(plan);
     }
@@ -535,6 +541,25 @@ COMMIT
 COMMIT";
 
 /// Devices that the walk notices and does not follow: what it says must not be wrong, and may be that it cannot tell.
+/// A pod with a second device that shares the MAC of its node's, and another pod with one too.
+fn ipvlan(mode: &str) -> Plan {
+    let mut plan = cluster(&format!("ipvlan-{mode}"), Fabric::Routes);
+    let node = node_at(0);
+    for n in 0..2 {
+        let pod = node + 1 + n;
+        plan.ip(
+            node,
+            &format!("link add link eth0 name iv{n} type ipvlan mode {mode} bridge"),
+        );
+        plan.last(node, &format!("link set iv{n} netns @p0{n}"));
+        plan.last(pod, &format!("link set iv{n} up"));
+        plan.last(pod, &format!("addr add 192.168.50.10{n}/24 dev iv{n}"));
+        plan.targets.push(bare(&format!("192.168.50.10{n}")));
+    }
+    plan.flows = 24;
+    plan
+}
+
 fn noticed(kind: &str) -> Plan {
     let mut plan = cluster(kind, Fabric::Routes);
     let node = node_at(0);

@@ -140,12 +140,6 @@ vlan add dev veth1 vid 100-110
 vlan add dev veth1 vid 5 pvid untagged
 ";
 
-<<<<<<< HEAD
-/// Not every kernel has classifiers, and fewer have actions.
-const TC: &str = "tc qdisc add dev veth0 clsact && \
-    tc filter add dev veth0 ingress protocol ip pref 5 u32 match ip dst 10.0.0.0/8 flowid 1:1";
-const TC_ACTION: &str = "tc filter add dev veth0 egress protocol ip pref 6 u32 match ip dst 10.0.0.0/8 action drop";
-=======
 const CONNECTIONS: &str = "\
 -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 1 --dport 80 --state ESTABLISHED -u ASSURED,SEEN_REPLY
 -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 2 --dport 80 --state TIME_WAIT -u SEEN_REPLY -m 7
@@ -160,10 +154,10 @@ const CONNECTIONS: &str = "\
 -f ipv6 -p icmpv6 -s fd00::1 -d fd00::2 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 78
 ";
 
-/// Not every kernel has classifiers.
-const TC: &str =
-    "tc qdisc add dev veth0 clsact && tc filter add dev veth0 ingress protocol ip pref 5 matchall action drop";
->>>>>>> live2
+/// Not every kernel has classifiers, and fewer have actions.
+const TC: &str = "tc qdisc add dev veth0 clsact && \
+    tc filter add dev veth0 ingress protocol ip pref 5 u32 match ip dst 10.0.0.0/8 flowid 1:1";
+const TC_ACTION: &str = "tc filter add dev veth0 egress protocol ip pref 6 u32 match ip dst 10.0.0.0/8 action drop";
 
 type Strip = String;
 

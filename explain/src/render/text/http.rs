@@ -127,6 +127,16 @@ fn said(answer: &HttpExplanation) -> String {
             whom(answer),
             leg.backend.service
         ),
+        None if answer.decision.rules.is_empty() && !answer.decision.missing.is_empty() => format!(
+            "{url} comes to {}; what takes it there is not known, because {} {} not captured.",
+            whom(answer),
+            answer.decision.missing.join(" and "),
+            if answer.decision.missing.len() == 1 {
+                "was"
+            } else {
+                "were"
+            },
+        ),
         None if answer.decision.rules.is_empty() => format!(
             "{url} comes to {}, and no Ingress and no HTTPRoute takes it: the controller answers by itself.",
             whom(answer)

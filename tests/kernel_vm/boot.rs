@@ -34,6 +34,8 @@ for m in $(cat /order); do insmod /modules/$m.ko 2>/dev/null || echo VM-NO-MODUL
 mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose host /host || { echo VM-EXIT 90; reboot -f; }
 mount -t proc proc /host/proc; mount -t sysfs sys /host/sys; mount --bind /dev /host/dev
 mount -t tmpfs tmpfs /host/tmp; mount -t tmpfs tmpfs /host/run; mkdir -p /host/run/netns /host/run/lock
+mkdir /host/tmp/suite
+mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose suite /host/tmp/suite || { echo VM-EXIT 91; reboot -f; }
 ip link set lo up 2>/dev/null || ifconfig lo up
 echo VM-UP $(cut -d' ' -f1 /proc/uptime) $(uname -r)
 chroot /host /bin/sh -c "PATH=/usr/sbin:/usr/bin:/sbin:/bin $(cat /command)"
@@ -193,8 +195,12 @@ fn place(
     Ok(())
 }
 
-/// Runs a command inside. Returns the lines it printed, and its exit code; `None` when it did not come to an end in time.
-pub fn run(command: &str, time: Duration) -> Result<(Vec<String>, Option<i32>), String> {
+/// Where the guest finds the files beside the test: a file system of its own lies over this machine's temporary one,
+/// which may hold the project.
+pub const SUITE: &str = "/tmp/suite";
+
+/// Runs a command inside, with a folder at [`SUITE`]. Returns the lines it printed, and its exit code; `None` when it did not come to an end in time.
+pub fn run(command: &str, suite: &Path, time: Duration) -> Result<(Vec<String>, Option<i32>), String> {
     let (kernel, image) = guest(command)?;
     let append = "console=ttyS0 panic=-1 quiet loglevel=3 tsc=reliable no_timer_check nokaslr mitigations=off \
                   random.trust_cpu=on cryptomgr.notests audit=0 apparmor=0 rdinit=/init";
@@ -226,7 +232,12 @@ pub fn run(command: &str, time: Duration) -> Result<(Vec<String>, Option<i32>), 
         .args([
             "-virtfs",
             "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
+            "-virtfs",
         ])
+        .arg(format!(
+            "local,path={},mount_tag=suite,security_model=none,readonly=on,multidevs=remap",
+            suite.display()
+        ))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -100,15 +100,18 @@ fn kernel_vm() {
         return;
     }
     let exe = std::env::current_exe().expect("a test knows its own file");
+    let (Some(suite), Some(name)) = (exe.parent(), exe.file_name()) else {
+        panic!("{}: no file in a folder", exe.display());
+    };
     let pass = |key: &str| std::env::var(key).map_or_else(|_| String::new(), |v| format!("{key}={v} "));
     let passed: String = PASSED.iter().map(|key| pass(key)).collect();
     let command = format!(
-        "{GUEST}=1 {}{} --exact kernel_vm --nocapture --test-threads=1",
-        passed,
-        exe.display()
+        "{GUEST}=1 {passed}{}/{} --exact kernel_vm --nocapture --test-threads=1",
+        boot::SUITE,
+        name.display()
     );
     let time = Duration::from_secs(TIME - SECONDS + number("KNET_VM_SECONDS", SECONDS));
-    let (lines, code) = match boot::run(&command, time) {
+    let (lines, code) = match boot::run(&command, suite, time) {
         Ok(ran) => ran,
         Err(reason) => {
             say(&format!("KNET-SKIP kernel_vm: {reason}"));

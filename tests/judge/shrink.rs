@@ -188,7 +188,8 @@ pub fn explain(
     let mut files = lab.files(&best.artifacts());
     lab.forget();
     lab.listen();
-    let flow = flow.renewed();
+    // The step below names this flow's own ports.
+    let flow = flow.clone();
     let mut before: Flow = flow.clone();
     if step.stage > 0 {
         before.follow.truncate(step.stage - 1);

@@ -52,14 +52,14 @@ const PACE: Pace = Pace {
     more: Duration::from_millis(990),
 };
 /// For everything, the boot included; more for a long run.
-const TIME: u64 = 345;
+const TIME: u64 = 390;
 /// Configurations of virtual services that are drawn, and seconds after which no new one is begun.
 const CONFIGS: u64 = 100;
 const SECONDS: u64 = 90;
 /// Seconds after which no new topology is begun.
-const TOPOLOGY_SECONDS: u64 = 100;
+const TOPOLOGY_SECONDS: u64 = 180;
 /// Seconds for everything inside, by which the last part is begun and ended; a longer run of services is not cut.
-const INSIDE: u64 = 265;
+const INSIDE: u64 = 320;
 /// What the machine hears of this one's environment.
 const PASSED: &[&str] = &[
     "KNET_SEED",

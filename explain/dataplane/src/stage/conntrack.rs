@@ -493,11 +493,16 @@ const fn untracked_by_protocol(packet: &Packet) -> bool {
 }
 
 /// IPVS writes its real server into the reply of an entry (`ip_vs_update_conntrack`) and translates by itself: what
-/// looks like destination NAT is none.
+/// looks like destination NAT is none. A rule may translate before IPVS sees the packet: then the row's server is none
+/// of the service's.
 fn by_ipvs(ns: &Netns<'_>, proto: u8, row: &knet_snapshot::conntrack::Connection) -> bool {
     let (client, virt) = ((row.orig.src, row.orig.sport), (row.orig.dst, row.orig.dport));
     let table = ns.ipvs();
-    table.connection(proto, client, virt).is_some() || table.find(0, proto, virt.0, virt.1).is_some()
+    let serves = |addr: IpAddr| {
+        let service = table.find(0, proto, virt.0, virt.1);
+        service.is_some_and(|s| s.servers.iter().any(|server| server.addr == addr))
+    };
+    table.connection(proto, client, virt).is_some() || serves(row.reply.src)
 }
 
 /// Whether a captured pair of tuples differs on one side. ICMP keeps its id in `sport` of both tuples and

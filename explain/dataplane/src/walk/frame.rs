@@ -43,6 +43,7 @@ impl Walker<'_, '_> {
         part: Part,
         skb: Skb,
     ) -> Result<Skb, Box<Ended>> {
+        self.missing_native(ns, &skb)?;
         let chains = self.space(ns).nft().base_chains_of(NfFamily::Bridge, hook);
         if chains.is_empty() && self.space(ns).tracks_bridges().is_none() {
             return Ok(skb);
@@ -134,6 +135,7 @@ impl Walker<'_, '_> {
 
     /// Chains of family `arp`: what comes in is seen at INPUT, what goes out at OUTPUT (`arp_rcv`, `arp_xmit`).
     pub(super) fn arp_hook(&mut self, ns: NsId, hook: Hook, mut skb: Skb) -> Result<Skb, Box<Ended>> {
+        self.missing_native(ns, &skb)?;
         for chain in self.space(ns).nft().base_chains_of(NfFamily::Arp, hook) {
             skb = self.run_nft(ns, hook, skb, chain)?;
         }
@@ -249,8 +251,15 @@ impl Walker<'_, '_> {
         let steps = self.sink.steps.len();
         let ended = run(self);
         self.sink.steps.truncate(steps);
-        ended
-            .map_err(|ended| self.lost_questions.extend(ended.end.evidence))
-            .ok()
+        match ended {
+            Ok(skb) => return Some(skb),
+            // What becomes of it is not known: that is not the same as lost.
+            Err(ended) if ended.end.outcome == Outcome::Unknown => {
+                self.doubtful_question
+                    .get_or_insert((ended.end.reason, ended.end.evidence));
+            }
+            Err(ended) => self.lost_questions.extend(ended.end.evidence),
+        }
+        None
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use knet_snapshot::id::{Family, IfIndex};
 
@@ -282,7 +283,6 @@ impl Walker<'_, '_> {
                 _ => !self.world.no_legacy_tables(ns, family),
             }
         });
-        let native = space.nft().missing().map(|_| space.nft().artifact());
         // Nothing in the node's own legacy tables says that its tools use the other back end; programs in pods
         // have the node's kernel and rarely another tool.
         let host = self.space(self.world.host_of(ns));
@@ -300,14 +300,28 @@ impl Walker<'_, '_> {
         let (assumed, saves): (Vec<_>, Vec<_>) = saves.partition(|m| none_here && m.engine == Engine::XtLegacy);
         self.assumptions
             .extend(assumed.iter().map(|m| Assumption::NoLegacyTables(m.artifact.clone())));
-        for artifact in saves.into_iter().map(|m| &m.artifact).chain(native) {
-            let what = Unknown::Table(artifact.clone());
-            if self.oracle.unknown(format!("{artifact}?"), what, 2) == 1 {
-                self.step(What::NotCaptured(artifact.clone()), None);
-                return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotCaptured));
-            }
+        for missing in saves {
+            self.missing_table(ns, &missing.artifact, skb)?;
         }
-        Ok(())
+        self.missing_native(ns, skb)
+    }
+
+    /// The same for native tables, which frames on bridges and ARP meet as well.
+    pub(super) fn missing_native(&mut self, ns: NsId, skb: &Skb) -> Result<(), Box<Ended>> {
+        let nft = self.space(ns).nft();
+        match nft.missing() {
+            Some(_) => self.missing_table(ns, nft.artifact(), skb),
+            None => Ok(()),
+        }
+    }
+
+    fn missing_table(&mut self, ns: NsId, artifact: &Arc<str>, skb: &Skb) -> Result<(), Box<Ended>> {
+        let what = Unknown::Table(artifact.clone());
+        if self.oracle.unknown(format!("{artifact}?"), what, 2) == 0 {
+            return Ok(());
+        }
+        self.step(What::NotCaptured(artifact.clone()), None);
+        Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotCaptured))
     }
 
     pub(super) fn track(&mut self, ns: NsId, skb: &mut Skb) {

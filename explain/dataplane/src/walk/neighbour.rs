@@ -135,6 +135,11 @@ impl Walker<'_, '_> {
             }
             return Ok(Some(first.mac));
         }
+        if let Some((reason, rows)) = self.doubtful_question.take() {
+            let mut ended = self.ended(ns, skb.clone(), Outcome::Unknown, reason);
+            ended.end.evidence.extend(rows);
+            return Err(ended);
+        }
         // The owner of the address does not answer, but whenever it asks something itself it tells its MAC
         // (arp_process, ndisc_recv_ns): whether it did, no table here says.
         let owner = self.owner_in_reach(ns, link.index, hop);
@@ -184,6 +189,7 @@ impl Walker<'_, '_> {
     /// come back.
     pub(super) fn who_answers(&mut self, ns: NsId, dev: IfIndex, question: Question) -> Asked {
         self.lost_questions.clear();
+        self.doubtful_question = None;
         let Some(asks) = self.message_out(ns, dev, question.asked()) else {
             let leads_out = self.reach(ns, dev, all(question.about, None)).leads_out;
             return Asked {

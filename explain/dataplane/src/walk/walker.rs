@@ -115,6 +115,8 @@ pub(super) struct Walker<'w, 's> {
     pub first_answer: Option<((NsId, IfIndex), Mac)>,
     /// The rows that lost questions about the neighbour in hand.
     pub lost_questions: BTreeSet<Evidence>,
+    /// Why it is not known what became of one of them, and by which rows.
+    pub doubtful_question: Option<(Reason, Vec<Evidence>)>,
     /// The narrowest place so far.
     pub mtu: Option<PathMtu>,
     /// `mtu` of the route in use, when it names one.
@@ -144,6 +146,7 @@ impl<'w, 's> Walker<'w, 's> {
             first_answer: None,
             met: BTreeSet::new(),
             lost_questions: BTreeSet::new(),
+            doubtful_question: None,
             mtu: None,
             route_mtu: None,
             overhead: 0,

@@ -47,7 +47,7 @@ const FABRICS: [Fabric; 13] = [
 ];
 
 /// Topologies with a device that the walk only notices.
-const NOTICED: [&str; 2] = ["IpsecDevice", "vrf"];
+const NOTICED: [&str; 1] = ["IpsecDevice"];
 
 /// Private and public keys of the two nodes, made for this test.
 const KEYS: [(&str, &str); 2] = [
@@ -88,7 +88,15 @@ pub fn all(rng: &mut Rng) -> Vec<Plan> {
         plan.flows = 24;
         plans.push(plan);
     }
-    plans.extend(NOTICED.iter().skip(1).map(|kind| noticed(kind)));
+    for (leak, accept) in [
+        (Leak::None, false),
+        (Leak::Routes, true),
+        (Leak::Routes, false),
+        (Leak::Whole, true),
+        (Leak::Whole, false),
+    ] {
+        plans.push(vrf(rng, leak, accept));
+    }
     plans
 }
 
@@ -540,7 +548,6 @@ COMMIT
 -A KUBE-IPVS-FILTER -m conntrack --ctstate NEW -m set --match-set KUBE-IPVS-IPS dst -j REJECT
 COMMIT";
 
-/// Devices that the walk notices and does not follow: what it says must not be wrong, and may be that it cannot tell.
 /// A pod with a second device that shares the MAC of its node's, and another pod with one too.
 fn ipvlan(mode: &str) -> Plan {
     let mut plan = cluster(&format!("ipvlan-{mode}"), Fabric::Routes);
@@ -560,13 +567,72 @@ fn ipvlan(mode: &str) -> Plan {
     plan
 }
 
-fn noticed(kind: &str) -> Plan {
-    let mut plan = cluster(kind, Fabric::Routes);
+/// Pods of a node whose bridge is a port of a VRF.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leak {
+    /// Nothing leads into the VRF or out of it.
+    None,
+    /// Routes from the main table into the VRF, and from the VRF out by the node's device.
+    Routes,
+    /// The node's device is a port of the VRF too.
+    Whole,
+}
+
+fn vrf(rng: &mut Rng, leak: Leak, accept: bool) -> Plan {
+    let name = match leak {
+        Leak::None => "vrf",
+        Leak::Routes => "vrf-leak",
+        Leak::Whole => "vrf-whole",
+    };
+    let mut plan = cluster(name, Fabric::Routes);
     let node = node_at(0);
     plan.ip(node, "link add red type vrf table 10");
     plan.ip(node, "link set red up");
     plan.last(node, "link set cni0 master red");
-    plan.targets.push(bare("192.168.50.100"));
-    plan.flows = 24;
+    plan.last(node, "addr add fd44:0::1/64 dev cni0 nodad");
+    match leak {
+        Leak::None => {}
+        Leak::Routes => {
+            plan.last(node, "route add 10.244.0.0/24 dev red");
+            plan.last(node, "route add fd44:0::/64 dev red");
+            plan.last(node, "route add 192.168.50.0/24 dev eth0 table 10");
+            plan.last(node, "route add 10.244.1.0/24 via 192.168.50.11 dev eth0 table 10");
+            plan.last(node, "route add fd44:1::/64 via fd50::11 dev eth0 table 10");
+        }
+        Leak::Whole => {
+            plan.last(node, "link set eth0 master red");
+            plan.last(node, "addr add fd50::10/64 dev eth0 nodad");
+            plan.last(node, "route add 10.244.1.0/24 via 192.168.50.11 dev eth0 table 10");
+            plan.last(node, "route add fd44:1::/64 via fd50::11 dev eth0 table 10");
+        }
+    }
+    if accept {
+        plan.sysctl(node, "net/ipv4/tcp_l3mdev_accept", "1");
+        plan.sysctl(node, "net/ipv4/udp_l3mdev_accept", "1");
+    } else {
+        plan.fault("sockets of node-0 take nothing from VRFs");
+    }
+    // By what they match, these tell the two rounds of each hook apart.
+    let marks = ["-i red", "-i cni0", "-i eth0"]
+        .map(|dev| format!("-A PREROUTING {dev} -p udp -j MARK --or-mark {:#x}", 1 << rng.below(4)));
+    let fatal = rng.pick(&[
+        "",
+        "-A OUTPUT -o red -p udp -j DROP",
+        "-A OUTPUT -o cni0 -p udp -j DROP",
+        "-A FORWARD -i red -p tcp -j REJECT --reject-with tcp-reset",
+        "-A FORWARD -i cni0 -j DROP",
+        "-A INPUT -i red -p udp -j REJECT",
+        "-A INPUT -i cni0 -j DROP",
+        "-A FORWARD -o red -p tcp -j REJECT",
+    ]);
+    plan.spaces[node].iptables = format!(
+        "*mangle\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+         :POSTROUTING ACCEPT [0:0]\n{}\nCOMMIT\n*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n\
+         :OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 10.244.0.0/24 -o eth0 -p udp -j MASQUERADE\n\
+         COMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+         -A INPUT -m mark --mark 0x8/0x8 -j DROP\n{fatal}\nCOMMIT",
+        marks.join("\n")
+    );
+    plan.flows = 36;
     plan
 }

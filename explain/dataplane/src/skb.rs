@@ -27,6 +27,10 @@ pub struct Skb {
     pub oif: Option<IfIndex>,
     /// Next hop of its route, once routed: the gateway, or the destination itself.
     pub nexthop: Option<IpAddr>,
+    /// The port of a VRF it came in by, once the VRF has taken its place in `iif` (`IPCB(skb)->iif`).
+    pub vrf_port: Option<IfIndex>,
+    /// The device its sender insists on (`flowi_oif`).
+    pub bound: Option<IfIndex>,
     /// Bridge port it came in by (`nf_bridge->physindev`).
     pub physin: Option<IfIndex>,
     /// Device of the route that `br_netfilter` gave it after DNAT, before the network layer took it.
@@ -110,6 +114,8 @@ impl Skb {
             iif: None,
             oif: None,
             nexthop: None,
+            vrf_port: None,
+            bound: None,
             physin: None,
             routed: None,
             physout: None,

@@ -245,11 +245,19 @@ impl<'s> Sockets<'s> {
         match &socket.dev {
             Some(dev) => Some(Some(dev.as_str()) == query.iif || Some(dev.as_str()) == query.vrf_port),
             None if query.vrf_port.is_none() => Some(true),
-            None => match query.proto {
-                proto::TCP => self.l3mdev.tcp,
-                proto::UDP => self.l3mdev.udp,
-                _ => None,
-            },
+            None => self.accepts_from_vrf(query.proto),
+        }
+    }
+
+    /// Whether a socket that is bound to no device takes what came in by a VRF. `ping` does in any case. `None`: the
+    /// sysctl was not captured.
+    #[must_use]
+    pub const fn accepts_from_vrf(&self, proto: u8) -> Option<bool> {
+        match proto {
+            proto::TCP => self.l3mdev.tcp,
+            proto::UDP => self.l3mdev.udp,
+            proto::ICMP | proto::ICMPV6 => Some(true),
+            _ => None,
         }
     }
 

@@ -118,6 +118,12 @@ pub fn l3_master(links: &Links<'_>, link: &Link) -> Option<IfIndex> {
     matches!(master.kind, LinkKind::Vrf { .. }).then_some(master.index)
 }
 
+/// The same of a device by its index.
+#[must_use]
+pub fn vrf_of(links: &Links<'_>, dev: IfIndex) -> Option<IfIndex> {
+    links.get(dev).and_then(|link| l3_master(links, link))
+}
+
 /// `l3mdev_fib_table`: the table of the VRF a device is, or is in.
 #[must_use]
 pub fn l3_table(links: &Links<'_>, link: &Link) -> Option<u32> {

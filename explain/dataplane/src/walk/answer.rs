@@ -107,6 +107,10 @@ pub(super) fn packet(
             None => reflected_mark(walker, ns, request, answer),
         },
         ct,
+        bound: match answer {
+            Answer::Data if socket => request.bound,
+            _ => walker.answers_by(ns, &request.skb, answer),
+        },
         sender: Some(Sender {
             uid: if socket { request.owner } else { Some(0) },
             gid: None,
@@ -204,7 +208,7 @@ fn error_source(walker: &Walker<'_, '_>, ns: NsId, skb: &Skb) -> Option<IpAddr> 
     let asked = &skb.packet;
     match asked.family() {
         Family::V4 => {
-            if skb.iif.is_some() && space.fib().addr_type(asked.dst, None) == Some(RouteKind::Local) {
+            if skb.iif.is_some() && space.fib().addr_type_in(asked.dst, skb.iif) == Some(RouteKind::Local) {
                 return Some(asked.dst);
             }
             let inbound = sysctl.get("net.ipv4.icmp_errors_use_inbound_ifaddr").unwrap_or(0) != 0;

@@ -1,6 +1,7 @@
 //! Local delivery: tunnels, the kernel's own answers, sockets, and answers that come home.
 
 use knet_snapshot::artifact::name;
+use knet_snapshot::id::IfIndex;
 use knet_snapshot::xfrm::Direction;
 
 use super::walker::{Leg, Next, Walker};
@@ -36,7 +37,15 @@ impl Walker<'_, '_> {
         match self.leg {
             Leg::Request => self.hand_to_socket(ns, skb),
             Leg::Reply if self.client.ns == ns && !self.client.outside && self.fits(&skb) => {
-                Err(self.ended(ns, skb, Outcome::Delivered, Reason::Client))
+                let accepted = self.space(ns).sockets().accepts_from_vrf(skb.packet.proto);
+                match (self.second_device(ns, &skb), accepted) {
+                    (None, _) | (_, Some(true)) => Err(self.ended(ns, skb, Outcome::Delivered, Reason::Client)),
+                    (Some(_), Some(false)) => Err(self.ended(ns, skb, Outcome::NoListener, Reason::UnexpectedReply)),
+                    (Some(_), None) => {
+                        self.step(What::Undecided, None);
+                        Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured))
+                    }
+                }
             }
             Leg::Reply => Err(self.ended(ns, skb, Outcome::NoListener, Reason::UnexpectedReply)),
             Leg::Followup => Err(self.ended(ns, skb, Outcome::Delivered, Reason::Socket)),
@@ -92,7 +101,8 @@ impl Walker<'_, '_> {
     fn hand_to_port(&mut self, ns: NsId, skb: Skb, port_unreachable: Reject) -> Next {
         let space = self.space(ns);
         let packet = &skb.packet;
-        let iif_name = skb.iif.map(|d| space.links().name(d));
+        let name = |dev: IfIndex| space.links().name(dev);
+        let vrf_port = self.second_device(ns, &skb);
         // inet_steal_sock
         let given = skb.tproxy.map(|to| (to.ip(), to.port()));
         let (dst, dport) = given.unwrap_or((packet.dst, packet.dport().map_or(0, |p| p.value)));
@@ -102,8 +112,8 @@ impl Walker<'_, '_> {
             sport: packet.sport().filter(|p| !p.drawn).map(|p| p.value),
             dst,
             dport,
-            iif: iif_name,
-            vrf_port: None,
+            iif: skb.iif.map(name),
+            vrf_port: vrf_port.map(name),
         };
         match space.sockets().lookup(&query) {
             SocketAnswer::Listener(takers) | SocketAnswer::Connected(takers) => {
@@ -117,6 +127,14 @@ impl Walker<'_, '_> {
                 // Where the kernel may pick one of several, they may differ.
                 let owner = first.and_then(|t| t.socket.uid);
                 ended.owner = owner.filter(|_| takers.iter().all(|t| t.socket.uid == owner));
+                let dev = first.and_then(|t| t.socket.dev.as_deref());
+                ended.bound = match dev {
+                    Some(dev) => space.links().named(dev).map(|l| l.index),
+                    // inet_request_bound_dev_if: such a listener has what it accepts bound to the VRF.
+                    None => ended.skb.iif.filter(|&dev| {
+                        vrf_port.is_some() && ended.skb.packet.proto == proto::TCP && self.is_vrf(ns, dev)
+                    }),
+                };
                 ended.answer = Some(Answer::Data);
                 Err(ended)
             }

@@ -73,15 +73,16 @@ impl Walker<'_, '_> {
             LinkKind::Tunnel(kind, info) => self.tunnel_transmit(ns, link, kind, info, skb),
             LinkKind::Wireguard => self.wireguard_transmit(ns, link, skb),
             LinkKind::Ipvlan { mode, flag } => self.ipvlan_transmit(ns, link, mode, flag, skb),
-            LinkKind::Vrf { .. } | LinkKind::Other(_) => {
+            LinkKind::Vrf { .. } => self.vrf_transmit(ns, link, skb),
+            LinkKind::Other(_) => {
                 self.step(What::Undecided, None);
                 Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled))
             }
         }
     }
 
-    /// `loopback_xmit`: the packet comes back in with its connection and its route, but without its socket.
-    fn loopback(&mut self, ns: NsId, dev: IfIndex, mut skb: Skb) -> At {
+    /// `loopback_xmit`, `vrf_local_xmit`: the packet comes back in with its connection and its route, but without its socket.
+    pub(super) fn loopback(&mut self, ns: NsId, dev: IfIndex, mut skb: Skb) -> At {
         skb.sender = None;
         skb.tproxy = None;
         skb.pkt_type = PktType::Host;

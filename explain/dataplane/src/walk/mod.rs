@@ -19,6 +19,7 @@ mod respond;
 mod route;
 mod segment;
 mod tunnel;
+mod vrf;
 mod walker;
 mod wireguard;
 

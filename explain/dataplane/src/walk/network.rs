@@ -12,7 +12,6 @@ use super::walker::{At, Ended, Next, Seen, Source, Walker};
 use crate::packet::Eth;
 use crate::skb::{PktType, Skb};
 use crate::stage::routing;
-use crate::table::source::l3_master;
 use crate::trace::{Answer, ClientSees, Field, Hook, NsId, Outcome, PathMtu, Reason, Stage, What};
 
 impl Walker<'_, '_> {
@@ -20,13 +19,6 @@ impl Walker<'_, '_> {
     pub(super) fn network(&mut self, ns: NsId, mut skb: Skb, seen: Seen) -> Next {
         if self.hop_ns() != Some(ns) {
             self.enter(ns, Stage::Ingress, skb.iif, &skb.packet);
-        }
-        // What comes in by a port of a VRF is answered by it: sockets and ICMP know of it, and that is not followed.
-        let links = self.space(ns).links();
-        let port = skb.iif.and_then(|dev| links.get(dev));
-        if port.is_some_and(|link| l3_master(links, link).is_some()) {
-            self.step(What::Undecided, None);
-            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
         }
         // "When the interface is in promisc. mode, drop all the crap that it receives."
         if skb.pkt_type == PktType::OtherHost {
@@ -39,8 +31,13 @@ impl Walker<'_, '_> {
             return Err(self.ended(ns, skb, Outcome::Dropped, reason));
         }
         let before = skb.packet.dst;
-        if !seen.prerouting {
+        // ip_sabotage_in lets PREROUTING run again for a port of a VRF.
+        let vrf = skb.iif.and_then(|dev| self.vrf_above(ns, dev));
+        if !seen.prerouting || vrf.is_some() {
             skb = self.hook(ns, Hook::Prerouting, skb)?;
+        }
+        if let Some(vrf) = vrf {
+            skb = self.vrf_receive(ns, vrf, skb)?;
         }
         if seen.routed && skb.packet.dst == before {
             return self.local_in(ns, skb);
@@ -151,6 +148,7 @@ impl Walker<'_, '_> {
         if hint || mtu.is_some_and(|mtu| u32::from(skb.packet.len) > mtu) {
             skb.packet.df = false;
         }
+        skb = self.vrf_output(ns, skb).map_err(|ended| self.refused_here(ended))?;
         let passed = self.run_hook(ns, Hook::Output, skb);
         skb = match passed.map_err(|ended| self.refused_here(ended))? {
             Passed::On(skb) => skb,

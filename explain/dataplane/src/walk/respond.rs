@@ -188,7 +188,7 @@ impl Walker<'_, '_> {
                 links.addresses_of(link.index).find(link_local).map(|a| a.local)
             };
         }
-        let local = src.is_ipv4() && (links.owner(src).is_some() || src.is_loopback());
+        let local = src.is_ipv4() && space.fib().addr_type_in(src, Some(link.index)) == Some(RouteKind::Local);
         let announced = match sysctl.conf4_max(&link.name, "arp_announce").unwrap_or(0) {
             // Any local address.
             0 => local,
@@ -417,6 +417,15 @@ impl Walker<'_, '_> {
                 skb
             } else {
                 this.hook(ns, Hook::Prerouting, skb)?
+            };
+            // vrf_ip6_rcv: discovery keeps the device it came in by.
+            let skb = match this.vrf_above(ns, dev) {
+                Some(vrf) => Skb {
+                    iif: Some(dev),
+                    vrf_port: None,
+                    ..this.vrf_receive(ns, vrf, skb)?
+                },
+                None => skb,
             };
             this.hook(ns, Hook::Input, skb)
         })

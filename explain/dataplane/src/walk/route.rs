@@ -22,7 +22,12 @@ impl Walker<'_, '_> {
     /// `ip_route_input`
     pub(super) fn route_input(&mut self, ns: NsId, skb: &mut Skb) -> Result<Routed, Box<Ended>> {
         let space = self.space(ns);
+        // ip_rcv_finish routes by the device the packet came in by, ip6_route_input by the VRF.
+        let port = skb.vrf_port.filter(|_| skb.packet.dst.is_ipv4());
+        let seen_as = skb.iif;
+        skb.iif = port.or(seen_as);
         let decided = routing::input(space, skb, &mut self.oracle, &mut self.sink);
+        skb.iif = seen_as;
         self.assumptions.extend(decided.assumed);
         match decided.to {
             InputTo::Local(_) | InputTo::Broadcast => Ok(Routed::Local),
@@ -57,6 +62,8 @@ impl Walker<'_, '_> {
             sport: skb.packet.sport().map(|p| p.value),
             dport: skb.packet.dport().map(|p| p.value),
             uid: caller.map_or(Some(0), |s| s.uid),
+            oif: skb.bound,
+            bound: skb.bound.is_some() && socket,
             ..Query::to(skb.packet.dst)
         };
         let flags = SenderFlags {
@@ -106,7 +113,7 @@ impl Walker<'_, '_> {
 
     /// `ip_route_me_harder`
     pub(super) fn reroute(&mut self, ns: NsId, skb: &mut Skb) -> Result<(), Box<Ended>> {
-        let output = routing::reroute(self.space(ns), skb, None, &mut self.oracle, &mut self.sink);
+        let output = routing::reroute(self.space(ns), skb, skb.bound, &mut self.oracle, &mut self.sink);
         let (src, dst) = (skb.packet.src, skb.packet.dst);
         let routed = self.take_route(ns, skb, output);
         skb.packet.src = src;
@@ -114,7 +121,7 @@ impl Walker<'_, '_> {
         routed
     }
 
-    fn take_route(&mut self, ns: NsId, skb: &mut Skb, output: Output) -> Result<(), Box<Ended>> {
+    pub(super) fn take_route(&mut self, ns: NsId, skb: &mut Skb, output: Output) -> Result<(), Box<Ended>> {
         match output {
             Output::Routed(egress, assumed) => {
                 self.assumptions.extend(assumed);
@@ -140,9 +147,12 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// What a namespace sends to itself goes over its loopback device.
+    /// What a namespace sends to itself goes over its loopback device, or over the VRF.
     fn loopback_of(&self, ns: NsId, oif: IfIndex) -> IfIndex {
         let links = self.space(ns).links();
+        if self.is_vrf(ns, oif) {
+            return oif;
+        }
         links.iter().find(|l| l.flags.loopback).map_or(oif, |l| l.index)
     }
 

@@ -65,6 +65,8 @@ pub(super) struct Ended {
     pub answer: Option<Answer>,
     /// UID of the program whose socket took the packet.
     pub owner: Option<u32>,
+    /// The device that socket is bound to, by itself or because it accepts connections through VRFs.
+    pub bound: Option<IfIndex>,
     /// How a rule or route refused it.
     pub reject: Option<Reject>,
     /// The port by which a `reject` of family `bridge` answers.
@@ -286,6 +288,7 @@ impl<'w, 's> Walker<'w, 's> {
             skb,
             answer: None,
             owner: None,
+            bound: None,
             reject: None,
             bridged: None,
             errno: None,

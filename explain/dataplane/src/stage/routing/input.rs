@@ -89,6 +89,7 @@ fn query(skb: &Skb) -> Query {
         src: Some(src),
         iif: skb.iif,
         oif: None,
+        l3: None,
         bound: false,
         mark: skb.mark,
         tos,

@@ -15,6 +15,7 @@ use knet_snapshot::route::{Encap, RouteKind};
 
 use crate::choice::{Oracle, Unknown};
 use crate::table::fib::{Answer, Hit, Lookup};
+use crate::table::source::vrf_of;
 use crate::trace::{Assumption, Evidence, Outcome, Reason, Reject, Sink, Step, What};
 use crate::world::Netns;
 
@@ -182,6 +183,11 @@ impl<'a, 's> Cx<'a, 's> {
     fn dev_or(&mut self, dev: &str, key: &str) -> bool {
         let value = self.ns.sysctl().conf4_or(dev, key).map(i64::from);
         self.sysctl_or_default(&format!("net.ipv4.conf.{dev}.{key}"), value, 0) != 0
+    }
+
+    /// The VRF a device is, or is in.
+    fn vrf_of(&self, dev: Option<IfIndex>) -> Option<IfIndex> {
+        vrf_of(self.ns.links(), dev?)
     }
 
     fn name(&self, dev: Option<IfIndex>) -> &'s str {

@@ -12,7 +12,7 @@ use crate::packet::L4;
 use crate::skb::Skb;
 use crate::table::fib::{Hit, Lookup, Query};
 use crate::table::source::{SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, inet_select_addr, ipv6_dev_get_saddr};
-use crate::table::source::{is_loopback4, l3_master, scope6};
+use crate::table::source::{is_loopback4, scope6, vrf_of};
 use crate::trace::{Assumption, Evidence, Reason, Sink, Step, What};
 use crate::world::Netns;
 
@@ -64,6 +64,7 @@ pub fn reroute(ns: &Netns<'_>, skb: &Skb, bound: Option<IfIndex>, oracle: &mut O
     let p = &skb.packet;
     let mut query = Query {
         oif: bound,
+        l3: skb.oif.and_then(|dev| vrf_of(ns.links(), dev)),
         bound: bound.is_some(),
         mark: skb.mark,
         tos: p.tos,
@@ -193,7 +194,7 @@ impl Cx<'_, '_> {
                 self.record(&lookup, None);
                 match q.oif {
                     // "Apparently, routing tables are wrong": with a device given, any failure means on link.
-                    Some(oif) if dst.is_multicast() || !self.in_vrf(oif) => {
+                    Some(oif) if dst.is_multicast() || self.vrf_of(Some(oif)).is_none() => {
                         let src = self.select4(q.src, Some(oif), SCOPE_LINK)?;
                         self.direct4(oif, src, dst)
                     }
@@ -287,18 +288,9 @@ impl Cx<'_, '_> {
         }
     }
 
-    fn in_vrf(&self, dev: IfIndex) -> bool {
-        let links = self.ns.links();
-        links.get(dev).and_then(|l| l3_master(links, l)).is_some()
-    }
-
     /// The VRF of the address is its loopback.
     fn loopback_of(&self, hit: &Hit<'_>) -> IfIndex {
-        let links = self.ns.links();
-        hit.oif
-            .and_then(|i| links.get(i))
-            .and_then(|l| l3_master(links, l))
-            .unwrap_or(LO)
+        self.vrf_of(hit.oif).unwrap_or(LO)
     }
 
     /// `ip6_dst_lookup_tail`: a route without a source, the source for it, and when there was no route

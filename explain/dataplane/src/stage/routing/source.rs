@@ -8,7 +8,7 @@ use knet_snapshot::route::RouteKind;
 use super::Cx;
 use crate::skb::Skb;
 use crate::table::fib::{Answer, Depth, Lookup, Query};
-use crate::table::source::{has_address, l3_master};
+use crate::table::source::{has_address, vrf_of};
 use crate::trace::{Evidence, Reason};
 
 /// A source address that is refused, or about which nothing can be said.
@@ -93,6 +93,7 @@ impl Cx<'_, '_> {
             src: dst.or(Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
             iif: oif,
             oif: None,
+            l3: self.vrf_of(skb.iif),
             bound: false,
             mark,
             tos: skb.packet.tos,
@@ -135,13 +136,7 @@ impl Cx<'_, '_> {
         }
         // Any next hop will do, whichever the hash would pick.
         let links = self.ns.links();
-        let uses = |hop: IfIndex| {
-            Some(hop) == skb.iif
-                || links
-                    .get(hop)
-                    .and_then(|l| l3_master(links, l))
-                    .is_some_and(|m| Some(m) == skb.iif)
-        };
+        let uses = |hop: IfIndex| Some(hop) == skb.iif || vrf_of(links, hop).is_some_and(|m| Some(m) == skb.iif);
         let loopback = skb.iif.and_then(|i| links.get(i)).is_some_and(|l| l.flags.loopback);
         if hit.hops.iter().filter_map(|h| h.oif).any(uses) || (hit.kind == RouteKind::Local && loopback) {
             return Ok(());

@@ -42,6 +42,8 @@ pub struct Query {
     pub iif: Option<IfIndex>,
     /// Output device the caller insists on.
     pub oif: Option<IfIndex>,
+    /// The VRF it is about, where no device says so (`flowi_l3mdev`).
+    pub l3: Option<IfIndex>,
     /// A socket is bound to `oif`: IPv6 then takes only that device's routes (`RT6_LOOKUP_F_IFACE`).
     pub bound: bool,
     /// Mark.
@@ -67,6 +69,7 @@ impl Query {
             src: None,
             iif: None,
             oif: None,
+            l3: None,
             bound: false,
             mark: 0,
             tos: 0,

@@ -12,7 +12,7 @@ use knet_snapshot::store::NetnsFacts;
 
 use super::{Answer, Fib, Found, Lookup, Query, is_reject, text};
 use crate::choice::{Oracle, Unknown};
-use crate::table::source::{l3_master, l3_table};
+use crate::table::source::{l3_table, vrf_of};
 use crate::trace::{Assumption, Evidence};
 use crate::tri::Tri;
 
@@ -114,9 +114,9 @@ pub(super) struct Flow<'q> {
 
 impl<'s> Fib<'s> {
     pub(super) fn flow<'q>(&self, query: &'q Query) -> Flow<'q> {
-        let master = |i: IfIndex| self.links.get(i).and_then(|l| l3_master(&self.links, l));
+        let master = |i: IfIndex| vrf_of(&self.links, i);
         let iif = query.iif.unwrap_or(LO);
-        let l3 = query.oif.map_or_else(|| master(iif), master);
+        let l3 = query.l3.or_else(|| query.oif.map_or_else(|| master(iif), master));
         let oif = query.oif.filter(|&o| master(o) != Some(o));
         Flow { query, oif, iif, l3 }
     }

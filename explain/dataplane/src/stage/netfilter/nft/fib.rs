@@ -11,6 +11,7 @@ use crate::stage::netfilter::HookCx;
 use crate::table::fib::{Answer, Depth, Hit, Query};
 use crate::table::nft::expr::{Fib, FibResult};
 use crate::table::nft::ty::name;
+use crate::table::source::vrf_of;
 use crate::trace::Hook;
 
 /// The answer of a lookup: a device (`None` inside: none), or not known.
@@ -111,6 +112,10 @@ pub(super) fn device(fib: &Fib, cx: &mut HookCx<'_, '_>) -> Device {
             None
         },
         oif: if linklocal { wanted } else { None },
+        // nft_fib6_flowi_init has it for `iif` alone.
+        l3: inp
+            .filter(|_| dst.is_ipv4() || fib.iif)
+            .and_then(|dev| vrf_of(cx.ns.links(), dev)),
         bound: linklocal && wanted.is_some(),
         mark: if fib.mark { cx.skb.mark } else { 0 },
         tos: packet.tos,

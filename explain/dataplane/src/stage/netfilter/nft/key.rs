@@ -89,10 +89,13 @@ pub(super) fn meta(key: Meta, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Optio
         Meta::Skgid => sender(cx, |s| s.gid)?,
         Meta::OfSocket => sender(cx, |_| None)?,
         Meta::Length => Val::from(u32::from(skb.packet.len)),
-        // Only a member of a VRF is seen through another device.
-        Meta::Sdif | Meta::Sdifname => match dev(false).and_then(|d| links.get(d)) {
-            Some(link) if link.master.is_none() => Val::of(0),
-            _ => Val::UNKNOWN,
+        // nft_meta_get_eval_sdif: only what a VRF has taken has one, and any other packet ends the rule by name.
+        Meta::Sdif => Val::from(skb.vrf_port.map_or(0, |dev| dev.0)),
+        Meta::Sdifname => match skb.vrf_port {
+            Some(dev) => links
+                .get(dev)
+                .map_or(Val::UNKNOWN, |l| name(&l.name).map_or(Val::UNKNOWN, Val::of)),
+            None => return None,
         },
         Meta::Nftrace => Val::of(0),
         // Without a state of IPsec nothing was opened in this namespace.

@@ -17,6 +17,7 @@ use crate::stage::netfilter::HookCx;
 use crate::table::fib::{Answer, Depth, Query};
 use crate::table::ipset;
 use crate::table::socket::{SocketAnswer, SocketQuery, Taker};
+use crate::table::source::vrf_of;
 use crate::table::xt::matches::{Addrtype, Ipvs, Masked, Rpfilter, SetMatch, SocketMatch};
 use crate::trace::Evidence;
 use crate::tri::Tri;
@@ -128,6 +129,7 @@ pub(super) fn rpfilter(m: &Rpfilter, cx: &HookCx<'_, '_>) -> Tri {
     let query = Query {
         src: (!zero && !packet.dst.is_multicast()).then_some(packet.dst),
         oif: (v6 && (link_local || !m.loose)).then_some(dev),
+        l3: vrf_of(cx.ns.links(), dev),
         bound: link_local,
         mark: if m.validmark { cx.skb.mark } else { 0 },
         tos: packet.tos,

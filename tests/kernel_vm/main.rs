@@ -208,7 +208,7 @@ fn services(seconds: u64) -> Option<String> {
 fn topologies() -> Option<String> {
     let mut rng = Rng::seeded("kernel_vm");
     let only = std::env::var("KNET_ONLY").unwrap_or_default();
-    let (followed, noticed) = (Mutex::new(Tally::default()), Mutex::new(Tally::default()));
+    let tally = Mutex::new(Tally::default());
     let mut plans: Vec<(plan::Plan, u64)> = Vec::new();
     for plan in plans::all(&mut rng) {
         let seed = rng.below(u64::MAX);
@@ -228,8 +228,7 @@ fn topologies() -> Option<String> {
                         left.fetch_add(1, Ordering::Relaxed);
                         continue;
                     }
-                    let tally = if plans::is_followed(plan) { &followed } else { &noticed };
-                    suite::run(plan, *seed, tally, PACE);
+                    suite::run(plan, *seed, &tally, PACE);
                     let mut sum = tally.lock().expect("nobody panics with it");
                     // Told at once: the machine may be stopped before the end.
                     let mut told = std::mem::take(&mut sum.refused);
@@ -250,19 +249,14 @@ fn topologies() -> Option<String> {
             });
         }
     });
-    let followed = followed.into_inner().expect("no thread panicked");
-    let noticed = noticed.into_inner().expect("no thread panicked");
+    let tally = tally.into_inner().expect("no thread panicked");
     let (wrong, left) = (wrong.into_inner(), left.into_inner());
     say(&format!(
-        "KNET-RAN kernel_vm {} flows {} topologies {wrong} differences ({} unknown, {} of {} with devices that are not followed; {left} topologies not begun in time)",
-        followed.flows + noticed.flows,
-        followed.topologies + noticed.topologies,
-        followed.unknown + noticed.unknown,
-        noticed.unknown,
-        noticed.flows
+        "KNET-RAN kernel_vm {} flows {} topologies {wrong} differences ({} unknown; {left} topologies not begun in time)",
+        tally.flows, tally.topologies, tally.unknown
     ));
     if wrong > 0 {
         return Some(format!("{wrong} topologies refused, or flows that differ"));
     }
-    (followed.unknown * 10 > followed.flows.max(1)).then(|| "too much is not known".to_owned())
+    (tally.unknown * 10 > tally.flows.max(1)).then(|| "too much is not known".to_owned())
 }

@@ -46,9 +46,6 @@ const FABRICS: [Fabric; 13] = [
     Fabric::Vlan,
 ];
 
-/// Topologies with a device that the walk only notices.
-const NOTICED: [&str; 1] = ["IpsecDevice"];
-
 /// Private and public keys of the two nodes, made for this test.
 const KEYS: [(&str, &str); 2] = [
     (
@@ -98,11 +95,6 @@ pub fn all(rng: &mut Rng) -> Vec<Plan> {
         plans.push(vrf(rng, leak, accept));
     }
     plans
-}
-
-/// Whether the walk follows every device of it.
-pub fn is_followed(plan: &Plan) -> bool {
-    !NOTICED.contains(&plan.name.as_str())
 }
 
 /// Spaces by order: the wire, then each node followed by its pods.
@@ -336,6 +328,10 @@ fn fault(plan: &mut Plan, fabric: Fabric, which: u64) {
     };
     // Neighbours are asked for through the tunnel too, and that the walk does not follow.
     let asks = matches!(fabric, Fabric::GreTap | Fabric::Geneve | Fabric::Vlan);
+    let sealed = matches!(
+        fabric,
+        Fabric::IpsecTunnel | Fabric::IpsecTransport | Fabric::IpsecDevice
+    );
     match which {
         1 if asks => {}
         0 => {
@@ -354,6 +350,20 @@ fn fault(plan: &mut Plan, fabric: Fabric, which: u64) {
             plan.spaces[node].iptables = format!(
                 "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -p {proto} -j DROP\nCOMMIT"
             );
+        }
+        2 if sealed => {
+            plan.fault("node-1 has no policies");
+            plan.last(node, "xfrm policy flush");
+        }
+        3 if sealed => {
+            plan.fault("node-1 has no states");
+            plan.last(node, "xfrm state flush");
+        }
+        // What leaves sealed is seen unsealed by this chain, as leaving by eth0.
+        4 => {
+            plan.fault("node-1 lets no TCP out by eth0");
+            plan.spaces[node].iptables =
+                "*mangle\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o eth0 -p tcp -j DROP\nCOMMIT".to_owned();
         }
         _ => {}
     }

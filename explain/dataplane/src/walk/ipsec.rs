@@ -1,7 +1,12 @@
 //! IPsec: policies and states (`xfrm_lookup`, `xfrm_input`, `__xfrm_policy_check`).
 
+mod device;
+
+pub(super) use device::KIND as XFRM;
+
 use std::net::IpAddr;
 
+use knet_snapshot::id::IfIndex;
 use knet_snapshot::row::Table;
 use knet_snapshot::xfrm::{Direction, Policy, State, Template, Xfrm};
 
@@ -9,16 +14,18 @@ use super::overlay::{inner_of, outer_of};
 use super::walker::{At, Ended, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, proto};
 use crate::skb::Skb;
+use crate::table::source::vrf_of;
 use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
 
 /// ESP header, an IV, padding, trailer and tag of the usual algorithms; the exact size is the algorithm's.
 const OVERHEAD: u16 = 37;
 
-fn selects(policy: &Policy, dir: Direction, skb: &Skb) -> bool {
+/// `xfrm_policy_match`: `if_id` is that of the xfrm device, 0 without one.
+fn selects(policy: &Policy, dir: Direction, if_id: u32, skb: &Skb) -> bool {
     let packet = &skb.packet;
     let holds = |net: &Option<ipnet::IpNet>, addr: IpAddr| net.is_none_or(|net| net.contains(&addr));
     policy.dir == Some(dir)
-        && policy.if_id == 0
+        && policy.if_id == if_id
         && skb.mark & policy.mark.1 == policy.mark.0
         && holds(&policy.src, packet.src)
         && holds(&policy.dst, packet.dst)
@@ -26,13 +33,13 @@ fn selects(policy: &Policy, dir: Direction, skb: &Skb) -> bool {
 }
 
 /// `xfrm_policy_lookup`: the lowest priority wins, of equal ones the older. `ip` prints the newest first.
-fn lookup<'t>(table: &'t Table<Xfrm>, dir: Direction, skb: &Skb) -> Option<&'t Policy> {
+fn lookup<'t>(table: &'t Table<Xfrm>, dir: Direction, if_id: u32, skb: &Skb) -> Option<&'t Policy> {
     let policies = table.rows.iter().filter_map(|row| match row {
         Xfrm::Policy(policy) => Some(policy),
         Xfrm::State(_) => None,
     });
     policies
-        .filter(|p| selects(p, dir, skb))
+        .filter(|p| selects(p, dir, if_id, skb))
         .min_by_key(|p| (p.priority, std::cmp::Reverse(p.at)))
 }
 
@@ -83,6 +90,25 @@ fn state_evidence(table: &Table<Xfrm>, state: &State) -> Evidence {
     }
 }
 
+/// What is to become of a packet that goes out.
+enum Way<'t> {
+    /// No policy is about it.
+    Plain,
+    /// A policy forbids it.
+    Blocked(Evidence),
+    /// A policy wants it sealed, and there is nothing to seal it with.
+    NoState(Evidence),
+    Sealed(Seal<'t>),
+}
+
+/// How it is sealed: the state, the addresses of the outer packet, and the rows of policy and state.
+struct Seal<'t> {
+    state: &'t State,
+    src: IpAddr,
+    dst: IpAddr,
+    rows: [Evidence; 2],
+}
+
 /// What of a policy is not modelled.
 fn beyond(policy: &Policy, table: &Table<Xfrm>) -> bool {
     let odd = |t: &Template| t.proto != proto::ESP || t.unread;
@@ -110,20 +136,42 @@ impl Walker<'_, '_> {
         if skb.packet.proto == proto::ESP && skb.packet.inner.is_some() {
             return Ok(Err(skb));
         }
-        let Some(policy) = lookup(table, Direction::Out, &skb) else {
-            return Ok(Err(skb));
+        match self.ipsec_way(ns, table, 0, &skb)? {
+            Way::Plain => Ok(Err(skb)),
+            Way::Blocked(row) => {
+                let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::Policy);
+                ended.end.evidence = vec![row];
+                Err(ended)
+            }
+            Way::NoState(row) => {
+                let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote);
+                ended.end.evidence = vec![row];
+                Err(ended)
+            }
+            Way::Sealed(seal) => Ok(Ok(self.ipsec_seal(ns, skb, seal, None))),
+        }
+    }
+
+    /// `xfrm_lookup`: what the policies of this namespace, or of a device of it, want of a packet that goes out.
+    fn ipsec_way<'t>(
+        &mut self,
+        ns: NsId,
+        table: &'t Table<Xfrm>,
+        if_id: u32,
+        skb: &Skb,
+    ) -> Result<Way<'t>, Box<Ended>> {
+        let Some(policy) = lookup(table, Direction::Out, if_id, skb) else {
+            return Ok(Way::Plain);
         };
         let row = policy_evidence(table, policy);
         if beyond(policy, table) {
-            return Err(self.ipsec_not_modelled(ns, skb, row));
+            return Err(self.ipsec_not_modelled(ns, skb.clone(), row));
         }
         if policy.block {
-            let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::Policy);
-            ended.end.evidence = vec![row];
-            return Err(ended);
+            return Ok(Way::Blocked(row));
         }
         let Some(template) = policy.templates.first() else {
-            return Ok(Err(skb));
+            return Ok(Way::Plain);
         };
         let packet = &skb.packet;
         let src = template.src.unwrap_or(packet.src);
@@ -135,66 +183,76 @@ impl Walker<'_, '_> {
                 && s.tunnel == template.tunnel
                 && (template.reqid == 0 || s.reqid == template.reqid)
                 && template.spi.is_none_or(|spi| spi == s.spi)
-                && s.if_id == 0
+                && s.if_id == if_id
                 && skb.mark & s.mark.1 == s.mark.0
         };
-        let Some(sa) = state(table, fits) else {
-            if template.optional {
-                return Ok(Err(skb));
-            }
-            let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote);
-            ended.end.evidence = vec![row];
-            return Err(ended);
+        let Some(state) = state(table, fits) else {
+            return Ok(if template.optional {
+                Way::Plain
+            } else {
+                Way::NoState(row)
+            });
         };
-        let rows = [row, state_evidence(table, sa)];
-        if sa.udp.is_some() {
-            let [row, _] = rows;
-            return Err(self.ipsec_not_modelled(ns, skb, row));
+        if state.udp.is_some() {
+            return Err(self.ipsec_not_modelled(ns, skb.clone(), row));
         }
+        let rows = [row, state_evidence(table, state)];
+        Ok(Way::Sealed(Seal { state, src, dst, rows }))
+    }
+
+    /// `xfrm_output`: the packet is wrapped and goes out anew, by the route it has or, with another address, by that
+    /// of the tunnel in the VRF of its device (`xfrm_bundle_create`); `below` is the one below an xfrm device.
+    fn ipsec_seal(&mut self, ns: NsId, skb: Skb, seal: Seal<'_>, below: Option<IfIndex>) -> At {
+        let Seal { state, src, dst, rows } = seal;
+        let packet = &skb.packet;
+        let outer_header = match (state.tunnel, dst) {
+            (false, _) => 0,
+            (true, IpAddr::V4(_)) => 20,
+            (true, IpAddr::V6(_)) => 40,
+        };
         let outer = Packet {
             src,
             dst,
             proto: proto::ESP,
             l4: L4::Other,
-            ttl: if sa.tunnel { 64 } else { packet.ttl },
+            ttl: if state.tunnel { 64 } else { packet.ttl },
             tos: packet.tos,
-            len: packet.len.saturating_add(
-                OVERHEAD
-                    + if !sa.tunnel {
-                        0
-                    } else if dst.is_ipv4() {
-                        20
-                    } else {
-                        40
-                    },
-            ),
+            len: packet.len.saturating_add(OVERHEAD + outer_header),
             df: packet.df,
             inner: Some(Box::new(Encapsulated {
                 eth: None,
-                key: Some(sa.spi),
+                key: Some(state.spi),
                 keys: None,
                 packet: packet.clone(),
             })),
         };
         if let Some(dev) = skb.oif {
-            let remote = Some(dst);
-            self.step(
-                What::Encap {
-                    dev,
-                    local: Some(src),
-                    remote,
-                    key: Some(sa.spi),
-                },
-                rows,
-            );
+            let encap = What::Encap {
+                dev,
+                local: Some(src),
+                remote: Some(dst),
+                key: Some(state.spi),
+            };
+            self.step(encap, rows);
         }
         self.leave(skb.oif, &skb.packet);
         self.wrapped(&skb.packet, &outer);
-        Ok(Ok(At::Send {
-            ns,
-            skb: outer_of(skb, outer),
-            source: Source::Bound,
-        }))
+        let (oif, nexthop) = (skb.oif, skb.nexthop);
+        let bound = below.or(oif).and_then(|dev| vrf_of(self.space(ns).links(), dev));
+        let sealed = outer_of(skb, outer);
+        if state.tunnel {
+            At::Send {
+                ns,
+                skb: Skb { bound, ..sealed },
+                source: Source::Sealed,
+            }
+        } else {
+            At::Send {
+                ns,
+                skb: Skb { oif, nexthop, ..sealed },
+                source: Source::Routed,
+            }
+        }
     }
 
     /// `xfrm_input`: the state of the SPI opens the packet, which comes in again.
@@ -231,6 +289,7 @@ impl Walker<'_, '_> {
         self.stage(Stage::Decap);
         self.leave(None, &skb.packet);
         self.secpath = Some((ns, sa.clone()));
+        let dev = self.xfrm_device(ns, sa.if_id).unwrap_or(dev);
         Ok(At::Receive { ns, dev, skb: decapped })
     }
 
@@ -252,7 +311,8 @@ impl Walker<'_, '_> {
         if lo || skb.packet.proto == proto::ESP {
             return Ok(skb);
         }
-        let Some(policy) = lookup(table, dir, &skb) else {
+        let if_id = path.as_ref().map_or(0, |_| self.xfrm_id(ns, &skb));
+        let Some(policy) = lookup(table, dir, if_id, &skb) else {
             return if path.is_some_and(|s| s.tunnel) {
                 Err(self.ended(ns, skb, Outcome::Dropped, Reason::Policy))
             } else {
@@ -267,6 +327,7 @@ impl Walker<'_, '_> {
             t.optional
                 || path.as_ref().is_some_and(|s| {
                     s.tunnel == t.tunnel
+                        && (if_id == 0 || s.if_id == if_id)
                         && (t.reqid == 0 || s.reqid == t.reqid)
                         && (!t.tunnel
                             || (t.src.is_none_or(|a| s.src == Some(a)) && t.dst.is_none_or(|a| s.dst == Some(a))))

@@ -70,6 +70,7 @@ impl Walker<'_, '_> {
             // A tun device that nobody holds open has no carrier and throws away what it is given.
             LinkKind::Tun if !link.flags.lower_up => Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown)),
             LinkKind::Tun => Err(self.ended(ns, skb, Outcome::Unknown, Reason::Userspace)),
+            LinkKind::Tunnel(kind, info) if kind == super::ipsec::XFRM => self.xfrm_transmit(ns, link, info, skb),
             LinkKind::Tunnel(kind, info) => self.tunnel_transmit(ns, link, kind, info, skb),
             LinkKind::Wireguard => self.wireguard_transmit(ns, link, skb),
             LinkKind::Ipvlan { mode, flag } => self.ipvlan_transmit(ns, link, mode, flag, skb),

@@ -32,6 +32,22 @@ pub(super) struct Asked {
     pub leads_out: bool,
 }
 
+/// `ipv4_link_failure`, `ip6_link_failure`: the sender is told.
+pub(super) fn link_failure(mut ended: Box<Ended>) -> Box<Ended> {
+    let packet = &ended.skb.packet;
+    let how = if packet.dst.is_ipv4() {
+        Reject::IcmpHostUnreachable
+    } else {
+        Reject::Icmp6AddrUnreachable
+    };
+    if ended.skb.caller().is_some_and(|s| s.socket) {
+        ended.errno = Some(super::answer::told(how, packet.proto == proto::TCP));
+    } else {
+        ended.answer = Some(Answer::Error(how));
+    }
+    ended
+}
+
 impl Walker<'_, '_> {
     /// The link-layer address of a next hop; `None` on devices that need none, and when somebody outside
     /// the snapshot may have it.
@@ -155,8 +171,6 @@ impl Walker<'_, '_> {
         if asked.leads_out && !silent && owner.is_none() {
             return Ok(None);
         }
-        // ipv4_link_failure, ip6_link_failure: after three questions without an answer, the sender is told.
-        let local = skb.caller().is_some_and(|s| s.socket);
         let lost = std::mem::take(&mut self.lost_questions);
         let reason = if lost.is_empty() {
             Reason::NoNeighbour
@@ -165,17 +179,8 @@ impl Walker<'_, '_> {
         };
         let mut ended = self.ended(ns, skb.clone(), Outcome::NeighbourFailed, reason);
         ended.end.evidence.extend(lost);
-        let how = if skb.packet.dst.is_ipv4() {
-            Reject::IcmpHostUnreachable
-        } else {
-            Reject::Icmp6AddrUnreachable
-        };
-        if local {
-            ended.errno = Some(super::answer::told(how, skb.packet.proto == proto::TCP));
-        } else {
-            ended.answer = Some(Answer::Error(how));
-        }
-        Err(ended)
+        // After three questions without an answer.
+        Err(link_failure(ended))
     }
 
     fn is_broadcast_of(&self, ns: NsId, link: &Link, addr: IpAddr) -> bool {

@@ -132,10 +132,12 @@ impl Walker<'_, '_> {
         }
         // Nobody hears of what happens to a tunnel's or an ipvlan's packet: the device took what it was given.
         let quiet = skb.caller().is_none();
-        self.route_output(ns, &mut skb, source).map_err(|mut ended| {
-            ended.errno = ended.errno.filter(|_| !quiet);
-            ended
-        })?;
+        if source != Source::Routed {
+            self.route_output(ns, &mut skb, source).map_err(|mut ended| {
+                ended.errno = ended.errno.filter(|_| !quiet);
+                ended
+            })?;
+        }
         self.learn_client(&skb);
         if let Source::Port(dev) = source {
             skb.oif = Some(dev);

@@ -54,11 +54,12 @@ impl Walker<'_, '_> {
         let socket = caller.is_some_and(|s| s.socket);
         // tcp_v6_send_response, nf_send_reset6 and icmpv6_echo_reply look up without the traffic class.
         let classless = skb.packet.dst.is_ipv6() && !socket;
+        let sealed = source == Source::Sealed;
         let query = Query {
             src: (source != Source::Choose).then_some(skb.packet.src),
-            mark: skb.mark,
+            mark: if sealed { 0 } else { skb.mark },
             tos: if classless { 0 } else { skb.packet.tos },
-            proto: skb.packet.proto,
+            proto: if sealed { 0 } else { skb.packet.proto },
             sport: skb.packet.sport().map(|p| p.value),
             dport: skb.packet.dport().map(|p| p.value),
             uid: caller.map_or(Some(0), |s| s.uid),

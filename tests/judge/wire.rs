@@ -318,6 +318,7 @@ pub fn upper(fixed: Fixed, l4: &[u8]) -> (Packet, Option<u32>) {
                     eth: None,
                     key: None,
                     keys: None,
+                    arp: None,
                     packet,
                 })
             }),

@@ -19,6 +19,8 @@ enum Fabric {
     Sit,
     Ip6Tnl,
     Vxlan,
+    /// One that asks for neighbours and learns.
+    VxlanFlood,
     Geneve,
     WireGuard,
     /// Policies and states for the pods' networks.
@@ -30,7 +32,7 @@ enum Fabric {
     Vlan,
 }
 
-const FABRICS: [Fabric; 13] = [
+const FABRICS: [Fabric; 14] = [
     Fabric::Ipip,
     Fabric::Tunl0,
     Fabric::Gre,
@@ -38,6 +40,7 @@ const FABRICS: [Fabric; 13] = [
     Fabric::Sit,
     Fabric::Ip6Tnl,
     Fabric::Vxlan,
+    Fabric::VxlanFlood,
     Fabric::Geneve,
     Fabric::WireGuard,
     Fabric::IpsecTunnel,
@@ -191,6 +194,7 @@ fn join(plan: &mut Plan, fabric: Fabric, n: usize, m: usize) {
             lines
         }
         Fabric::GreTap => framed("gretap", &format!("local {own} remote {other}")),
+        Fabric::VxlanFlood => framed("vxlan", &format!("id 88 dstport 4789 local {own} remote {other}")),
         Fabric::Geneve => framed("geneve", &format!("id 77 remote {other}")),
         Fabric::Vlan => framed("vlan", "id 30")
             .iter()
@@ -326,14 +330,11 @@ fn fault(plan: &mut Plan, fabric: Fabric, which: u64) {
         Fabric::Tunl0 => "tunl0",
         _ => "tun0",
     };
-    // Neighbours are asked for through the tunnel too, and that the walk does not follow.
-    let asks = matches!(fabric, Fabric::GreTap | Fabric::Geneve | Fabric::Vlan);
     let sealed = matches!(
         fabric,
         Fabric::IpsecTunnel | Fabric::IpsecTransport | Fabric::IpsecDevice
     );
     match which {
-        1 if asks => {}
         0 => {
             plan.fault(format!("{device} of node-1 is down"));
             plan.last(node, &format!("link set {device} down"));

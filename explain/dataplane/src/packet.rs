@@ -95,6 +95,8 @@ pub struct Encapsulated {
     pub key: Option<u32>,
     /// WireGuard: the public keys of the sender and of the peer it is sealed for.
     pub keys: Option<(Arc<str>, Arc<str>)>,
+    /// An ARP message in the place of an inner packet.
+    pub arp: Option<Arp>,
     /// The inner packet.
     pub packet: Packet,
 }

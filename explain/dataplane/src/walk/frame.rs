@@ -247,19 +247,21 @@ impl Walker<'_, '_> {
     }
 
     /// Runs something that is not a step of the packet's own way; the rows that ended it are kept.
-    pub(super) fn aside(&mut self, run: impl FnOnce(&mut Self) -> Result<Skb, Box<Ended>>) -> Option<Skb> {
+    pub(super) fn aside<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Box<Ended>>) -> Option<T> {
         let steps = self.sink.steps.len();
         let ended = run(self);
         self.sink.steps.truncate(steps);
-        match ended {
-            Ok(skb) => return Some(skb),
-            // What becomes of it is not known: that is not the same as lost.
-            Err(ended) if ended.end.outcome == Outcome::Unknown => {
-                self.doubtful_question
-                    .get_or_insert((ended.end.reason, ended.end.evidence));
-            }
-            Err(ended) => self.lost_questions.extend(ended.end.evidence),
+        ended.map_err(|ended| self.question_ended(*ended)).ok()
+    }
+
+    /// A question, or an answer, did not get further.
+    pub(super) fn question_ended(&mut self, ended: Ended) {
+        // What becomes of it is not known: that is not the same as lost.
+        if ended.end.outcome == Outcome::Unknown {
+            self.doubtful_question
+                .get_or_insert((ended.end.reason, ended.end.evidence));
+        } else {
+            self.lost_questions.extend(ended.end.evidence);
         }
-        None
     }
 }

@@ -223,6 +223,7 @@ impl Walker<'_, '_> {
                 eth: None,
                 key: Some(state.spi),
                 keys: None,
+                arp: None,
                 packet: packet.clone(),
             })),
         };

@@ -2,6 +2,7 @@
 
 mod answer;
 mod bridge;
+mod carry;
 mod deliver;
 mod fold;
 mod frame;

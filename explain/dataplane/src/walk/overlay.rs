@@ -148,6 +148,7 @@ impl Walker<'_, '_> {
                 eth: skb.eth.filter(|_| matches!(kind, Kind::GreTap | Kind::Geneve)),
                 key: info.key,
                 keys: None,
+                arp: skb.arp,
                 packet: inner.clone(),
             })),
         };
@@ -253,6 +254,7 @@ impl Walker<'_, '_> {
 pub(super) fn outer_of(skb: Skb, packet: Packet) -> Skb {
     Skb {
         packet,
+        arp: None,
         eth: None,
         ..skb.scrubbed()
     }
@@ -262,6 +264,7 @@ pub(super) fn outer_of(skb: Skb, packet: Packet) -> Skb {
 pub(super) fn inner_of(skb: &Skb, inner: &Encapsulated) -> Skb {
     Skb {
         packet: inner.packet.clone(),
+        arp: inner.arp,
         eth: inner.eth,
         sender: None,
         ..skb.clone().scrubbed()

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::{Link, LinkKind, VxlanInfo};
 
+use super::carry::Carried;
 use super::link::handed_on;
 use super::walker::Walker;
 use crate::skb::Skb;
@@ -138,6 +139,19 @@ impl Walker<'_, '_> {
                 }
                 self.emit(lower_ns, lower, frame, reach);
             }
+            LinkKind::Vxlan(info) if let Some(skb) = &frame.holds => {
+                let entries = self.aside(|this| this.vxlan_entries(ns, link, info, skb));
+                for &entry in entries.unwrap_or_default() {
+                    let copy = skb.clone();
+                    let end = self.carried(|this| this.vxlan_send(ns, link, info, copy, Some(entry)));
+                    self.unwrapped_at(end, frame.cast, reach);
+                }
+            }
+            LinkKind::Tunnel(name, info) if let Some(skb) = &frame.holds => {
+                let copy = skb.clone();
+                let end = self.carried(|this| this.tunnel_transmit(ns, link, name, info, copy));
+                self.unwrapped_at(end, frame.cast, reach);
+            }
             LinkKind::Vxlan(info) if !info.external => {
                 for (to, tunnel) in self.tunnel_ends(ns, link, info, frame.cast) {
                     self.arrive(ns, to, tunnel, frame, reach);
@@ -148,6 +162,18 @@ impl Walker<'_, '_> {
                 None => reach.leads_out = true,
             },
             _ => {}
+        }
+    }
+
+    /// A frame goes on where it came out of its tunnel.
+    fn unwrapped_at(&mut self, end: Carried, cast: Cast, reach: &mut Reach) {
+        match end {
+            Carried::To { ns, dev, skb } => {
+                let holds = Some(*skb);
+                self.arrive(ns, ns, dev, &Frame { cast, holds }, reach);
+            }
+            Carried::Out => reach.leads_out = true,
+            Carried::Nowhere => {}
         }
     }
 

@@ -8,7 +8,7 @@ use knet_snapshot::link::{Link, LinkKind, VxlanInfo};
 
 use super::default_ttl;
 use super::overlay::{inner_of, outer_of};
-use super::walker::{At, Next, Source, Walker};
+use super::walker::{At, Ended, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, Port, proto};
 use crate::skb::Skb;
 use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
@@ -16,21 +16,31 @@ use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
 /// Headers of a VXLAN packet before the inner frame's payload: Ethernet, VXLAN, UDP.
 const VXLAN_HEADERS: u16 = 14 + 8 + 8;
 
-impl Walker<'_, '_> {
+impl<'w, 's> Walker<'w, 's> {
     /// The frame is wrapped and sent to the remote that the device's FDB names for its MAC.
-    pub(super) fn vxlan_transmit(&mut self, ns: NsId, link: &Link, info: &VxlanInfo, skb: Skb) -> Next {
-        if info.external {
-            self.step(What::Undecided, None);
-            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
-        }
+    pub(super) fn vxlan_transmit(&mut self, ns: NsId, link: &'w Link, info: &VxlanInfo, skb: Skb) -> Next {
+        let entries = self.vxlan_entries(ns, link, info, &skb)?;
+        let chosen = self.remote_with(entries, info, skb.eth.and_then(|e| e.dst).unwrap_or_default());
+        let skb = if entries.len() > 1 { self.copied(ns, skb) } else { skb };
+        self.vxlan_send(ns, link, info, skb, chosen)
+    }
+
+    /// The entries that say where a frame goes, to each of which a copy is sent.
+    pub(super) fn vxlan_entries(
+        &mut self,
+        ns: NsId,
+        link: &'w Link,
+        info: &VxlanInfo,
+        skb: &Skb,
+    ) -> Result<&'w [&'s FdbEntry], Box<Ended>> {
         let fdb = self.space(ns).fdb();
         let mac = skb.eth.and_then(|e| e.dst).unwrap_or_default();
         if !fdb.known {
-            return Err(self.not_captured(ns, skb, knet_snapshot::artifact::name::FDB));
+            return Err(self.not_captured(ns, skb.clone(), knet_snapshot::artifact::name::FDB));
         }
-        if info.proxy || link.netnsid.is_some() {
+        if info.external || info.proxy || link.netnsid.is_some() {
             self.step(What::Undecided, None);
-            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
+            return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotModelled));
         }
         // vxlan_find_mac, then the all-zero default entry; the device's own remote is such an entry.
         let entries = match fdb.remotes(&link.name, mac) {
@@ -43,16 +53,26 @@ impl Walker<'_, '_> {
             .any(|e| e.nhid.is_some() || e.dst.is_some_and(|d| d.is_multicast()))
         {
             self.step(What::Undecided, entries.iter().map(|e| fdb.evidence(e)));
-            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled));
+            return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotModelled));
         }
-        let chosen = self.remote_with(entries, info, mac);
-        let skb = if entries.len() > 1 { self.copied(ns, skb) } else { skb };
-        let evidence: Option<Evidence> = chosen.map(|e| fdb.evidence(e));
+        Ok(entries)
+    }
+
+    /// One copy of a frame is wrapped and sent.
+    pub(super) fn vxlan_send(
+        &mut self,
+        ns: NsId,
+        link: &Link,
+        info: &VxlanInfo,
+        skb: Skb,
+        chosen: Option<&FdbEntry>,
+    ) -> Next {
+        let evidence: Option<Evidence> = chosen.map(|e| self.space(ns).fdb().evidence(e));
         // "vxlan_addr_any(dst)": an entry without a remote throws the frame away.
         let Some(remote) = chosen.and_then(|e| e.dst).filter(|d| !d.is_unspecified()) else {
             self.step(
                 What::Fdb {
-                    mac: Some(mac),
+                    mac: skb.eth.and_then(|e| e.dst),
                     to: crate::trace::FdbTo::Flood(Vec::new()),
                 },
                 None,
@@ -93,6 +113,7 @@ impl Walker<'_, '_> {
                 eth: skb.eth,
                 key: vni,
                 keys: None,
+                arp: skb.arp,
                 packet: skb.packet.clone(),
             })),
         };

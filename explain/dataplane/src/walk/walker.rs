@@ -131,9 +131,11 @@ pub(super) struct Walker<'w, 's> {
     pub overhead: u32,
     /// The IPsec state that opened the packet in hand, and where (`skb->sp`).
     pub secpath: Option<(NsId, State)>,
-    stages_left: usize,
+    /// In how many tunnels the question about a neighbour is that is being followed.
+    pub carrying: usize,
+    pub stages_left: usize,
     limit: usize,
-    open: Option<Hop>,
+    pub open: Option<Hop>,
 }
 
 impl<'w, 's> Walker<'w, 's> {
@@ -157,6 +159,7 @@ impl<'w, 's> Walker<'w, 's> {
             route_mtu: None,
             overhead: 0,
             secpath: None,
+            carrying: 0,
             stages_left: limit,
             limit,
             open: None,
@@ -177,14 +180,7 @@ impl<'w, 's> Walker<'w, 's> {
                 };
                 break self.ended(ns, skb, Outcome::Loop, Reason::HopLimit);
             }
-            self.stages_left -= 1;
-            let next = match at {
-                At::Transmit { ns, dev, skb } => self.transmit(ns, dev, skb),
-                At::Receive { ns, dev, skb } => self.receive(ns, dev, skb),
-                At::Network { ns, skb, seen } => self.network(ns, skb, seen),
-                At::Send { ns, skb, source } => self.send(ns, skb, source),
-            };
-            match next {
+            match self.advance(at) {
                 Ok(further) => at = further,
                 Err(ended) => break ended,
             }
@@ -192,6 +188,17 @@ impl<'w, 's> Walker<'w, 's> {
         self.ct.forget_unconfirmed(&ended.skb);
         self.leave(None, &ended.skb.packet);
         ended
+    }
+
+    /// One stage.
+    pub fn advance(&mut self, at: At) -> Next {
+        self.stages_left -= 1;
+        match at {
+            At::Transmit { ns, dev, skb } => self.transmit(ns, dev, skb),
+            At::Receive { ns, dev, skb } => self.receive(ns, dev, skb),
+            At::Network { ns, skb, seen } => self.network(ns, skb, seen),
+            At::Send { ns, skb, source } => self.send(ns, skb, source),
+        }
     }
 
     /// A tunnel has wrapped the packet in hand.

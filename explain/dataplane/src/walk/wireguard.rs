@@ -128,6 +128,7 @@ impl Walker<'_, '_> {
                 eth: None,
                 key: None,
                 keys: Some((from.clone(), to.clone())),
+                arp: None,
                 packet: skb.packet.clone(),
             })),
         };

@@ -210,6 +210,7 @@ impl Walker<'_, '_> {
                 eth: None,
                 key: None,
                 keys: None,
+                arp: None,
                 packet: inner.clone(),
             })),
         };

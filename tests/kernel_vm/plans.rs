@@ -22,6 +22,9 @@ enum Fabric {
     /// One that asks for neighbours and learns.
     VxlanFlood,
     Geneve,
+    /// Routes say where a device sends to (`external`, `encap ip`).
+    VxlanRoutes,
+    GeneveRoutes,
     WireGuard,
     /// Policies and states for the pods' networks.
     IpsecTunnel,
@@ -32,7 +35,7 @@ enum Fabric {
     Vlan,
 }
 
-const FABRICS: [Fabric; 14] = [
+const FABRICS: [Fabric; 16] = [
     Fabric::Ipip,
     Fabric::Tunl0,
     Fabric::Gre,
@@ -42,6 +45,8 @@ const FABRICS: [Fabric; 14] = [
     Fabric::Vxlan,
     Fabric::VxlanFlood,
     Fabric::Geneve,
+    Fabric::VxlanRoutes,
+    Fabric::GeneveRoutes,
     Fabric::WireGuard,
     Fabric::IpsecTunnel,
     Fabric::IpsecTransport,
@@ -222,6 +227,31 @@ fn join(plan: &mut Plan, fabric: Fabric, n: usize, m: usize) {
                 ),
                 format!("route add 10.244.{m}.0/24 via 10.200.0.{} dev tun0 onlink", 1 + m),
                 plain6,
+            ]
+        }
+        Fabric::VxlanRoutes | Fabric::GeneveRoutes => {
+            let kind = if fabric == Fabric::VxlanRoutes {
+                "vxlan"
+            } else {
+                "geneve"
+            };
+            let encap = format!("encap ip id 9 src {own} dst {other} ttl 9");
+            vec![
+                format!(
+                    "link add tun0 address {} type {kind} external dstport 6000",
+                    mac(0x300 + n as u64)
+                ),
+                "link set tun0 mtu 1400 up".to_owned(),
+                format!("addr add 10.200.0.{}/24 dev tun0", 1 + n),
+                format!(
+                    "neigh add 10.200.0.{} lladdr {} dev tun0 nud permanent",
+                    1 + m,
+                    mac(0x300 + m as u64)
+                ),
+                format!("route add 10.244.{m}.0/24 {encap} via 10.200.0.{} dev tun0", 1 + m),
+                // On the link itself no route says where to send to.
+                format!("addr add fd20::{}/64 dev tun0 nodad", 1 + n),
+                format!("route add fd44:{m}::/64 via fd20::{}", 1 + m),
             ]
         }
         Fabric::Sit => vec![

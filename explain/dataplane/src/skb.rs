@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use knet_snapshot::id::{IfIndex, Zone};
 use knet_snapshot::ipvs::Forward;
+use knet_snapshot::route::Encap;
 
 use crate::packet::{Arp, Eth, Packet, Port};
-use crate::trace::NsId;
+use crate::trace::{Evidence, NsId};
 
 /// What `struct sk_buff` carries that decides anything.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,8 +50,19 @@ pub struct Skb {
     pub sender: Option<Sender>,
     /// The address and port of the socket that TPROXY gave the packet to (`nf_tproxy_assign_sock`).
     pub tproxy: Option<SocketAddr>,
+    /// `skb_tunnel_info`, from its route.
+    pub tunnel: Option<Box<TunnelKey>>,
     /// `skb->ipvs_property`: IPVS of this namespace has handled the packet.
     pub ipvs: Option<IpvsProperty>,
+}
+
+/// Where the route of a packet sends it in a tunnel whose device has no addresses of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TunnelKey {
+    /// `encap ip`, `encap ip6`
+    pub encap: Encap,
+    /// The route.
+    pub rows: Vec<Evidence>,
 }
 
 /// What IPVS left on a packet.
@@ -125,6 +137,7 @@ impl Skb {
             ct: Ct::None,
             sender: None,
             tproxy: None,
+            tunnel: None,
             ipvs: None,
         }
     }

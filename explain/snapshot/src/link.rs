@@ -154,6 +154,8 @@ pub struct VxlanInfo {
     pub tos: Option<u8>,
     /// Metadata mode (`external`): the route or flow names the tunnel.
     pub external: bool,
+    /// Only VNIs of a list are taken (`vnifilter`).
+    pub vnifilter: bool,
     /// Answers ARP itself (`proxy`).
     pub proxy: bool,
     /// DF bit: `unset`, `set`, `inherit` as written.
@@ -386,6 +388,7 @@ fn vxlan(data: &Object<'_>) -> Result<VxlanInfo, Unreadable> {
             Some(data.number("tos")?.unwrap_or(0)).filter(|tos| *tos != 1)
         },
         external,
+        vnifilter: data.flag("vnifilter"),
         proxy: data.flag("proxy"),
         df: data.text("df").map(String::from),
     })

@@ -102,6 +102,10 @@ pub struct Encap {
     pub dst: Option<IpAddr>,
     /// Tunnel source, if printed.
     pub src: Option<IpAddr>,
+    /// TTL or hop limit of the outer packet; 0 where none is printed.
+    pub ttl: u8,
+    /// TOS or traffic class of the outer packet; 0 where none is printed.
+    pub tos: u8,
 }
 
 /// Reads the artifact. When it is not JSON as a whole, nothing in it can be taken for complete: the error says why.
@@ -203,12 +207,20 @@ fn encap(row: &Object<'_>) -> Result<Option<Encap>, Unreadable> {
     };
     let tunnel = Object(row.0[start..].to_vec());
     let specified = |addr: &IpAddr| !addr.is_unspecified();
+    // Its own keys come first, and are numbers: the route's `tos` and `ttl` are text or come later.
+    let number = |keys: [&str; 2]| {
+        let value = keys.iter().find_map(|key| tunnel.0.iter().find(|(k, _)| k == key));
+        let value = value.and_then(|(_, value)| value.number(&[]));
+        value.and_then(|n| u8::try_from(n).ok()).unwrap_or(0)
+    };
     Ok(tunnel.text("encap").map(|kind| Encap {
         kind: kind.into_owned(),
         id: tunnel.number("id").ok().flatten(),
         // MPLS prints its label stack as `dst`: not an address.
         dst: tunnel.addr("dst").ok().flatten().filter(specified),
         src: tunnel.addr("src").ok().flatten().filter(specified),
+        ttl: number(["ttl", "hoplimit"]),
+        tos: number(["tos", "tc"]),
     }))
 }
 

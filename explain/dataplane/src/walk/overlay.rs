@@ -8,7 +8,7 @@ use knet_snapshot::link::{Link, LinkKind, TunnelInfo};
 
 use super::walker::{At, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, Port, proto};
-use crate::skb::Skb;
+use crate::skb::{Skb, TunnelKey};
 use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
 
 /// `ECN` bits of the TOS: outer headers take them from the inner one (`INET_ECN_encapsulate`).
@@ -69,13 +69,31 @@ fn kind_of(name: &str, info: &TunnelInfo) -> Option<(Kind, bool)> {
         "geneve" => (Kind::Geneve, info.remote.is_none_or(|r| r.is_ipv4())),
         _ => return None,
     };
-    (!info.external).then_some((kind, v4))
+    (!info.external || kind == Kind::Geneve).then_some((kind, v4))
 }
 
 impl Walker<'_, '_> {
     /// The packet is wrapped and sent to the device's remote, or without one to the next hop of its route.
     pub(super) fn tunnel_transmit(&mut self, ns: NsId, link: &Link, name: &str, info: &TunnelInfo, skb: Skb) -> Next {
         let row = evidence(self, ns, link, name, info);
+        let (by_route, told);
+        let (info, rows) = if info.external && name == "geneve" {
+            let Some(TunnelKey { encap, rows }) = skb.tunnel.as_deref() else {
+                return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote));
+            };
+            by_route = TunnelInfo {
+                remote: encap.dst,
+                local: encap.src,
+                key: Some(encap.id.and_then(|id| u32::try_from(id).ok()).unwrap_or(0)),
+                ttl: encap.ttl,
+                ..info.clone()
+            };
+            told = Some(encap.tos);
+            (&by_route, rows.clone())
+        } else {
+            told = None;
+            (info, vec![row.clone()])
+        };
         let not_modelled = |this: &mut Self, skb| {
             this.step(What::Undecided, Some(row.clone()));
             Err(this.ended(ns, skb, Outcome::Unknown, Reason::NotModelled))
@@ -137,11 +155,13 @@ impl Walker<'_, '_> {
                 _ => L4::Other,
             },
             ttl: match (info.ttl, kind) {
+                // Told by a route, it is what it is.
+                (ttl, Kind::Geneve) if told.is_some() => ttl,
                 (0, Kind::Geneve) => 64,
                 (0, _) => inner.ttl,
                 (fixed, _) => fixed,
             },
-            tos: inner.tos & ECN,
+            tos: told.unwrap_or(0) & !ECN | inner.tos & ECN,
             len: inner.len.saturating_add(overhead(kind, info, v4)),
             df: kind != Kind::Geneve && inner.df && inner.dst.is_ipv4(),
             inner: Some(Box::new(Encapsulated {
@@ -159,7 +179,7 @@ impl Walker<'_, '_> {
                 remote: Some(remote),
                 key: info.key,
             },
-            Some(row),
+            rows,
         );
         self.leave(Some(link.index), &skb.packet);
         self.wrapped(&skb.packet, &outer);
@@ -193,13 +213,12 @@ impl Walker<'_, '_> {
                     outer
                         .dport()
                         .is_some_and(|p| p.value == info.port.unwrap_or(GENEVE_PORT))
-                        && info.remote.is_some()
+                        && (info.remote.is_some() || info.external)
                 }
                 _ => false,
             };
             carried
-                && v4 == outer.dst.is_ipv4()
-                && info.key == inner.key
+                && (info.external || (v4 == outer.dst.is_ipv4() && info.key == inner.key))
                 && info.local.is_none_or(|a| a == outer.dst)
                 && info.remote.is_none_or(|a| a == outer.src)
         };

@@ -7,7 +7,7 @@ use knet_snapshot::route::RouteKind;
 
 use super::walker::{Ended, Source, Walker};
 use crate::choice::Unknown;
-use crate::skb::Skb;
+use crate::skb::{Skb, TunnelKey};
 use crate::stage::routing::{self, Egress, Errno, InputTo, Output, Refusal, SenderFlags};
 use crate::table::fib::Query;
 use crate::trace::{Answer, ClientSees, NsId, Outcome, Reason, What};
@@ -32,7 +32,7 @@ impl Walker<'_, '_> {
         match decided.to {
             InputTo::Local(_) | InputTo::Broadcast => Ok(Routed::Local),
             InputTo::Forward(egress) => {
-                self.refuse_encap(ns, skb, &egress)?;
+                self.take_encap(ns, skb, &egress)?;
                 self.route_mtu = egress.mtu;
                 Ok(Routed::Forward {
                     oif: egress.oif,
@@ -126,7 +126,7 @@ impl Walker<'_, '_> {
         match output {
             Output::Routed(egress, assumed) => {
                 self.assumptions.extend(assumed);
-                self.refuse_encap(ns, skb, &egress)?;
+                self.take_encap(ns, skb, &egress)?;
                 self.route_mtu = egress.mtu;
                 if let Some(src) = egress.src {
                     skb.packet.src = src;
@@ -189,12 +189,22 @@ impl Walker<'_, '_> {
         self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotCaptured)
     }
 
-    /// A route with a lightweight tunnel wraps the packet in a way that is not modelled.
-    fn refuse_encap(&mut self, ns: NsId, skb: &Skb, egress: &Egress) -> Result<(), Box<Ended>> {
-        if egress.encap.is_none() {
-            return Ok(());
-        }
+    /// A route with a lightweight tunnel: an address for the device to send to, or another way of wrapping that is not
+    /// modelled.
+    fn take_encap(&mut self, ns: NsId, skb: &mut Skb, egress: &Egress) -> Result<(), Box<Ended>> {
+        skb.tunnel = match &egress.encap {
+            None => None,
+            Some(encap) if matches!(encap.kind.as_str(), "ip" | "ip6") => Some(Box::new(TunnelKey {
+                encap: encap.clone(),
+                rows: egress.evidence.clone(),
+            })),
+            Some(_) => return Err(self.encap_not_modelled(ns, skb, egress)),
+        };
+        Ok(())
+    }
+
+    fn encap_not_modelled(&mut self, ns: NsId, skb: &Skb, egress: &Egress) -> Box<Ended> {
         self.step(What::Undecided, egress.evidence.clone());
-        Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotModelled))
+        self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotModelled)
     }
 }

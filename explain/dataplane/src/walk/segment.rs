@@ -140,10 +140,10 @@ impl Walker<'_, '_> {
                 self.emit(lower_ns, lower, frame, reach);
             }
             LinkKind::Vxlan(info) if let Some(skb) = &frame.holds => {
-                let entries = self.aside(|this| this.vxlan_entries(ns, link, info, skb));
-                for &entry in entries.unwrap_or_default() {
+                let targets = self.aside(|this| this.vxlan_targets(ns, link, info, skb));
+                for to in targets.unwrap_or_default() {
                     let copy = skb.clone();
-                    let end = self.carried(|this| this.vxlan_send(ns, link, info, copy, Some(entry)));
+                    let end = self.carried(|this| this.vxlan_send(ns, link, info, copy, to));
                     self.unwrapped_at(end, frame.cast, reach);
                 }
             }

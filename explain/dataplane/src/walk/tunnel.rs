@@ -10,23 +10,89 @@ use super::default_ttl;
 use super::overlay::{inner_of, outer_of};
 use super::walker::{At, Ended, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, Port, proto};
-use crate::skb::Skb;
+use crate::skb::{Skb, TunnelKey};
 use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
 
 /// Headers of a VXLAN packet before the inner frame's payload: Ethernet, VXLAN, UDP.
 const VXLAN_HEADERS: u16 = 14 + 8 + 8;
 
+/// Where a device sends a frame, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    remote: Option<IpAddr>,
+    local: Option<IpAddr>,
+    vni: Option<u32>,
+    port: u16,
+    /// 0: the namespace's default.
+    ttl: u8,
+    tos: u8,
+    rows: Vec<Evidence>,
+}
+
 impl<'w, 's> Walker<'w, 's> {
     /// The frame is wrapped and sent to the remote that the device's FDB names for its MAC.
     pub(super) fn vxlan_transmit(&mut self, ns: NsId, link: &'w Link, info: &VxlanInfo, skb: Skb) -> Next {
+        if info.external {
+            let to = self.target_of_route(ns, link, info, &skb)?;
+            return self.vxlan_send(ns, link, info, skb, to);
+        }
         let entries = self.vxlan_entries(ns, link, info, &skb)?;
         let chosen = self.remote_with(entries, info, skb.eth.and_then(|e| e.dst).unwrap_or_default());
         let skb = if entries.len() > 1 { self.copied(ns, skb) } else { skb };
-        self.vxlan_send(ns, link, info, skb, chosen)
+        let to = self.target_of(ns, info, chosen, &skb);
+        self.vxlan_send(ns, link, info, skb, to)
+    }
+
+    /// Everybody whom the device sends a frame to.
+    pub(super) fn vxlan_targets(
+        &mut self,
+        ns: NsId,
+        link: &'w Link,
+        info: &VxlanInfo,
+        skb: &Skb,
+    ) -> Result<Vec<Target>, Box<Ended>> {
+        if info.external {
+            return Ok(vec![self.target_of_route(ns, link, info, skb)?]);
+        }
+        let entries = self.vxlan_entries(ns, link, info, skb)?;
+        Ok(entries.iter().map(|e| self.target_of(ns, info, Some(e), skb)).collect())
+    }
+
+    fn target_of(&self, ns: NsId, info: &VxlanInfo, entry: Option<&FdbEntry>, skb: &Skb) -> Target {
+        Target {
+            remote: entry.and_then(|e| e.dst),
+            local: info.local,
+            vni: entry.and_then(|e| e.vni).or(info.vni),
+            port: entry.and_then(|e| e.port).unwrap_or(info.port),
+            ttl: if info.ttl_inherit { skb.packet.ttl } else { info.ttl },
+            tos: info.tos.unwrap_or(skb.packet.tos),
+            rows: entry.map(|e| self.space(ns).fdb().evidence(e)).into_iter().collect(),
+        }
+    }
+
+    /// A device that is controlled from outside sends where the packet's route says, and without that nowhere. What tc
+    /// filters, BPF programs and bridges with VLAN tunnels say, no table here shows.
+    fn target_of_route(&mut self, ns: NsId, link: &Link, info: &VxlanInfo, skb: &Skb) -> Result<Target, Box<Ended>> {
+        if info.vnifilter || link.netnsid.is_some() || link.master.is_some() {
+            self.step(What::Undecided, None);
+            return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotModelled));
+        }
+        let Some(TunnelKey { encap, rows }) = skb.tunnel.as_deref() else {
+            return Err(self.ended(ns, skb.clone(), Outcome::Dropped, Reason::NoTunnelRemote));
+        };
+        Ok(Target {
+            remote: encap.dst,
+            local: encap.src,
+            vni: Some(encap.id.and_then(|id| u32::try_from(id).ok()).unwrap_or(0)),
+            port: info.port,
+            ttl: encap.ttl,
+            tos: encap.tos,
+            rows: rows.clone(),
+        })
     }
 
     /// The entries that say where a frame goes, to each of which a copy is sent.
-    pub(super) fn vxlan_entries(
+    fn vxlan_entries(
         &mut self,
         ns: NsId,
         link: &'w Link,
@@ -38,7 +104,7 @@ impl<'w, 's> Walker<'w, 's> {
         if !fdb.known {
             return Err(self.not_captured(ns, skb.clone(), knet_snapshot::artifact::name::FDB));
         }
-        if info.external || info.proxy || link.netnsid.is_some() {
+        if info.proxy || link.netnsid.is_some() {
             self.step(What::Undecided, None);
             return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotModelled));
         }
@@ -58,18 +124,19 @@ impl<'w, 's> Walker<'w, 's> {
         Ok(entries)
     }
 
-    /// One copy of a frame is wrapped and sent.
-    pub(super) fn vxlan_send(
-        &mut self,
-        ns: NsId,
-        link: &Link,
-        info: &VxlanInfo,
-        skb: Skb,
-        chosen: Option<&FdbEntry>,
-    ) -> Next {
-        let evidence: Option<Evidence> = chosen.map(|e| self.space(ns).fdb().evidence(e));
+    /// One copy of a frame is wrapped and sent (`vxlan_xmit_one`).
+    pub(super) fn vxlan_send(&mut self, ns: NsId, link: &Link, info: &VxlanInfo, skb: Skb, to: Target) -> Next {
+        let Target {
+            remote,
+            local,
+            vni,
+            port,
+            ttl,
+            tos,
+            rows,
+        } = to;
         // "vxlan_addr_any(dst)": an entry without a remote throws the frame away.
-        let Some(remote) = chosen.and_then(|e| e.dst).filter(|d| !d.is_unspecified()) else {
+        let Some(remote) = remote.filter(|d| !d.is_unspecified()) else {
             self.step(
                 What::Fdb {
                     mac: skb.eth.and_then(|e| e.dst),
@@ -79,10 +146,8 @@ impl<'w, 's> Walker<'w, 's> {
             );
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote));
         };
-        let vni = chosen.and_then(|e| e.vni).or(info.vni);
-        let port = chosen.and_then(|e| e.port).unwrap_or(info.port);
         let outer = Packet {
-            src: info.local.unwrap_or(unspecified(remote)),
+            src: local.unwrap_or(unspecified(remote)),
             dst: remote,
             proto: proto::UDP,
             // The source port is a hash of the inner flow: any value of the range will do.
@@ -93,15 +158,11 @@ impl<'w, 's> Walker<'w, 's> {
                 },
                 dport: port.into(),
             },
-            ttl: match (info.ttl_inherit, info.ttl) {
-                (true, _) => skb.packet.ttl,
-                (false, 0) => default_ttl(self, ns, Family::of(remote)),
-                (false, ttl) => ttl,
+            ttl: match ttl {
+                0 => default_ttl(self, ns, Family::of(remote)),
+                ttl => ttl,
             },
-            tos: match info.tos {
-                Some(tos) => tos,
-                None => skb.packet.tos,
-            },
+            tos,
             len: skb.packet.len.saturating_add(VXLAN_HEADERS + ip_header(remote)),
             df: remote.is_ipv6()
                 || match info.df.as_deref() {
@@ -120,22 +181,18 @@ impl<'w, 's> Walker<'w, 's> {
         self.step(
             What::Encap {
                 dev: link.index,
-                local: info.local,
+                local,
                 remote: Some(remote),
                 key: vni,
             },
-            evidence,
+            rows,
         );
         self.leave(Some(link.index), &skb.packet);
         self.wrapped(&skb.packet, &outer);
         Ok(At::Send {
             ns,
             skb: outer_of(skb, outer),
-            source: if info.local.is_some() {
-                Source::Bound
-            } else {
-                Source::Choose
-            },
+            source: if local.is_some() { Source::Bound } else { Source::Choose },
         })
     }
 
@@ -148,7 +205,7 @@ impl<'w, 's> Walker<'w, 's> {
             LinkKind::Vxlan(v) => {
                 l.flags.up
                     && v.port == dport
-                    && v.vni == inner.key
+                    && (v.external || v.vni == inner.key)
                     && v.local.or(v.remote).is_none_or(|a| a.is_ipv4()) == skb.packet.dst.is_ipv4()
             }
             _ => false,

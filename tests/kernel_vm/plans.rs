@@ -337,6 +337,8 @@ fn template(from: usize, to: usize, mode: &str) -> String {
 }
 
 fn states(plan: &mut Plan, node: usize, mode: &str, more: &str) {
+    // What is sealed is marked, and a rule is about that mark.
+    let more = format!("{more} output-mark 0x9");
     for (from, to) in [(0, 1), (1, 0)] {
         plan.ip(
             node,
@@ -385,6 +387,10 @@ fn fault(plan: &mut Plan, fabric: Fabric, which: u64) {
         2 if sealed => {
             plan.fault("node-1 has no policies");
             plan.last(node, "xfrm policy flush");
+        }
+        5 if sealed => {
+            plan.fault("node-1 has no way for what was sealed and marked");
+            plan.last(node, "rule add fwmark 9 prohibit");
         }
         3 if sealed => {
             plan.fault("node-1 has no states");

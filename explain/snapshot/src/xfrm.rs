@@ -100,6 +100,12 @@ pub struct State {
     pub if_id: u32,
     /// `encap type espinudp sport A dport B`: carried in UDP with these ports.
     pub udp: Option<(u16, u16)>,
+    /// `output-mark value/mask`: the mark of what was sealed or opened.
+    pub output_mark: Option<(u32, u32)>,
+    /// `sel src A dst B`: the packets it is for.
+    pub sel: Option<(IpNet, IpNet)>,
+    /// A mode that is neither tunnel nor transport, or a selector by more than addresses.
+    pub unread: bool,
 }
 
 /// Reads the artifact. Every block starts with an unindented `src ... dst ...`; the line after it says whether
@@ -154,6 +160,7 @@ fn begin(at: Row, first: &str, words: &[&str]) -> Result<Xfrm, &'static str> {
         state.spi = number(words, "spi");
         state.reqid = number(words, "reqid");
         state.tunnel = after(words, "mode") == Some("tunnel");
+        state.unread = !matches!(after(words, "mode"), Some("tunnel" | "transport"));
         return Ok(Xfrm::State(state));
     }
     let known = ["src", "dst", "proto"];
@@ -184,8 +191,7 @@ fn begin(at: Row, first: &str, words: &[&str]) -> Result<Xfrm, &'static str> {
 fn prefix(words: &[&str], key: &str) -> Result<Option<IpNet>, &'static str> {
     let text = after(words, key).ok_or("a policy without its prefixes")?;
     let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    net.map(|net: IpNet| Some(net).filter(|net| net.prefix_len() > 0))
-        .map_err(|_| "a prefix that cannot be read")
+    net.map(Some).map_err(|_| "a prefix that cannot be read")
 }
 
 fn protocol_number(name: &str) -> Option<u8> {
@@ -242,6 +248,17 @@ fn policy_line(policy: &mut Policy, words: &[&str]) -> Result<(), &'static str> 
 fn state_line(state: &mut State, words: &[&str]) -> Result<(), &'static str> {
     match words.first().copied() {
         Some("mark") => state.mark = mark(words).ok_or("a mark that is no value/mask")?,
+        Some("output-mark") => {
+            let text = after(words, "output-mark").unwrap_or_default();
+            let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+            let both = lines::number(value).zip(lines::number(mask));
+            state.output_mark = Some(both.ok_or("an output mark that is no value/mask")?);
+        }
+        Some("sel") => {
+            let net = |key| after(words, key).and_then(|text| text.parse().ok());
+            state.sel = net("src").zip(net("dst"));
+            state.unread |= state.sel.is_none() || words.len() > 5;
+        }
         Some("if_id") => state.if_id = number(words, "if_id"),
         Some("encap") => {
             let port = |key| u16::try_from(number(words, key)).unwrap_or(0);
@@ -254,6 +271,8 @@ fn state_line(state: &mut State, words: &[&str]) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr;
+
     use super::*;
 
     #[test]
@@ -261,7 +280,8 @@ mod tests {
         let text = b"src 10.1.0.0/24 dst 10.2.0.0/24 \n\tdir out priority 7 ptype main \n\tmark 0x1/0xf\n\
             \ttmpl src 1.1.1.1 dst 2.2.2.2\n\t\tproto esp reqid 3 mode tunnel\n\
             src 0.0.0.0/0 dst 0.0.0.0/0 \n\tsocket in priority 0 \n\
-            src 1.1.1.1 dst 2.2.2.2\n\tproto esp spi 0x00000101 reqid 3 mode tunnel\n\treplay-window 0 \n";
+            src 1.1.1.1 dst 2.2.2.2\n\tproto esp spi 0x00000101 reqid 3 mode tunnel\n\treplay-window 0 \n\
+            \toutput-mark 0x5\n\tsel src 0.0.0.0/0 dst 10.0.0.0/8 \n";
         let table = parse("xfrm.txt".into(), text);
         assert!(table.problems.is_empty(), "{:?}", table.problems);
         let [Xfrm::Policy(out), Xfrm::Policy(socket), Xfrm::State(state)] = &table.rows[..] else {
@@ -275,5 +295,14 @@ mod tests {
         assert!(out.templates[0].tunnel && out.templates[0].reqid == 3);
         assert_eq!(socket.dir, None);
         assert_eq!((state.spi, state.tunnel), (0x101, true));
+        assert_eq!(state.output_mark, Some((5, u32::MAX)));
+        assert_eq!(
+            state.sel,
+            Some((
+                IpNet::from_str("0.0.0.0/0").unwrap(),
+                IpNet::from_str("10.0.0.0/8").unwrap()
+            ))
+        );
+        assert!(!state.unread && !out.unread);
     }
 }

@@ -185,6 +185,8 @@ impl Walker<'_, '_> {
                 && template.spi.is_none_or(|spi| spi == s.spi)
                 && s.if_id == if_id
                 && skb.mark & s.mark.1 == s.mark.0
+                && s.sel
+                    .is_none_or(|(src, dst)| src.contains(&packet.src) && dst.contains(&packet.dst))
         };
         let Some(state) = state(table, fits) else {
             return Ok(if template.optional {
@@ -193,7 +195,7 @@ impl Walker<'_, '_> {
                 Way::NoState(row)
             });
         };
-        if state.udp.is_some() {
+        if state.udp.is_some() || state.unread {
             return Err(self.ipsec_not_modelled(ns, skb.clone(), row));
         }
         let rows = [row, state_evidence(table, state)];
@@ -240,12 +242,17 @@ impl Walker<'_, '_> {
         self.wrapped(&skb.packet, &outer);
         let (oif, nexthop) = (skb.oif, skb.nexthop);
         let bound = below.or(oif).and_then(|dev| vrf_of(self.space(ns).links(), dev));
+        let mark = state.output_mark.map(|(value, mask)| value & mask | skb.mark & !mask);
         let sealed = outer_of(skb, outer);
+        let sealed = Skb {
+            mark: mark.unwrap_or(sealed.mark),
+            ..sealed
+        };
         if state.tunnel {
             At::Send {
                 ns,
                 skb: Skb { bound, ..sealed },
-                source: Source::Sealed,
+                source: Source::Sealed { marked: mark.is_some() },
             }
         } else {
             At::Send {
@@ -278,11 +285,15 @@ impl Walker<'_, '_> {
         // The selector and the mode of the sender are the sender's; a packet sealed in one mode cannot be
         // opened in the other.
         let tunnelled = (inner.packet.src, inner.packet.dst) != (packet.src, packet.dst);
-        if tunnelled != sa.tunnel {
+        if tunnelled != sa.tunnel || sa.unread {
             return Err(self.ipsec_not_modelled(ns, skb, row));
         }
         let decapped = Skb {
             eth: None,
+            // xfrm_smark_get
+            mark: sa
+                .output_mark
+                .map_or(skb.mark, |(value, mask)| value & mask | skb.mark & !mask),
             ..inner_of(&skb, inner)
         };
         self.step(What::Decap { dev }, Some(row));
@@ -311,6 +322,17 @@ impl Walker<'_, '_> {
             .is_some_and(|l| l.flags.loopback);
         if lo || skb.packet.proto == proto::ESP {
             return Ok(skb);
+        }
+        // "xfrm_selector_match": what was opened must be what the state is for. All is all, of either family.
+        let within = |net: ipnet::IpNet, addr| net.prefix_len() == 0 || net.contains(&addr);
+        if let Some(sa) = &path
+            && let Some((src, dst)) = sa.sel
+            && !(within(src, skb.packet.src) && within(dst, skb.packet.dst))
+        {
+            let row = state_evidence(table, sa);
+            let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::Policy);
+            ended.end.evidence = vec![row];
+            return Err(ended);
         }
         let if_id = path.as_ref().map_or(0, |_| self.xfrm_id(ns, &skb));
         let Some(policy) = lookup(table, dir, if_id, &skb) else {

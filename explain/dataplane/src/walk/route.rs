@@ -54,10 +54,11 @@ impl Walker<'_, '_> {
         let socket = caller.is_some_and(|s| s.socket);
         // tcp_v6_send_response, nf_send_reset6 and icmpv6_echo_reply look up without the traffic class.
         let classless = skb.packet.dst.is_ipv6() && !socket;
-        let sealed = source == Source::Sealed;
+        let sealed = matches!(source, Source::Sealed { .. });
+        let unmarked = source == Source::Sealed { marked: false };
         let query = Query {
             src: (source != Source::Choose).then_some(skb.packet.src),
-            mark: if sealed { 0 } else { skb.mark },
+            mark: if unmarked { 0 } else { skb.mark },
             tos: if classless { 0 } else { skb.packet.tos },
             proto: if sealed { 0 } else { skb.packet.proto },
             sport: skb.packet.sport().map(|p| p.value),

@@ -42,8 +42,9 @@ pub(super) enum Source {
     Any,
     /// The same, and for all its route the packet leaves by this bridge port, past every hook.
     Port(IfIndex),
-    /// The outer packet of an IPsec tunnel: its route is looked up without mark and protocol (`xfrm4_dst_lookup`).
-    Sealed,
+    /// The outer packet of an IPsec tunnel: its route is looked up without protocol, and without mark but the one that
+    /// the state gave it (`xfrm4_dst_lookup`).
+    Sealed { marked: bool },
     /// It has its route: device and next hop are in the packet.
     Routed,
     /// Nobody asks for a route: the bridge sends it out of this port (`br_forward`).

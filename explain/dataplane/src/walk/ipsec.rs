@@ -364,3 +364,6 @@ impl Walker<'_, '_> {
         Ok(skb)
     }
 }
+
+#[cfg(test)]
+mod tests;

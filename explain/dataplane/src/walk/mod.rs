@@ -13,6 +13,8 @@ mod ipvs;
 mod link;
 mod neighbour;
 mod network;
+#[cfg(test)]
+mod one_node;
 mod onlink;
 mod overlay;
 mod program;

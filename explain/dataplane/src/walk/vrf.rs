@@ -128,3 +128,6 @@ impl Walker<'_, '_> {
         self.finish_output(ns, skb)
     }
 }
+
+#[cfg(test)]
+mod tests;

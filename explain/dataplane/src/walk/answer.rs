@@ -11,7 +11,7 @@ use crate::packet::{Eth, L4, Packet, proto, tcp_flag};
 use crate::skb::{Ct, CtState, Dir, Sender, Skb};
 use crate::stage::conntrack::answer_type;
 use crate::table::fib::{Answer as RouteAnswer, Query};
-use crate::table::source::{SCOPE_LINK, inet_select_addr, ipv6_dev_get_saddr};
+use crate::table::source::{SCOPE_LINK, inet_select_addr, ipv6_dev_get_saddr, vrf_of};
 use crate::trace::{Answer, ClientSees, End, Followup, NsId, Outcome, Reason, Reject, Reply};
 
 /// The answer as a packet, and how its source is chosen. `None` when the kernel stays silent.
@@ -216,7 +216,10 @@ fn error_source(walker: &Walker<'_, '_>, ns: NsId, skb: &Skb) -> Option<IpAddr> 
             inet_select_addr(links, &sysctl, Some(dev), Some(asked.src), SCOPE_LINK)
         }
         Family::V6 => {
-            if links.owner(asked.dst).is_some() {
+            // ipv6_chk_addr: an address of the same VRF, or of none as well.
+            let vrf = |dev| vrf_of(links, dev);
+            let owner = links.owner(asked.dst);
+            if owner.is_some_and(|dev| vrf(dev) == skb.iif.and_then(vrf)) {
                 return Some(asked.dst);
             }
             // A route back with a source of its own gives that one.
@@ -226,6 +229,7 @@ fn error_source(walker: &Walker<'_, '_>, ns: NsId, skb: &Skb) -> Option<IpAddr> 
             }
             // ip6_rcv_core: a packet that has its route already counts as come in by the device it goes out of.
             skb.routed
+                .or(skb.vrf_port)
                 .or(skb.iif)
                 .and_then(|dev| ipv6_dev_get_saddr(links, &sysctl, Some(dev), asked.src))
         }

@@ -37,7 +37,12 @@ impl Walker<'_, '_> {
         match self.leg {
             Leg::Request => self.hand_to_socket(ns, skb),
             Leg::Reply if self.client.ns == ns && !self.client.outside && self.fits(&skb) => {
-                let accepted = self.space(ns).sockets().accepts_from_vrf(skb.packet.proto);
+                // tcp_v4_err looks for the socket without the second device, all others with it.
+                let error = matches!(skb.packet.l4, L4::Icmp { quoted: Some(_), .. });
+                let accepted = match self.client.proto {
+                    proto::TCP if error && skb.packet.dst.is_ipv4() => Some(true),
+                    proto => self.space(ns).sockets().accepts_from_vrf(proto),
+                };
                 match (self.second_device(ns, &skb), accepted) {
                     (None, _) | (_, Some(true)) => Err(self.ended(ns, skb, Outcome::Delivered, Reason::Client)),
                     (Some(_), Some(false)) => Err(self.ended(ns, skb, Outcome::NoListener, Reason::UnexpectedReply)),

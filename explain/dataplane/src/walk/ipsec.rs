@@ -90,6 +90,12 @@ fn state_evidence(table: &Table<Xfrm>, state: &State) -> Evidence {
     }
 }
 
+/// `xfrm_smark_get`: the mark that a state gives to what it sealed or opened.
+fn smark(state: &State, before: u32) -> Option<u32> {
+    let (value, mask) = state.output_mark?;
+    Some(value & mask | before & !mask)
+}
+
 /// What is to become of a packet that goes out.
 enum Way<'t> {
     /// No policy is about it.
@@ -242,7 +248,7 @@ impl Walker<'_, '_> {
         self.wrapped(&skb.packet, &outer);
         let (oif, nexthop) = (skb.oif, skb.nexthop);
         let bound = below.or(oif).and_then(|dev| vrf_of(self.space(ns).links(), dev));
-        let mark = state.output_mark.map(|(value, mask)| value & mask | skb.mark & !mask);
+        let mark = smark(state, skb.mark);
         let sealed = outer_of(skb, outer);
         let sealed = Skb {
             mark: mark.unwrap_or(sealed.mark),
@@ -290,10 +296,7 @@ impl Walker<'_, '_> {
         }
         let decapped = Skb {
             eth: None,
-            // xfrm_smark_get
-            mark: sa
-                .output_mark
-                .map_or(skb.mark, |(value, mask)| value & mask | skb.mark & !mask),
+            mark: smark(sa, skb.mark).unwrap_or(skb.mark),
             ..inner_of(&skb, inner)
         };
         self.step(What::Decap { dev }, Some(row));

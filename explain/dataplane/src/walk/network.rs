@@ -131,7 +131,8 @@ impl Walker<'_, '_> {
             return self.bridge_answers(ns, port, skb);
         }
         // Nobody hears of what happens to a tunnel's or an ipvlan's packet: the device took what it was given.
-        let quiet = skb.caller().is_none();
+        let sealed = matches!(source, Source::Sealed { .. }) && skb.sender.is_some_and(|s| s.socket);
+        let quiet = skb.caller().is_none() && !sealed;
         if source != Source::Routed {
             self.route_output(ns, &mut skb, source).map_err(|mut ended| {
                 ended.errno = ended.errno.filter(|_| !quiet);

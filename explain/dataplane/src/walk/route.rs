@@ -7,6 +7,7 @@ use knet_snapshot::route::RouteKind;
 
 use super::walker::{Ended, Source, Walker};
 use crate::choice::Unknown;
+use crate::packet::proto;
 use crate::skb::{Skb, TunnelKey};
 use crate::stage::routing::{self, Egress, Errno, InputTo, Output, Refusal, SenderFlags};
 use crate::table::fib::Query;
@@ -63,7 +64,7 @@ impl Walker<'_, '_> {
             proto: if sealed { 0 } else { skb.packet.proto },
             sport: skb.packet.sport().map(|p| p.value),
             dport: skb.packet.dport().map(|p| p.value),
-            uid: caller.map_or(Some(0), |s| s.uid),
+            uid: caller.filter(|_| !sealed).map_or(Some(0), |s| s.uid),
             oif: skb.bound,
             bound: skb.bound.is_some() && socket,
             ..Query::to(skb.packet.dst)
@@ -161,7 +162,9 @@ impl Walker<'_, '_> {
     fn refused(&mut self, ns: NsId, skb: &Skb, refusal: Refusal, local: bool) -> Box<Ended> {
         let mut ended = self.ended(ns, skb.clone(), refusal.outcome, refusal.reason);
         ended.end.evidence = refusal.evidence;
-        if local && skb.packet.inner.is_none() {
+        // A tunnel's program hears nothing of it, but IPsec is in the route that the program asks for.
+        let sealed = skb.packet.proto == proto::ESP && skb.sender.is_some();
+        if local && (skb.packet.inner.is_none() || sealed) {
             ended.errno = Some(match refusal.errno {
                 Errno::NetUnreachable | Errno::HostUnreachable => ClientSees::Unreachable,
                 Errno::Access => ClientSees::Prohibited,

@@ -3,7 +3,7 @@
 use knet_snapshot::id::IfIndex;
 use knet_snapshot::link::{Link, LinkKind, TunnelInfo};
 
-use super::Way;
+use super::{Way, smark};
 use crate::skb::{PktType, Skb};
 use crate::stage::routing::{self, Output, SenderFlags};
 use crate::table::fib::Query;
@@ -69,6 +69,7 @@ impl Walker<'_, '_> {
         }
         let query = Query {
             src: Some(seal.src),
+            mark: smark(seal.state, skb.mark).unwrap_or(0),
             l3: below.and_then(|dev| vrf_of(self.space(ns).links(), dev)),
             ..Query::to(seal.dst)
         };

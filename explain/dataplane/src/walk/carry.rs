@@ -31,10 +31,13 @@ impl Walker<'_, '_> {
         let questions = std::mem::take(&mut self.lost_questions);
         let doubtful = self.doubtful_question.take();
         let secpath = self.secpath.take();
+        // As many stages as a packet of its own has.
+        let stages_left = std::mem::replace(&mut self.stages_left, self.limit);
         let narrowest = (self.mtu, self.route_mtu, self.overhead);
         self.carrying += 1;
         let end = self.to_the_end_of_the_tunnel(wrap);
         self.carrying -= 1;
+        self.stages_left = stages_left;
         (self.mtu, self.route_mtu, self.overhead) = narrowest;
         self.secpath = secpath;
         self.doubtful_question = doubtful;

@@ -135,7 +135,7 @@ pub(super) struct Walker<'w, 's> {
     /// In how many tunnels the question about a neighbour is that is being followed.
     pub carrying: usize,
     pub stages_left: usize,
-    limit: usize,
+    pub limit: usize,
     pub open: Option<Hop>,
 }
 

@@ -662,6 +662,12 @@ fn vrf(rng: &mut Rng, leak: Leak, accept: bool) -> Plan {
     // By what they match, these tell the two rounds of each hook apart.
     let marks = ["-i red", "-i cni0", "-i eth0"]
         .map(|dev| format!("-A PREROUTING {dev} -p udp -j MARK --or-mark {:#x}", 1 << rng.below(4)));
+    // A mark on the way out has the packet routed again, in the middle of a round.
+    let again = rng.pick(&[
+        "",
+        "-A OUTPUT -o red -j MARK --set-mark 0x10",
+        "-A OUTPUT -o cni0 -j MARK --set-mark 0x10",
+    ]);
     let fatal = rng.pick(&[
         "",
         "-A OUTPUT -o red -p udp -j DROP",
@@ -674,7 +680,7 @@ fn vrf(rng: &mut Rng, leak: Leak, accept: bool) -> Plan {
     ]);
     plan.spaces[node].iptables = format!(
         "*mangle\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
-         :POSTROUTING ACCEPT [0:0]\n{}\nCOMMIT\n*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n\
+         :POSTROUTING ACCEPT [0:0]\n{}\n{again}\nCOMMIT\n*nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n\
          :OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 10.244.0.0/24 -o eth0 -p udp -j MASQUERADE\n\
          COMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
          -A INPUT -m mark --mark 0x8/0x8 -j DROP\n{fatal}\nCOMMIT",

@@ -43,14 +43,15 @@ impl Walker<'_, '_> {
                     proto::TCP if error && skb.packet.dst.is_ipv4() => Some(true),
                     proto => self.space(ns).sockets().accepts_from_vrf(proto),
                 };
-                match (self.second_device(ns, &skb), accepted) {
-                    (None, _) | (_, Some(true)) => Err(self.ended(ns, skb, Outcome::Delivered, Reason::Client)),
-                    (Some(_), Some(false)) => Err(self.ended(ns, skb, Outcome::NoListener, Reason::UnexpectedReply)),
-                    (Some(_), None) => {
-                        self.step(What::Undecided, None);
-                        Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured))
-                    }
+                let key = match self.client.proto {
+                    proto::TCP => "net.ipv4.tcp_l3mdev_accept",
+                    _ => "net.ipv4.udp_l3mdev_accept",
+                };
+                let through_vrf = self.second_device(ns, &skb).is_some();
+                if through_vrf && !accepted.unwrap_or_else(|| self.sysctl_unknown(ns, key)) {
+                    return Err(self.ended(ns, skb, Outcome::NoListener, Reason::UnexpectedReply));
                 }
+                Err(self.ended(ns, skb, Outcome::Delivered, Reason::Client))
             }
             Leg::Reply => Err(self.ended(ns, skb, Outcome::NoListener, Reason::UnexpectedReply)),
             Leg::Followup => Err(self.ended(ns, skb, Outcome::Delivered, Reason::Socket)),

@@ -214,6 +214,7 @@ impl Walker<'_, '_> {
         for &(upper_ns, upper) in self.world.uppers(ns, dev) {
             if let Some(up) = self.link(upper_ns, upper).filter(|l| l.flags.up)
                 && (!matches!(frame.cast, Cast::Unicast(mac) if up.mac != Some(mac)))
+                && self.ipvlan_takes(upper_ns, up, frame)
             {
                 self.heard(ns, upper_ns, upper, frame, reach);
             }
@@ -246,6 +247,18 @@ impl Walker<'_, '_> {
             _ => {
                 reach.heard.insert((ns, dev), frame.holds.clone());
             }
+        }
+    }
+
+    /// `ipvlan_handle_mode_l2`: devices that share a MAC are told apart by the address a message is for. Who asked in the
+    /// name of another device does not hear the answer.
+    fn ipvlan_takes(&self, ns: NsId, link: &Link, frame: &Frame) -> bool {
+        match (&link.kind, frame.cast, &frame.holds) {
+            (LinkKind::Ipvlan { .. }, Cast::Unicast(_), Some(skb)) => {
+                let mut own = self.space(ns).links().addresses_of(link.index);
+                own.any(|a| a.local == skb.packet.dst)
+            }
+            _ => true,
         }
     }
 

@@ -263,3 +263,6 @@ impl Walker<'_, '_> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

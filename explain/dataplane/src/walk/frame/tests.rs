@@ -1,4 +1,4 @@
-//! Two pods on the bridge of a node without `br_netfilter`.
+//! Two pods on the bridge of a node.
 
 use std::sync::Arc;
 
@@ -26,7 +26,6 @@ fn space(files: &mut Vec<(String, String)>, folder: &str, texts: &[(&str, &str)]
         ("neigh.json", "[]"),
         ("iptables-nft.save", ""),
         ("iptables-legacy.save", ""),
-        ("sysctl.txt", "net.ipv4.ip_forward = 0\n"),
     ];
     let all = same.iter().chain(texts);
     files.extend(all.map(|(name, text)| (format!("nodes/n/{folder}/{name}"), (*text).to_owned())));
@@ -49,6 +48,7 @@ fn pod(files: &mut Vec<(String, String)>, id: &str, host: u8, sockets: &str, nft
         ("addr.json", &addr),
         ("route.json", &route),
         ("sockets.txt", sockets),
+        ("sysctl.txt", "net.ipv4.ip_forward = 0\n"),
         ("nft.json", nft),
     ];
     space(files, &format!("netns/{id}"), &own);
@@ -56,6 +56,15 @@ fn pod(files: &mut Vec<(String, String)>, id: &str, host: u8, sockets: &str, nft
 
 /// A SYN of one pod to the other, under the native rules of the node (`None`: not captured) and of the server's pod.
 fn sent(node: Option<&str>, server: &str) -> Trace {
+    bridged("net.ipv4.ip_forward = 0\n", node, server)
+}
+
+/// The same with `br_netfilter`.
+fn filtered(node: &str) -> Trace {
+    bridged("net.bridge.bridge-nf-call-iptables = 1\n", Some(node), NO_RULES)
+}
+
+fn bridged(sysctl: &str, node: Option<&str>, server: &str) -> Trace {
     let mut files = vec![("nodes/n/netns.json".to_owned(), PODS.to_owned())];
     let tables = [
         ("link.json", BRIDGE),
@@ -64,6 +73,7 @@ fn sent(node: Option<&str>, server: &str) -> Trace {
         ("fdb.json", "[]"),
         ("bridge-link.json", "[]"),
         ("bridge-vlan.json", "[]"),
+        ("sysctl.txt", sysctl),
     ];
     space(&mut files, "host", &tables);
     files.extend(node.map(|text| ("nodes/n/host/nft.json".to_owned(), text.to_owned())));
@@ -99,13 +109,13 @@ fn ends(trace: &Trace) -> Vec<(Outcome, Reason)> {
     trace.branches.iter().map(|b| (b.end.outcome, b.end.reason)).collect()
 }
 
-/// A chain of family `arp` with one rule, at INPUT.
-fn arp_input(rule: &str) -> String {
+/// A base chain with one rule.
+fn chain(family: &str, hook: &str, rule: &str) -> String {
     format!(
         r#"{{"nftables":[
- {{"table":{{"family":"arp","name":"t","handle":1}}}},
- {{"chain":{{"family":"arp","table":"t","name":"in","handle":1,"type":"filter","hook":"input","prio":0,"policy":"accept"}}}},
- {{"rule":{{"family":"arp","table":"t","chain":"in","handle":2,"expr":[{rule}]}}}}]}}"#
+ {{"table":{{"family":"{family}","name":"t","handle":1}}}},
+ {{"chain":{{"family":"{family}","table":"t","name":"c","handle":1,"type":"filter","hook":"{hook}","prio":0,"policy":"accept"}}}},
+ {{"rule":{{"family":"{family}","table":"t","chain":"c","handle":2,"expr":[{rule}]}}}}]}}"#
     )
 }
 
@@ -128,7 +138,7 @@ fn native_tables_nobody_captured_may_stop_a_frame_on_a_bridge() {
 #[test]
 fn a_question_that_a_rule_drops_is_lost() {
     let lost = (Outcome::NeighbourFailed, Reason::QuestionLost);
-    let ends = ends(&sent(Some(NO_RULES), &arp_input(r#"{"drop":null}"#)));
+    let ends = ends(&sent(Some(NO_RULES), &chain("arp", "input", r#"{"drop":null}"#)));
     assert!(ends.contains(&lost), "{ends:?}");
     assert!(ends.iter().all(|end| end.0 != Outcome::Unknown), "{ends:?}");
 }
@@ -137,7 +147,7 @@ fn a_question_that_a_rule_drops_is_lost() {
 fn a_question_that_a_rule_may_drop_is_lost_or_answered() {
     let ends = ends(&sent(
         Some(NO_RULES),
-        &arp_input(r#"{"limit":{"rate":1}},{"drop":null}"#),
+        &chain("arp", "input", r#"{"limit":{"rate":1}},{"drop":null}"#),
     ));
     for end in [
         (Outcome::NeighbourFailed, Reason::QuestionLost),
@@ -149,8 +159,24 @@ fn a_question_that_a_rule_may_drop_is_lost_or_answered() {
 
 #[test]
 fn a_question_whose_fate_is_not_known_is_not_a_lost_one() {
-    let trace = sent(Some(NO_RULES), &arp_input(r#"{"queue":null}"#));
+    let trace = sent(Some(NO_RULES), &chain("arp", "input", r#"{"queue":null}"#));
     assert_eq!(ends(&trace), [(Outcome::Unknown, Reason::Userspace)]);
     let end = &trace.branches[0].end;
     assert!(end.evidence.iter().any(|row| row.text.contains("queue")), "{end:?}");
+}
+
+#[test]
+fn an_ip_hook_sees_the_bridge_as_the_device_and_the_frame_as_the_hosts() {
+    let drops = |hook: &str, key: &str, value: &str| {
+        let matched = format!(
+            r#"{{"match":{{"op":"==","left":{{"meta":{{"key":"{key}"}}}},"right":"{value}"}}}},{{"drop":null}}"#
+        );
+        let ends = ends(&filtered(&chain("ip", hook, &matched)));
+        ends.iter().all(|end| *end == (Outcome::Dropped, Reason::Rule))
+    };
+    for hook in ["prerouting", "forward", "postrouting"] {
+        assert!(drops(hook, "pkttype", "host"), "{hook}");
+        assert_eq!(drops(hook, "iifname", "br0"), hook != "postrouting", "{hook}");
+        assert_eq!(drops(hook, "oifname", "br0"), hook != "prerouting", "{hook}");
+    }
 }

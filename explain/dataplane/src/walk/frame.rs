@@ -273,6 +273,23 @@ impl Walker<'_, '_> {
         Some(Frame { cast, holds: Some(skb) })
     }
 
+    /// Runs something, and tells whether it is not known what became of a question in it.
+    pub(super) fn doubting<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = self.doubtful_question.take();
+        let out = run(self);
+        let doubtful = self.doubtful_question.is_some();
+        self.doubtful_question = before.or_else(|| self.doubtful_question.take());
+        (out, doubtful)
+    }
+
+    /// The end of a packet that waits for an answer, when it is not known what became of the question.
+    pub(super) fn in_doubt(&mut self, ns: NsId, skb: &Skb) -> Option<Box<Ended>> {
+        let (reason, rows) = self.doubtful_question.take()?;
+        let mut ended = self.ended(ns, skb.clone(), Outcome::Unknown, reason);
+        ended.end.evidence.extend(rows);
+        Some(ended)
+    }
+
     /// Runs something that is not a step of the packet's own way; the rows that ended it are kept.
     pub(super) fn aside(&mut self, run: impl FnOnce(&mut Self) -> Result<Skb, Box<Ended>>) -> Option<Skb> {
         let steps = self.sink.steps.len();

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use knet_dataplane::trace::{Branch, Hop, NsId, Outcome, What};
 use knet_dataplane::world::World;
 use knet_snapshot::artifact::name;
-use knet_snapshot::tc::TcFilter;
 
 use crate::explanation::{Boundary, Open};
 use crate::systems::{self, Seen, Standing};
@@ -81,23 +80,18 @@ fn node<'s>(world: &World<'s>, ns: NsId) -> &'s str {
     &world.space(ns).name.node
 }
 
-/// tc programs in a namespace (`tc -j filter show` names their kind `bpf`), or that nobody looked.
+/// What tc does to packets in a namespace, or that nobody knows.
 fn tc(world: &World<'_>, ns: NsId) -> Vec<Boundary> {
     let space = world.space(ns);
-    let fact = space.facts.bytes(name::TC);
-    if fact.get().is_none() {
-        // One remark a node is enough.
-        let host = space.name.id.is_none();
-        return host
-            .then(|| Boundary::TcNotCaptured(space.name.node.clone()))
-            .into_iter()
-            .collect();
-    }
+    let Some(table) = space.facts.tc().get() else {
+        // That nobody looked is said once for a node; what is there and cannot be read is said wherever it is.
+        let said = space.name.id.is_none() || space.facts.bytes(name::TC).get().is_some();
+        let unknown = said.then(|| Boundary::TcUnknown(space.facts.path(name::TC).to_string()));
+        return unknown.into_iter().collect();
+    };
     let artifact = space.facts.path(name::TC);
-    let acting = |f: &&TcFilter| f.kind == "bpf" || !f.actions.is_empty();
-    let rows = space.facts.tc().get().map_or(&[][..], |t| &t.rows);
-    rows.iter()
-        .filter(acting)
+    let acting = table.rows.iter().filter(|f| f.acts());
+    acting
         .map(|f| Boundary::TcProgram {
             artifact: artifact.to_string(),
             dev: f.dev.clone(),

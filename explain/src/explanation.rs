@@ -156,8 +156,8 @@ pub enum Boundary {
         /// It is at work.
         at_work: bool,
     },
-    /// tc filters were not captured on a node the packet crosses.
-    TcNotCaptured(String),
+    /// This list of tc filters, of a namespace the packet crosses, was not captured or cannot be read.
+    TcUnknown(String),
     /// The packet crosses the wire between nodes: switches, routers and cloud filters are not in the snapshot.
     Underlay,
     /// The packet leaves what the snapshot holds.

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Output, Protocol, SnapshotOption};
+use super::{AnswerArgs, Protocol};
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
@@ -43,17 +43,9 @@ pub struct ClusterIpArgs {
     #[arg(short, long, value_name = "PROTO")]
     pub proto: Option<Protocol>,
 
-    /// Where the snapshot is
+    /// From what, and how to say it
     #[command(flatten)]
-    pub snapshot: SnapshotOption,
-
-    /// The cluster, without a snapshot
-    #[command(flatten)]
-    pub live: super::LiveArgs,
-
-    /// How to say it
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Output,
+    pub answer: AnswerArgs,
 }
 
 /// Arguments of `explain kube-ipvs0`.
@@ -63,17 +55,9 @@ pub struct KubeIpvs0Args {
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
 
-    /// Where the snapshot is
+    /// From what, and how to say it
     #[command(flatten)]
-    pub snapshot: SnapshotOption,
-
-    /// The cluster, without a snapshot
-    #[command(flatten)]
-    pub live: super::LiveArgs,
-
-    /// How to say it
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Output,
+    pub answer: AnswerArgs,
 }
 
 /// Arguments of `explain nodeport`.
@@ -90,15 +74,7 @@ pub struct NodePortArgs {
     #[arg(short, long, value_name = "PROTO")]
     pub proto: Option<Protocol>,
 
-    /// Where the snapshot is
+    /// From what, and how to say it
     #[command(flatten)]
-    pub snapshot: SnapshotOption,
-
-    /// The cluster, without a snapshot
-    #[command(flatten)]
-    pub live: super::LiveArgs,
-
-    /// How to say it
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Output,
+    pub answer: AnswerArgs,
 }

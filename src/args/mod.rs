@@ -160,6 +160,30 @@ pub enum Output {
 #[derive(Clone, Debug, clap::Args)]
 pub struct LiveArgs {}
 
+/// What a question is answered from.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FactsArgs {
+    /// Where the snapshot is
+    #[command(flatten)]
+    pub snapshot: SnapshotOption,
+
+    /// The cluster, without a snapshot
+    #[command(flatten)]
+    pub live: LiveArgs,
+}
+
+/// What a question is answered from, and how. `trace` says it in more ways.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AnswerArgs {
+    /// From what
+    #[command(flatten)]
+    pub facts: FactsArgs,
+
+    /// How to say it
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub output: Output,
+}
+
 /// `--snapshot`, shared by every command that reads one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SnapshotOption {

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{FlowArgs, Output, SnapshotOption};
+use super::{FactsArgs, FlowArgs, Output};
 
 const EXAMPLES: &str = "\
 Senders (SRC):
@@ -46,13 +46,9 @@ pub struct TraceArgs {
     #[arg(value_name = "DST", required_unless_present = "flows")]
     pub dst: Option<String>,
 
-    /// Where the snapshot is
+    /// From what
     #[command(flatten)]
-    pub snapshot: SnapshotOption,
-
-    /// The cluster, without a snapshot
-    #[command(flatten)]
-    pub live: super::LiveArgs,
+    pub facts: FactsArgs,
 
     /// Namespace of names that have none [default: that of the kubeconfig's context, else `default`]
     #[arg(short, long, value_name = "NS")]

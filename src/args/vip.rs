@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 
-use super::{Output, SnapshotOption};
+use super::AnswerArgs;
 
 /// Arguments of `vip`.
 #[derive(Debug, Args)]
@@ -21,15 +21,7 @@ pub struct VipArgs {
     #[arg(long, value_name = "ADDR")]
     pub from: Option<IpAddr>,
 
-    /// Where the snapshot is
+    /// From what, and how to say it
     #[command(flatten)]
-    pub snapshot: SnapshotOption,
-
-    /// The cluster, without a snapshot
-    #[command(flatten)]
-    pub live: super::LiveArgs,
-
-    /// How to say it
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub output: Output,
+    pub answer: AnswerArgs,
 }

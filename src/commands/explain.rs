@@ -18,7 +18,7 @@ pub(super) fn nodeport(args: &NodePortArgs, console: &Console) -> Result<Exit, F
         port: Some(args.port),
         end: None,
     };
-    let opened = open(&args.snapshot, &args.live, None, &about, console)?;
+    let opened = open(&args.answer.facts, None, &about, console)?;
     let explainer = Explainer::new(&opened.snapshot);
     let query = NodePortQuery {
         port: args.port,
@@ -27,7 +27,7 @@ pub(super) fn nodeport(args: &NodePortArgs, console: &Console) -> Result<Exit, F
         family: None,
     };
     let answer = explainer.nodeport(&query).map_err(asked_wrongly)?;
-    match args.output {
+    match args.answer.output {
         Output::Text => console.print(&render::text::nodeport(&answer, &style(DetailArg::Hops, console)))?,
         output => print_document(&render::json::nodeport(&answer), output, console)?,
     }
@@ -41,7 +41,7 @@ pub(super) fn clusterip(args: &ClusterIpArgs, console: &Console) -> Result<Exit,
         port: None,
         end: Some(&args.target),
     };
-    let opened = open(&args.snapshot, &args.live, args.namespace.as_deref(), &about, console)?;
+    let opened = open(&args.answer.facts, args.namespace.as_deref(), &about, console)?;
     let explainer = Explainer::new(&opened.snapshot);
     let query = ClusterIpQuery {
         target: args.target.clone(),
@@ -50,7 +50,7 @@ pub(super) fn clusterip(args: &ClusterIpArgs, console: &Console) -> Result<Exit,
         proto: args.proto.as_ref().map(|proto| proto.0.clone()),
     };
     let answer = explainer.clusterip(&query).map_err(asked_wrongly)?;
-    match args.output {
+    match args.answer.output {
         Output::Text => console.print(&render::text::clusterip(&answer, &style(DetailArg::Hops, console)))?,
         output => print_document(&render::json::clusterip(&answer), output, console)?,
     }
@@ -64,10 +64,10 @@ pub(super) fn kube_ipvs0(args: &KubeIpvs0Args, console: &Console) -> Result<Exit
         port: None,
         end: None,
     };
-    let opened = open(&args.snapshot, &args.live, None, &about, console)?;
+    let opened = open(&args.answer.facts, None, &about, console)?;
     let explainer = Explainer::new(&opened.snapshot);
     let answer = explainer.kube_ipvs0(args.node.as_deref()).map_err(asked_wrongly)?;
-    match args.output {
+    match args.answer.output {
         Output::Text => console.print(&render::text::kube_ipvs0(&answer, &style(DetailArg::Hops, console)))?,
         output => print_document(&render::json::kube_ipvs0(&answer), output, console)?,
     }

@@ -22,6 +22,7 @@ pub(super) fn run(args: &TraceArgs, file: &Path, console: &Console) -> Result<Ex
     let from_stdin = file.as_os_str() == "-";
     if from_stdin
         && args
+            .facts
             .snapshot
             .path
             .as_deref()
@@ -32,7 +33,7 @@ pub(super) fn run(args: &TraceArgs, file: &Path, console: &Console) -> Result<Ex
                 .hint("put one of them into a file"),
         );
     }
-    let snapshot = load_option(&args.snapshot, console)?;
+    let snapshot = load_option(&args.facts.snapshot, console)?;
     let explainer = Explainer::new(&snapshot);
     let input: Box<dyn Read> = if from_stdin {
         Box::new(io::stdin().lock())

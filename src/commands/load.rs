@@ -6,7 +6,7 @@ use anyhow::Context;
 use knet_snapshot::Snapshot;
 
 use crate::archive::{self, ArchiveError, Limits, Source};
-use crate::args::{LiveArgs, SnapshotOption};
+use crate::args::{FactsArgs, SnapshotOption};
 use crate::console::Console;
 use crate::exit::Failure;
 
@@ -37,22 +37,21 @@ pub(super) struct Opened {
     pub namespace: Option<String>,
 }
 
-/// Opens the snapshot of an option; without one, reads of the running cluster what the question is about.
+/// Opens the snapshot that is named; without one, reads of the running cluster what the question is about.
 pub(super) fn open(
-    option: &SnapshotOption,
-    live: &LiveArgs,
+    facts: &FactsArgs,
     namespace: Option<&str>,
     about: &About<'_>,
     console: &Console,
 ) -> Result<Opened, Failure> {
     #[cfg(feature = "cluster")]
-    if option.path.is_none() {
-        return super::collect::for_question(live, namespace, about, console);
+    if facts.snapshot.path.is_none() {
+        return super::collect::for_question(&facts.live, namespace, about, console);
     }
     #[cfg(not(feature = "cluster"))]
-    let _ = (live, about);
+    let _ = (&facts.live, about);
     Ok(Opened {
-        snapshot: load_option(option, console)?,
+        snapshot: load_option(&facts.snapshot, console)?,
         namespace: namespace.map(str::to_owned),
     })
 }

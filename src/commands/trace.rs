@@ -27,7 +27,7 @@ pub(super) fn run(mut args: TraceArgs, console: &Console) -> Result<Exit, Failur
     } else {
         About::Ends(ends)
     };
-    let opened = open(&args.snapshot, &args.live, namespace, &about, console)?;
+    let opened = open(&args.facts, namespace, &about, console)?;
     args.namespace = opened.namespace;
     let args = &args;
     let explainer = Explainer::new(&opened.snapshot);
@@ -88,7 +88,7 @@ fn again(args: &TraceArgs) -> Vec<String> {
         |name: &str, value: Option<String>| out.extend(value.map(|v| [name.to_owned(), v]).into_iter().flatten());
     option(
         "--snapshot",
-        args.snapshot.path.as_ref().map(|p| p.display().to_string()),
+        args.facts.snapshot.path.as_ref().map(|p| p.display().to_string()),
     );
     option("--namespace", args.namespace.clone().filter(|n| n != "default"));
     let flow = &args.flow;
@@ -114,7 +114,14 @@ fn again(args: &TraceArgs) -> Vec<String> {
 /// The trace beside a recording of the kernel's.
 fn against(args: &TraceArgs, file: &Path, explainer: &Explainer<'_>) -> Result<Explanation, Failure> {
     let stdin = file.as_os_str() == "-";
-    if stdin && args.snapshot.path.as_deref().is_some_and(|p| p.as_os_str() == "-") {
+    if stdin
+        && args
+            .facts
+            .snapshot
+            .path
+            .as_deref()
+            .is_some_and(|p| p.as_os_str() == "-")
+    {
         return Err(Failure::message(
             "--against - and --snapshot - cannot both be standard input",
         ));

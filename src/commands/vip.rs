@@ -12,13 +12,8 @@ use crate::exit::{Exit, Failure};
 
 /// `vip ADDR|SVC`: the worst of its addresses decides the exit code.
 pub(super) fn run(args: &VipArgs, console: &Console) -> Result<Exit, Failure> {
-    let opened = open(
-        &args.snapshot,
-        &args.live,
-        args.namespace.as_deref(),
-        &About::All,
-        console,
-    )?;
+    let namespace = args.namespace.as_deref();
+    let opened = open(&args.answer.facts, namespace, &About::All, console)?;
     let explainer = Explainer::new(&opened.snapshot);
     let query = VipQuery {
         target: args.target.clone(),
@@ -26,7 +21,7 @@ pub(super) fn run(args: &VipArgs, console: &Console) -> Result<Exit, Failure> {
         from: args.from,
     };
     let answers = explainer.vip(&query).map_err(asked_wrongly)?;
-    match args.output {
+    match args.answer.output {
         Output::Text => console.print(&render::text::vip(&answers, &style(DetailArg::Hops, console)))?,
         output => print_document(&render::json::vip(&answers), output, console)?,
     }

@@ -97,6 +97,37 @@ fn who_answers_for_a_load_balancer_address() {
 }
 
 #[test]
+fn who_answers_is_open_where_a_table_was_not_captured() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let host = folder.path().join("nodes/n/host");
+    std::fs::create_dir_all(&host).expect("a directory");
+    let row = |fields: &str| format!("[{{{fields}}}]");
+    let link = r#""ifindex":2,"ifname":"eth0","flags":["BROADCAST","UP","LOWER_UP"],"mtu":1500,"operstate":"UP","link_type":"ether","address":"02:00:00:00:00:02""#;
+    let addr = r#""ifindex":2,"ifname":"eth0","addr_info":[{"family":"inet","local":"192.168.0.7","prefixlen":24,"scope":"global"},{"family":"inet","local":"192.168.0.240","prefixlen":32,"scope":"global"}]"#;
+    let route = r#""type":"local","dst":"192.168.0.240","dev":"eth0","table":"local","protocol":"kernel","scope":"host","prefsrc":"192.168.0.240","flags":[]"#;
+    let way = r#""type":"unicast","dst":"192.168.0.0/24","dev":"eth0","protocol":"kernel","scope":"link","prefsrc":"192.168.0.7","flags":[]"#;
+    let write = |name: &str, text: &str| std::fs::write(host.join(name), text).expect("it can be written");
+    write("link.json", &row(link));
+    write("addr.json", &row(addr));
+    write("route.json", &format!("[{{{way}}},{{{route}}}]"));
+    write(
+        "sysctl.txt",
+        "net.ipv4.conf.all.rp_filter = 0\nnet.ipv4.conf.eth0.rp_filter = 0\n",
+    );
+    let snapshot = folder.path().to_str().expect("text");
+    let ask = || run(&["vip", "192.168.0.240", "-s", snapshot]);
+    let open = ask();
+    assert_eq!(open.code, 3, "{}", open.page());
+    assert!(
+        open.stdout.contains("cannot tell who answers: whether n does"),
+        "{}",
+        open.page()
+    );
+    write("nft.json", r#"{"nftables":[]}"#);
+    assert_eq!(ask().code, 0);
+}
+
+#[test]
 fn how_packets_reach_ipvs() {
     let ask = |set: &str, args: &[&str]| {
         let snapshot = fixture(&format!("vm/{set}/snapshot.tar.zst"));

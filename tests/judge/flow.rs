@@ -87,6 +87,39 @@ fn addr(text: String) -> IpAddr {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
+/// Networks that packets come from and go to, and then single addresses, everything and a network of nobody's.
+pub fn networks(rng: &mut Rng, v6: bool) -> [String; 10] {
+    let i = rng.below(ROUTED);
+    let third = rng.below(6);
+    if v6 {
+        [
+            format!("fd10:{i}::/32"),
+            format!("fd10:{i}:{third}::/48"),
+            format!("fd00:{i}::/64"),
+            "fd00::/8".to_owned(),
+            "fd96::/32".to_owned(),
+            "fd96::10/128".to_owned(),
+            format!("fd00:{i}::1/128"),
+            format!("fd10:{i}:{third}::2/128"),
+            "::/0".to_owned(),
+            "fd40::/16".to_owned(),
+        ]
+    } else {
+        [
+            format!("10.1{i}.0.0/16"),
+            format!("10.1{i}.{third}.0/24"),
+            format!("10.{i}.0.0/24"),
+            "10.0.0.0/8".to_owned(),
+            "10.96.0.0/16".to_owned(),
+            "10.96.0.10/32".to_owned(),
+            format!("10.{i}.0.1/32"),
+            format!("10.1{i}.{third}.2/32"),
+            "0.0.0.0/0".to_owned(),
+            "10.40.0.0/13".to_owned(),
+        ]
+    }
+}
+
 /// An address beyond a device (or of the port's side of the bridge).
 pub fn behind(rng: &mut Rng, v6: bool, device: usize) -> IpAddr {
     if device >= ROUTED {

@@ -188,13 +188,18 @@ pub fn explain(
     let mut files = lab.files(&best.artifacts());
     lab.forget();
     lab.listen();
-    // The step below names this flow's own ports.
-    let flow = flow.clone();
-    let mut before: Flow = flow.clone();
-    if step.stage > 0 {
-        before.follow.truncate(step.stage - 1);
-        exchange::run(lab, &files, std::slice::from_ref(&before), |_, _| {});
-        let connections = lab.connections();
+    // Once more from new ports: the packet and the connections before it are of one conversation.
+    let again = flow.renewed();
+    let (mut start, mut connections) = (None, None);
+    exchange::run(lab, &files, std::slice::from_ref(&again), |_, now| {
+        if now.stage + 1 == step.stage {
+            connections = Some(lab.connections());
+        }
+        if now.stage == step.stage {
+            start = Some(now.start);
+        }
+    });
+    if let Some(connections) = connections {
         let _ = write!(
             out,
             "    connections:\n{}",
@@ -204,8 +209,13 @@ pub fn explain(
     }
     let snapshot = snapshot(&files);
     let world = World::new(&snapshot);
-    let (ours, _) = ours::ask(&world, &step.start, step.stage > 0, Detail::Full, Limits::default());
-    let _ = write!(out, "  our steps:\n{}", report::branches(&ours));
+    match start {
+        Some(start) => {
+            let (ours, _) = ours::ask(&world, &start, step.stage > 0, Detail::Full, Limits::default());
+            let _ = write!(out, "  our steps:\n{}", report::branches(&ours));
+        }
+        None => out.push_str("  this time the conversation ends before that packet\n"),
+    }
     let _ = write!(out, "  the kernel's:\n{}", kernel(lab, loaded, &best, &flow));
     let name = format!("seed {seed} ruleset {number}");
     let _ = write!(

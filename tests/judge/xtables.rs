@@ -193,36 +193,8 @@ fn random_rule(rng: &mut Rng, kit: Kit<'_>, at: At<'_>, deeper: &[&str]) -> Rule
 }
 
 fn network(rng: &mut Rng, v6: bool) -> String {
-    let i = rng.below(ROUTED);
-    let third = rng.below(6);
-    let options = if v6 {
-        [
-            format!("fd10:{i}::/32"),
-            format!("fd10:{i}:{third}::/48"),
-            format!("fd00:{i}::/64"),
-            "fd00::/8".to_owned(),
-            "fd96::/32".to_owned(),
-            "fd96::10/128".to_owned(),
-            format!("fd00:{i}::1/128"),
-            format!("fd10:{i}:{third}::2/128"),
-            "::/0".to_owned(),
-            "fd40::/16".to_owned(),
-        ]
-    } else {
-        [
-            format!("10.1{i}.0.0/16"),
-            format!("10.1{i}.{third}.0/24"),
-            format!("10.{i}.0.0/24"),
-            "10.0.0.0/8".to_owned(),
-            "10.96.0.0/16".to_owned(),
-            "10.96.0.10/32".to_owned(),
-            format!("10.{i}.0.1/32"),
-            format!("10.1{i}.{third}.2/32"),
-            "0.0.0.0/0".to_owned(),
-            "10.40.0.0/13".to_owned(),
-        ]
-    };
-    rng.pick(&options).clone()
+    let networks = flow::networks(rng, v6);
+    rng.pick(&networks).clone()
 }
 
 fn mark(rng: &mut Rng) -> String {

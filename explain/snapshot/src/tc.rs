@@ -27,6 +27,15 @@ pub struct TcFilter {
     pub actions: Vec<String>,
 }
 
+impl TcFilter {
+    /// It can do something with a packet: a BPF program, or a classifier with actions. One without an action only
+    /// chooses a class of the queue.
+    #[must_use]
+    pub fn acts(&self) -> bool {
+        self.kind == "bpf" || !self.actions.is_empty()
+    }
+}
+
 /// Where on a device a filter stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TcPlace {

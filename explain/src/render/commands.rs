@@ -84,11 +84,7 @@ fn recording(place: &VerifyPlace, tool: &TraceTool, family: Family, file: &str) 
                 file: format!("{file}.txt"),
                 ..Recording::default()
             };
-            let program = if family == Family::V4 {
-                "iptables-nft"
-            } else {
-                "ip6tables-nft"
-            };
+            let program = program(family, "nft");
             rules(&mut out, place, family, &format!("{enter}{program}"));
             for hook in hooks(place).into_iter().filter(|h| !raw.contains(h)) {
                 out.undo.push(format!("{enter}{program} -t raw -X {}", chain(hook)));
@@ -114,11 +110,7 @@ fn recording(place: &VerifyPlace, tool: &TraceTool, family: Family, file: &str) 
                 file: format!("{file}-legacy.txt"),
                 ..Recording::default()
             };
-            let program = if family == Family::V4 {
-                "iptables-legacy"
-            } else {
-                "ip6tables-legacy"
-            };
+            let program = program(family, "legacy");
             log(&mut out, place, family, logger.as_deref(), *all_namespaces, &enter);
             let mut inner = Recording::default();
             rules(&mut inner, place, family, &format!("{enter}{program}"));
@@ -131,6 +123,15 @@ fn recording(place: &VerifyPlace, tool: &TraceTool, family: Family, file: &str) 
             out
         }
     }
+}
+
+/// The iptables of a family and a back end.
+fn program(family: Family, back_end: &str) -> String {
+    let tool = match family {
+        Family::V4 => "iptables",
+        Family::V6 => "ip6tables",
+    };
+    format!("{tool}-{back_end}")
 }
 
 fn nft(place: &VerifyPlace, table: &str, family: Family, enter: &str, file: String) -> Recording {

@@ -176,7 +176,10 @@ pub fn boundary(boundary: &Boundary) -> Note {
             signs,
             at_work,
         } => plain("dataplane", super::systems::boundary(node, *system, signs, *at_work)),
-        Boundary::TcNotCaptured(node) => plain("tc", format!("tc filters of {node} were not captured")),
+        Boundary::TcUnknown(artifact) => plain(
+            "tc",
+            format!("tc filters are not known: {artifact} was not captured, or cannot be read"),
+        ),
         Boundary::Underlay => plain(
             "underlay",
             "switches, routers and cloud filters between nodes are not in the snapshot",

@@ -462,5 +462,6 @@ pub const fn said(said: knet_dataplane::walk::Said) -> (&'static str, Option<i64
         Said::Filtered => ("arp-filter", None),
         Said::NotOnDevice => ("not-on-device", None),
         Said::Ruled => ("rule", None),
+        Said::Doubtful => ("doubtful", None),
     }
 }

@@ -120,6 +120,17 @@ fn a_classifier_decides_nothing_without_an_action() {
 }
 
 #[test]
+fn filters_that_cannot_be_read_are_not_taken_for_none() {
+    for folder in [HOST, "nodes/node-1/netns/web-0/"] {
+        let file = format!("{folder}tc.json");
+        let said = format!("tc filters are not known: {file}");
+        let page_of = |rows: &str| page(&trace(|files| files.push((file.clone(), rows.to_owned()))));
+        assert!(!page_of("[]").contains(&said));
+        assert!(page_of("[{").contains(&said), "{file}");
+    }
+}
+
+#[test]
 fn behind_xdp_nothing_is_certain() {
     let name = r#""ifname":"veth4","#;
     let answer = trace(|files| links(files, name, &format!(r#"{name}"xdp":{{"mode":1,"prog":{{"id":7}}}},"#)));

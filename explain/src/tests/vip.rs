@@ -101,6 +101,42 @@ fn a_dummy_that_is_down_answers_through_the_nic_unless_arp_ignore_says_no() {
 }
 
 #[test]
+fn a_rule_that_nobody_knows_leaves_the_answer_open() {
+    let arp = |expr: &str| {
+        let mut files = standing(lab("", "", ""), "kube-ipvs0", 9);
+        for (path, text) in &mut files {
+            if path == "nodes/node-1/host/nft.json" {
+                *text = format!(
+                    r#"{{"nftables":[{{"table":{{"family":"arp","name":"t","handle":1}}}},
+{{"chain":{{"family":"arp","table":"t","name":"c","handle":1,"type":"filter","hook":"input","prio":0,"policy":"accept"}}}},
+{{"rule":{{"family":"arp","table":"t","chain":"c","handle":2,"expr":[{expr}]}}}}]}}"#
+                );
+            }
+        }
+        files
+    };
+    let silent = one(arp(r#"{"drop":null}"#));
+    assert_eq!(silent.outcome, VipOutcome::Nobody);
+    let mut missing = standing(lab("", "", ""), "kube-ipvs0", 9);
+    missing.retain(|(path, _)| path != "nodes/node-1/host/nft.json");
+    let limited = arp(r#"{"limit":{"rate":1,"per":"second"}},{"drop":null}"#);
+    for files in [limited, arp(r#"{"queue":null}"#), missing] {
+        let answer = one(files);
+        assert_eq!(answer.outcome, VipOutcome::Doubtful(vec!["node-1".to_owned()]));
+        assert_eq!(answer.exit_code(), 3);
+        let page = text::vip(std::slice::from_ref(&answer), &text::Style::default());
+        assert!(page.contains("cannot tell who answers: whether node-1 does"), "{page}");
+        assert!(page.contains("answers perhaps"), "{page}");
+        let document = json::vip(&[answer]);
+        let schema = schema::vip();
+        conforms(&schema, &schema, &document, "$").expect("the published shape");
+        let heard = &document["addresses"][0]["segments"][0]["heard"][0];
+        assert_eq!(heard["because"], "doubtful");
+        assert_eq!(heard["answers"], false);
+    }
+}
+
+#[test]
 fn where_nothing_has_the_address_nobody_answers_unless_a_program_does() {
     assert_eq!(one(lab("", "", "")).outcome, VipOutcome::Nobody);
     let speaker = r#"{"metadata":{"namespace":"metallb-system","name":"speaker-x","uid":"8","labels":{"app":"metallb","component":"speaker"}},"spec":{"nodeName":"node-1","hostNetwork":true},"status":{"phase":"Running"}},"#;

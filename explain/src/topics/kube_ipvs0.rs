@@ -155,9 +155,7 @@ fn answers_on(context: Context<'_, '_>, ns: NsId, held: &[IpAddr]) -> Vec<String
                 super::client::stand_in(context, node, own.local)
             });
             let (heard, _) = walk::who_has(context.world, (ns, dev), address, asker);
-            heard
-                .iter()
-                .any(|h| (h.ns, h.dev) == (ns, dev) && h.said.answer().is_some())
+            heard.iter().any(|h| (h.ns, h.dev) == (ns, dev) && h.said.may_answer())
         })
         .map(|&(_, dev)| links.name(dev).to_owned())
         .collect()

@@ -119,6 +119,8 @@ pub enum VipOutcome {
     One(String),
     /// Several nodes answer: which one a client believes is a race.
     Several(Vec<String>),
+    /// Whether these nodes answer is not known, and at most one other does for certain.
+    Doubtful(Vec<String>),
     /// No kernel answers, and nothing tells that a program does: packets get nowhere.
     Nobody,
     /// No kernel answers, as it should be: a program of the controller answers in user space, on a node that
@@ -135,7 +137,7 @@ impl VipExplanation {
         match self.outcome {
             VipOutcome::One(_) => 0,
             VipOutcome::Several(_) | VipOutcome::Nobody => 1,
-            VipOutcome::Program | VipOutcome::Routed => 3,
+            VipOutcome::Doubtful(_) | VipOutcome::Program | VipOutcome::Routed => 3,
         }
     }
 }
@@ -282,7 +284,7 @@ fn segment(
     assumptions.extend(assumed);
     let mut heard: Vec<Hearing> = heard
         .into_iter()
-        .filter(|h| context.world.space(h.ns).name.id.is_none() || h.said.answer().is_some())
+        .filter(|h| context.world.space(h.ns).name.id.is_none() || h.said.may_answer())
         .map(|h| {
             let space = context.world.space(h.ns);
             Hearing {
@@ -337,8 +339,16 @@ fn outcome(segments: &[Segment], controller: Option<&Told>) -> VipOutcome {
     answering.dedup();
     let mut nodes: Vec<String> = answering.iter().map(|(node, _)| (*node).to_owned()).collect();
     nodes.dedup();
+    let mut doubtful: Vec<String> = on_link()
+        .flat_map(|s| &s.heard)
+        .filter(|h| h.said == Said::Doubtful)
+        .map(|h| h.node.clone())
+        .collect();
+    doubtful.sort_unstable();
+    doubtful.dedup();
     let by_program = controller.is_some_and(|c| c.controller.expects() == Expects::Program);
     match (answering.as_slice(), by_program) {
+        ([] | [_], _) if !doubtful.is_empty() => VipOutcome::Doubtful(doubtful),
         ([], true) => VipOutcome::Program,
         ([], false) => VipOutcome::Nobody,
         ([(node, _)], _) => VipOutcome::One((*node).to_owned()),

@@ -397,5 +397,21 @@ pub fn cases() -> Vec<Case> {
             expect: "nothing",
             ..Case::default()
         },
+        // The laboratory has its bridge before any chain; a chain that was there first would see the mark.
+        Case {
+            name: "nf_hook_entries_grow: a chain at the priority of br_netfilter runs before it when the bridge was there first",
+            sysctl: &[("net.bridge.bridge-nf-call-iptables", "1")],
+            rules: &[
+                (Legacy, "*mangle\n-A PREROUTING -j MARK --set-mark 1\nCOMMIT"),
+                (
+                    Nft,
+                    "table bridge knet {\nchain p {\ntype filter hook prerouting priority 0\nmeta mark 1 drop\n}\n}",
+                ),
+            ],
+            packet: "p0 tcp 10.8.0.2 4001 > 10.11.0.2 80",
+            expect: "eth1: 10.8.0.2 > 10.11.0.2 4001>80 ttl 63 tos 0x0",
+            untold: true,
+            ..Case::default()
+        },
     ]
 }

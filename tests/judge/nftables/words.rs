@@ -30,26 +30,9 @@ pub(super) fn address(rng: &mut Rng, v6: bool) -> String {
 }
 
 pub(super) fn prefix(rng: &mut Rng, v6: bool) -> String {
-    let i = rng.below(ROUTED);
-    let third = rng.below(6);
-    let options = if v6 {
-        [
-            format!("fd10:{i}::/32"),
-            format!("fd10:{i}:{third}::/48"),
-            format!("fd00:{i}::/64"),
-            "fd00::/8".to_owned(),
-            "fd96::/32".to_owned(),
-        ]
-    } else {
-        [
-            format!("10.1{i}.0.0/16"),
-            format!("10.1{i}.{third}.0/24"),
-            format!("10.{i}.0.0/24"),
-            "10.0.0.0/8".to_owned(),
-            "10.96.0.0/16".to_owned(),
-        ]
-    };
-    rng.pick(&options).clone()
+    // Single addresses are asked for by themselves, and nft leaves a network of everything out.
+    let networks = flow::networks(rng, v6);
+    rng.pick(&networks[..5]).clone()
 }
 
 pub(super) fn list<T: AsRef<str>>(items: &[T]) -> String {

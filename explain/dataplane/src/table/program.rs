@@ -20,8 +20,7 @@ pub struct Programs<'s> {
 }
 
 impl<'s> Programs<'s> {
-    /// Indexes the filters that can do something with a packet: BPF programs, and classifiers with actions.
-    /// One without an action only chooses a class of the queue.
+    /// Indexes the filters that can do something with a packet.
     #[must_use]
     pub fn compile(facts: &'s NetnsFacts) -> Self {
         let mut this = Self {
@@ -30,8 +29,7 @@ impl<'s> Programs<'s> {
             tc: HashMap::new(),
         };
         if let Some(table) = facts.tc().get() {
-            let acting = |f: &&TcFilter| f.kind == "bpf" || !f.actions.is_empty();
-            for filter in table.rows.iter().filter(acting) {
+            for filter in table.rows.iter().filter(|f| f.acts()) {
                 this.tc.entry(filter.dev.as_str()).or_default().push(filter);
             }
         }

@@ -60,18 +60,14 @@ impl Walker<'_, '_> {
         }
         let ports = (Some(port.index), None);
         let mut seen = Seen::default();
-        let calls = self.bridge_calls_netfilter(ns, info, &skb);
+        let calls = self.bridge_calls_netfilter(ns, bridge, &skb);
         let first = if calls { Part::Before } else { Part::Whole };
         skb = self.bridge_hook(ns, Hook::Prerouting, ports, first, skb)?;
         skb.iif = Some(bridge.index);
         if calls {
             seen.prerouting = true;
-            skb.physin = Some(port.index);
-            // setup_pre_routing: a frame for somebody else is the host's while the hooks look at it.
             let before = skb.packet.dst;
-            let kind = std::mem::replace(&mut skb.pkt_type, PktType::Host);
-            skb = self.hook(ns, Hook::Prerouting, skb)?;
-            skb.pkt_type = kind;
+            skb = self.ip_hook(ns, bridge, Hook::Prerouting, ports, skb)?;
             if skb.packet.dst != before {
                 return self.bridged_dnat(ns, bridge, info, port, skb, vlan);
             }
@@ -347,7 +343,7 @@ impl Walker<'_, '_> {
             .is_none()
     }
 
-    /// `should_deliver`, then the bridge's FORWARD and POSTROUTING with netfilter called for IP.
+    /// `should_deliver`, then the hooks on the way out.
     #[allow(
         clippy::too_many_arguments,
         reason = "the frame, its bridge, both ports and its VLAN"
@@ -395,28 +391,7 @@ impl Walker<'_, '_> {
                 ..e
             });
         }
-        let ports = (from, Some(out));
-        let calls = from.is_some() && self.bridge_calls_netfilter(ns, info, &skb);
-        let hook = if from.is_some() { Hook::Forward } else { Hook::Output };
-        let first = if calls { Part::Before } else { Part::Whole };
-        skb = self.bridge_hook(ns, hook, ports, first, skb)?;
-        let kind = skb.pkt_type;
-        if calls {
-            skb.iif = Some(bridge.index);
-            skb.oif = Some(bridge.index);
-            skb.physin = from;
-            skb.physout = Some(out);
-            skb.pkt_type = PktType::Host;
-            skb = self.hook(ns, Hook::Forward, skb)?;
-            skb.pkt_type = kind;
-            skb = self.bridge_hook(ns, Hook::Forward, ports, Part::After, skb)?;
-        }
-        // br_nf_post_routing comes last of all.
-        skb = self.bridge_hook(ns, Hook::Postrouting, (None, Some(out)), Part::Whole, skb)?;
-        if calls {
-            skb.pkt_type = PktType::Host;
-            skb = self.hook(ns, Hook::Postrouting, skb)?;
-        }
+        skb = self.out_of_bridge(ns, bridge, from, out, skb)?;
         // br_dev_queue_push_xmit
         if from.is_some() && !self.takes_frame(ns, out, &skb) {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::TooBig));
@@ -468,9 +443,16 @@ impl Walker<'_, '_> {
         }
     }
 
-    /// `net.bridge.bridge-nf-call-*` of the namespace, or the bridge's own switch. A captured sysctl table
-    /// without the key means that `br_netfilter` is not loaded.
-    pub(super) fn bridge_calls_netfilter(&mut self, ns: NsId, info: &BridgeInfo, skb: &Skb) -> bool {
+    /// Whether `br_netfilter` calls the IP hooks for a frame: by `net.bridge.bridge-nf-call-*` of the namespace, or the
+    /// bridge's own switch. A captured sysctl table without the key means that `br_netfilter` is not loaded.
+    pub(super) fn bridge_calls_netfilter(&mut self, ns: NsId, bridge: &Link, skb: &Skb) -> bool {
+        let LinkKind::Bridge(info) = &bridge.kind else {
+            return false;
+        };
+        // ARP has no such hook in nftables.
+        if skb.arp.is_some() {
+            return false;
+        }
         let tagged = skb.eth.and_then(|e| e.vlan).is_some();
         if tagged && self.space(ns).sysctl().get("net.bridge.bridge-nf-filter-vlan-tagged") != Some(1) {
             return false;

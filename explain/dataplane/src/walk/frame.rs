@@ -1,7 +1,7 @@
 //! Chains that see frames: those of family `bridge` on a bridge, and those of family `arp`.
 
 use knet_snapshot::id::{IfIndex, Mac};
-use knet_snapshot::link::{Link, LinkKind};
+use knet_snapshot::link::Link;
 
 use super::hooks::CONNTRACK;
 use super::link::{handed_on, packet_type};
@@ -181,24 +181,53 @@ impl Walker<'_, '_> {
         port: IfIndex,
         frame: &Frame,
     ) -> Option<Frame> {
-        self.meets(frame, |this, skb| {
-            let ports = (from, Some(port));
-            let out = (None, Some(port));
-            if from.is_none() {
-                let skb = this.bridge_hook(ns, Hook::Output, ports, Part::Whole, skb)?;
-                return this.bridge_hook(ns, Hook::Postrouting, out, Part::Whole, skb);
-            }
-            let skb = this.around_ip(ns, bridge, Hook::Forward, ports, skb)?;
-            let skb = this.bridge_hook(ns, Hook::Postrouting, out, Part::Whole, skb)?;
-            if this.message_calls(ns, bridge, &skb) {
-                return this.hook(ns, Hook::Postrouting, skb);
-            }
-            Ok(skb)
-        })
+        self.meets(frame, |this, skb| this.out_of_bridge(ns, bridge, from, port, skb))
     }
 
-    /// A bridge's hook with the IP hook that `br_netfilter` calls from it. ARP has none in nftables.
+    /// The hooks between a bridge and its port. What the bridge itself sends meets no IP hook here: those of the network
+    /// layer were before.
+    pub(super) fn out_of_bridge(
+        &mut self,
+        ns: NsId,
+        bridge: &Link,
+        from: Option<IfIndex>,
+        port: IfIndex,
+        skb: Skb,
+    ) -> Result<Skb, Box<Ended>> {
+        let ports = (from, Some(port));
+        let last = (None, Some(port));
+        if from.is_none() {
+            let skb = self.bridge_hook(ns, Hook::Output, ports, Part::Whole, skb)?;
+            return self.bridge_hook(ns, Hook::Postrouting, last, Part::Whole, skb);
+        }
+        let skb = self.around_ip(ns, bridge, Hook::Forward, ports, skb)?;
+        // br_nf_post_routing comes last of all.
+        let skb = self.bridge_hook(ns, Hook::Postrouting, last, Part::Whole, skb)?;
+        if self.bridge_calls_netfilter(ns, bridge, &skb) {
+            return self.ip_hook(ns, bridge, Hook::Postrouting, ports, skb);
+        }
+        Ok(skb)
+    }
+
+    /// A bridge's hook with the IP hook that `br_netfilter` calls from it.
     fn around_ip(
+        &mut self,
+        ns: NsId,
+        bridge: &Link,
+        hook: Hook,
+        ports: (Option<IfIndex>, Option<IfIndex>),
+        skb: Skb,
+    ) -> Result<Skb, Box<Ended>> {
+        if !self.bridge_calls_netfilter(ns, bridge, &skb) {
+            return self.bridge_hook(ns, hook, ports, Part::Whole, skb);
+        }
+        let skb = self.bridge_hook(ns, hook, ports, Part::Before, skb)?;
+        let skb = self.ip_hook(ns, bridge, hook, ports, skb)?;
+        self.bridge_hook(ns, hook, ports, Part::After, skb)
+    }
+
+    /// The IP hook that `br_netfilter` calls: it sees the bridge as the device, and the ports beside it.
+    pub(super) fn ip_hook(
         &mut self,
         ns: NsId,
         bridge: &Link,
@@ -206,22 +235,20 @@ impl Walker<'_, '_> {
         ports: (Option<IfIndex>, Option<IfIndex>),
         mut skb: Skb,
     ) -> Result<Skb, Box<Ended>> {
-        if !self.message_calls(ns, bridge, &skb) {
-            return self.bridge_hook(ns, hook, ports, Part::Whole, skb);
-        }
-        skb = self.bridge_hook(ns, hook, ports, Part::Before, skb)?;
-        skb.iif = Some(bridge.index);
+        // br_nf_post_routing names no device of the way in, though IP itself does (ip_output).
+        skb.iif = (hook != Hook::Postrouting).then_some(bridge.index);
         skb.oif = ports.1.map(|_| bridge.index);
         (skb.physin, skb.physout) = ports;
-        skb = self.hook(ns, hook, skb)?;
-        self.bridge_hook(ns, hook, ports, Part::After, skb)
-    }
-
-    fn message_calls(&mut self, ns: NsId, bridge: &Link, skb: &Skb) -> bool {
-        match &bridge.kind {
-            LinkKind::Bridge(info) if skb.arp.is_none() => self.bridge_calls_netfilter(ns, info, skb),
-            _ => false,
+        // nf_bridge->pkt_otherhost: a frame for somebody else is the host's as long as the hook looks at it.
+        let other = skb.pkt_type == PktType::OtherHost;
+        if other {
+            skb.pkt_type = PktType::Host;
         }
+        skb = self.hook(ns, hook, skb)?;
+        if other {
+            skb.pkt_type = PktType::OtherHost;
+        }
+        Ok(skb)
     }
 
     /// `eth_type_trans`
@@ -246,6 +273,23 @@ impl Walker<'_, '_> {
         Some(Frame { cast, holds: Some(skb) })
     }
 
+    /// Runs something, and tells whether it is not known what became of a question in it.
+    pub(super) fn doubting<T>(&mut self, run: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = self.doubtful_question.take();
+        let out = run(self);
+        let doubtful = self.doubtful_question.is_some();
+        self.doubtful_question = before.or_else(|| self.doubtful_question.take());
+        (out, doubtful)
+    }
+
+    /// The end of a packet that waits for an answer, when it is not known what became of the question.
+    pub(super) fn in_doubt(&mut self, ns: NsId, skb: &Skb) -> Option<Box<Ended>> {
+        let (reason, rows) = self.doubtful_question.take()?;
+        let mut ended = self.ended(ns, skb.clone(), Outcome::Unknown, reason);
+        ended.end.evidence.extend(rows);
+        Some(ended)
+    }
+
     /// Runs something that is not a step of the packet's own way; the rows that ended it are kept.
     pub(super) fn aside<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T, Box<Ended>>) -> Option<T> {
         let steps = self.sink.steps.len();
@@ -265,3 +309,6 @@ impl Walker<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

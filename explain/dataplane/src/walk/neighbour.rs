@@ -151,9 +151,7 @@ impl Walker<'_, '_> {
             }
             return Ok(Some(first.mac));
         }
-        if let Some((reason, rows)) = self.doubtful_question.take() {
-            let mut ended = self.ended(ns, skb.clone(), Outcome::Unknown, reason);
-            ended.end.evidence.extend(rows);
+        if let Some(ended) = self.in_doubt(ns, skb) {
             return Err(ended);
         }
         // The owner of the address does not answer, but whenever it asks something itself it tells its MAC

@@ -1,7 +1,7 @@
 //! Whoever asks on a segment from outside the snapshot: which captured devices hear the question, what each
 //! does with it, and where a frame of the asker comes in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use knet_snapshot::id::{IfIndex, Mac};
@@ -9,7 +9,7 @@ use knet_snapshot::id::{IfIndex, Mac};
 use super::neighbour::all;
 use super::respond::{Question, Said};
 use super::walker::{At, Client, Ended, Next, Walker};
-use crate::choice::{Chance, Oracle, ratio};
+use crate::choice::{Chance, Explored, Oracle, explore, ratio};
 use crate::packet::{Eth, Packet};
 use crate::skb::Skb;
 use crate::stage::conntrack::{Conntrack, Key};
@@ -47,9 +47,38 @@ pub fn who_has(
     addr: IpAddr,
     asker: Option<IpAddr>,
 ) -> (Vec<Hearing>, Vec<Assumption>) {
-    let mut walker = observer(world);
-    let heard = walker.hear(on.0, on.1, addr, asker);
-    (heard, walker.assumptions.into_iter().collect())
+    let mut assumptions = BTreeSet::new();
+    let explored = explore(RUNS, |oracle| {
+        let mut walker = observer(world);
+        walker.oracle = std::mem::take(oracle);
+        let heard = walker.hear(on.0, on.1, addr, asker);
+        assumptions.extend(walker.assumptions);
+        *oracle = walker.oracle;
+        heard
+    });
+    (agreed(explored), assumptions.into_iter().collect())
+}
+
+/// So many combinations of what is not known are tried.
+const RUNS: usize = 256;
+
+/// What all runs have in common. A device that answers in some of them only is doubtful.
+fn agreed(explored: Explored<Vec<Hearing>>) -> Vec<Hearing> {
+    let runs = explored.leaves.len();
+    let mut all: BTreeMap<(NsId, IfIndex), (Hearing, usize)> = BTreeMap::new();
+    for hearing in explored.leaves.into_iter().flat_map(|run| run.value) {
+        let (known, times) = all.entry((hearing.ns, hearing.dev)).or_insert((hearing, 0));
+        *times += 1;
+        if known.said != hearing.said && (known.said.may_answer() || hearing.said.may_answer()) {
+            known.said = Said::Doubtful;
+        }
+    }
+    for (known, times) in all.values_mut() {
+        if known.said.may_answer() && (*times < runs || explored.truncated) {
+            known.said = Said::Doubtful;
+        }
+    }
+    all.into_values().map(|(known, _)| known).collect()
 }
 
 /// The address from which a node asks by a device for its neighbours when it sends a packet that has `src`: with
@@ -119,21 +148,28 @@ impl Walker<'_, '_> {
         let asked = question.asked();
         let mut by = BTreeMap::new();
         for port in self.ports(ns, dev) {
-            let heard = self.hears(port.0, port.1, all(addr, Some(asked.clone())));
+            self.lost_questions.clear();
+            let asks = all(addr, Some(asked.clone()));
+            let (heard, doubtful) = self.doubting(|this| this.hears(port.0, port.1, asks));
             if heard.is_empty() {
-                by.entry(port).or_insert((port, None));
+                let lost = match (doubtful, self.lost_questions.is_empty()) {
+                    (true, _) => Some(Said::Doubtful),
+                    (false, false) => Some(Said::Ruled),
+                    (false, true) => None,
+                };
+                by.entry(port).or_insert((port, None, lost));
             }
             for (at, skb) in heard {
-                by.entry(at).or_insert((port, skb));
+                by.entry(at).or_insert((port, skb, None));
             }
         }
         by.into_iter()
-            .map(|((ns, dev), (port, heard))| Hearing {
+            .map(|((ns, dev), (port, heard, lost))| Hearing {
                 ns,
                 dev,
                 port,
                 mac: self.link(ns, dev).and_then(|l| l.mac),
-                said: self.answers(ns, dev, question, heard).0,
+                said: lost.unwrap_or_else(|| self.answers(ns, dev, question, heard).0),
             })
             .collect()
     }
@@ -145,6 +181,7 @@ impl Walker<'_, '_> {
         let ((ns, dev), mac) = match self.first_answer {
             Some(known) => known,
             None => {
+                self.doubtful_question = None;
                 let mut takers: Vec<((NsId, IfIndex), Mac)> = self
                     .hear(ns, dev, addr, Some(asker))
                     .into_iter()
@@ -155,7 +192,8 @@ impl Walker<'_, '_> {
                 takers.dedup();
                 let shares: Vec<_> = takers.iter().map(|_| ratio(1, takers.len() as u64)).collect();
                 if takers.is_empty() {
-                    return Err(self.unanswered(skb));
+                    let doubtful = self.in_doubt(self.client.ns, &skb);
+                    return Err(doubtful.unwrap_or_else(|| self.unanswered(skb)));
                 }
                 let taker = takers[self.oracle.chance(Chance::FirstAnswer, &shares, None)];
                 self.first_answer = Some(taker);

@@ -44,6 +44,8 @@ pub enum Said {
     NotOnDevice,
     /// A rule takes the question or the answer.
     Ruled,
+    /// Whether it answers is not known: a table or a sysctl was not captured, or nobody knows what a rule does.
+    Doubtful,
 }
 
 impl Said {
@@ -60,8 +62,15 @@ impl Said {
             | Self::Ignored(_)
             | Self::Filtered
             | Self::NotOnDevice
-            | Self::Ruled => None,
+            | Self::Ruled
+            | Self::Doubtful => None,
         }
+    }
+
+    /// It answers, as far as is known.
+    #[must_use]
+    pub const fn may_answer(self) -> bool {
+        self.answer().is_some() || matches!(self, Self::Doubtful)
     }
 }
 
@@ -230,14 +239,16 @@ impl Walker<'_, '_> {
             return (said, None);
         }
         let heard = heard.unwrap_or_else(|| self.as_received(ns, dev, question.asked()));
-        let answer = self.message_in(ns, dev, heard).and_then(|_| {
-            let by = link.mac.unwrap_or_default();
-            self.message_out(ns, dev, question.answered(by))
+        let (answer, doubtful) = self.doubting(|this| {
+            this.message_in(ns, dev, heard)?;
+            this.message_out(ns, dev, question.answered(link.mac.unwrap_or_default()))
         });
-        match answer {
-            Some(answer) => (said, Some(answer)),
-            None => (Said::Ruled, None),
-        }
+        let said = match answer {
+            Some(_) => said,
+            None if doubtful => Said::Doubtful,
+            None => Said::Ruled,
+        };
+        (said, answer)
     }
 
     fn answers_arp(&mut self, ns: NsId, link: &Link, addr: IpAddr, asker: Option<IpAddr>) -> Said {

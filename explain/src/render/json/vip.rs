@@ -28,9 +28,9 @@ pub struct VipDocument {
 pub struct VipDoc {
     /// The address.
     pub address: IpAddr,
-    /// `one`, `several`, `nobody`, `program`, `routed`: for a client on the address's own segment.
+    /// `one`, `several`, `doubtful`, `nobody`, `program`, `routed`: for a client on the address's own segment.
     pub outcome: String,
-    /// The nodes that answer.
+    /// The nodes that answer; none where that is doubtful.
     pub answered_by: Vec<String>,
     /// The Services that name it.
     pub services: Vec<ServiceDoc>,
@@ -98,7 +98,8 @@ pub struct HearingDoc {
     pub mac: Option<String>,
     /// It answers.
     pub answers: bool,
-    /// `own`, `proxy`, `down`, `noarp`, `not-local`, `not-read`, `arp-ignore`, `arp-filter`, `not-on-device`, `rule`.
+    /// `own`, `proxy`, `down`, `noarp`, `not-local`, `not-read`, `arp-ignore`, `arp-filter`, `not-on-device`, `rule`,
+    /// `doubtful`.
     pub because: String,
     /// The value of `arp_ignore` that keeps it silent.
     pub arp_ignore: Option<i64>,
@@ -185,6 +186,7 @@ pub fn one(answer: &VipExplanation) -> VipDoc {
     let (outcome, answered_by) = match &answer.outcome {
         VipOutcome::One(node) => ("one", vec![node.clone()]),
         VipOutcome::Several(nodes) => ("several", nodes.clone()),
+        VipOutcome::Doubtful(_) => ("doubtful", Vec::new()),
         VipOutcome::Nobody => ("nobody", Vec::new()),
         VipOutcome::Program => ("program", Vec::new()),
         VipOutcome::Routed => ("routed", Vec::new()),

@@ -55,6 +55,13 @@ fn headline(page: &mut Page, answer: &VipExplanation) {
             Tone::Bad,
             "nobody answers: no kernel does, and nothing tells of a program that would.".to_owned(),
         ),
+        VipOutcome::Doubtful(nodes) => (
+            Tone::Warn,
+            format!(
+                "cannot tell who answers: whether {} does was not captured, or is not known.",
+                nodes.join(" or ")
+            ),
+        ),
         VipOutcome::Program => (
             Tone::Warn,
             "no kernel answers, as it should be: a program on one of the nodes does, which the snapshot does not show."
@@ -205,6 +212,10 @@ fn heard(hearing: &Hearing) -> (Tone, String) {
         Said::Filtered => silent("arp_filter: the way back to the asker is by another device".to_owned()),
         Said::NotOnDevice => silent("the address is on another device".to_owned()),
         Said::Ruled => silent("a rule takes the question or the answer".to_owned()),
+        Said::Doubtful => (
+            Tone::Warn,
+            "answers perhaps: what decides was not captured, or is not known".to_owned(),
+        ),
     }
 }
 

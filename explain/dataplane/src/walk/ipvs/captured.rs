@@ -8,7 +8,7 @@ use crate::packet::{Port, proto, tcp_flag};
 use crate::skb::Skb;
 use crate::stage::ipvs::{self as stage, Conn};
 use crate::table::ipvs::Service;
-use crate::trace::{IpvsBy, NsId, Outcome, Reason, What};
+use crate::trace::{Evidence, IpvsBy, NsId, Outcome, Reason, What};
 use crate::walk::walker::{Ended, Walker};
 
 impl<'s> Walker<'_, 's> {
@@ -46,15 +46,7 @@ impl<'s> Walker<'_, 's> {
             None if !expire => {
                 let evidence = table.connection_evidence(row);
                 self.met.insert((ns, evidence.clone()));
-                self.step(
-                    What::Ipvs {
-                        server: None,
-                        forward: None,
-                        by: IpvsBy::Connection,
-                    },
-                    [evidence],
-                );
-                return Err(self.ended(ns, skb.clone(), Outcome::Dropped, Reason::NoRealServer));
+                return Err(self.loses_server(ns, skb, evidence));
             }
             None => true,
             Some(server) => new && (expire && server.weight == 0 || over && self.vs(ns, "conn_reuse_mode", 1) != 0),
@@ -65,18 +57,20 @@ impl<'s> Walker<'_, 's> {
         // `ip_vs_conn_uses_old_conntrack`: the packet is thrown away once more, so that conntrack forgets too.
         let old = self.vs_conntrack(ns) && self.ct.entry(skb.ct).is_some_and(|e| e.confirmed);
         if old {
-            let evidence = table.connection_evidence(row);
-            self.step(
-                What::Ipvs {
-                    server: None,
-                    forward: None,
-                    by: IpvsBy::Connection,
-                },
-                [evidence],
-            );
-            return Err(self.ended(ns, skb.clone(), Outcome::Dropped, Reason::NoRealServer));
+            return Err(self.loses_server(ns, skb, table.connection_evidence(row)));
         }
         Ok(None)
+    }
+
+    /// The packet's connection has no real server to give it to.
+    fn loses_server(&mut self, ns: NsId, skb: &Skb, row: Evidence) -> Box<Ended> {
+        let what = What::Ipvs {
+            server: None,
+            forward: None,
+            by: IpvsBy::Connection,
+        };
+        self.step(what, [row]);
+        self.ended(ns, skb.clone(), Outcome::Dropped, Reason::NoRealServer)
     }
 
     /// The captured connection of these ends, whatever has become of its server.

@@ -1,6 +1,6 @@
 //! A node with a device in a VRF, and a route into it.
 
-use crate::trace::{Branch, Hook, Outcome, Reason, What};
+use crate::trace::{Branch, ClientSees, Hook, Outcome, Reason, What};
 use crate::walk::one_node;
 
 const LINKS: &str = r#"[
@@ -25,6 +25,12 @@ const RULES: &str = r#"[
  {"priority":32767,"src":"all","table":"default"}]"#;
 
 fn sent(dst: &str, rules: &str) -> Branch {
+    accepting(0, dst, rules)
+}
+
+/// The same, with this value of the sysctl for sockets that are bound to no device.
+fn accepting(udp_l3mdev_accept: u8, dst: &str, rules: &str) -> Branch {
+    let sysctl = format!("net.ipv4.udp_l3mdev_accept = {udp_l3mdev_accept}\n");
     let save = format!("*mangle\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n{rules}\nCOMMIT\n");
     one_node::sent(
         dst,
@@ -34,6 +40,7 @@ fn sent(dst: &str, rules: &str) -> Branch {
             ("route.json", ROUTES),
             ("rule.json", RULES),
             ("iptables-nft.save", &save),
+            ("sysctl.txt", &sysctl),
         ],
     )
 }
@@ -71,12 +78,15 @@ fn the_hooks_see_a_packet_leave_by_the_vrf_and_by_its_port() {
 
 #[test]
 fn an_address_in_a_vrf_is_not_one_of_a_program_outside() {
-    // Back over the VRF, where no socket is: the error comes from there too.
-    let branch = sent("10.9.0.7", "");
-    assert_eq!(
-        (branch.end.outcome, branch.end.reason),
-        (Outcome::NoListener, Reason::NoListener)
-    );
+    // Over the VRF and back, where no socket is; the error comes through the VRF too.
+    for (accept, sees) in [(0, ClientSees::Timeout), (1, ClientSees::Refused)] {
+        let branch = accepting(accept, "10.9.0.7", "");
+        assert_eq!(
+            (branch.end.outcome, branch.end.reason),
+            (Outcome::NoListener, Reason::NoListener)
+        );
+        assert_eq!(branch.client_sees, sees);
+    }
     assert_eq!(
         sent("192.168.0.9", "-A OUTPUT -o red -j DROP").end.outcome,
         Outcome::LeavesCluster

@@ -155,16 +155,7 @@ impl<'m> Capture<'m> {
         };
         let at = clock::now();
         Some(match tables.read(artifact)? {
-            Ok(printed) => {
-                let mut entry = entry(artifact, "netlink", at);
-                entry.consistent = Some(printed.consistent);
-                if !printed.consistent {
-                    entry
-                        .notes
-                        .push("the table changed during every dump (NLM_F_DUMP_INTR)".to_owned());
-                }
-                Captured::known(entry, printed.bytes)
-            }
+            Ok(printed) => Captured::known(dumped(artifact, at, printed.consistent), printed.bytes),
             Err(e) => {
                 let (reason, detail) = refusal(&e);
                 Captured::absent(artifact, reason, detail)
@@ -200,8 +191,7 @@ impl<'m> Capture<'m> {
         let at = clock::now();
         match crate::ipvs::read(self.limits) {
             Ok(Some(table)) => {
-                let mut entry = entry(artifact, "netlink", at);
-                entry.consistent = Some(table.consistent);
+                let mut entry = dumped(artifact, at, table.consistent);
                 let times = table.timeouts;
                 let note = format!("timeouts: tcp {} tcpfin {} udp {}", times.tcp, times.tcp_fin, times.udp);
                 entry.notes.push(note);
@@ -248,11 +238,7 @@ impl<'m> Capture<'m> {
     fn connections(&self, reference: &Reference) -> Captured {
         let at = clock::now();
         match conntrack::read(self.limits) {
-            Ok((bytes, consistent)) => {
-                let mut entry = entry(reference.artifact, "netlink", at);
-                entry.consistent = Some(consistent);
-                Captured::known(entry, bytes)
-            }
+            Ok((bytes, consistent)) => Captured::known(dumped(reference.artifact, at, consistent), bytes),
             Err(_) => self.tool(reference),
         }
     }
@@ -276,16 +262,16 @@ impl<'m> Capture<'m> {
         };
         let devices = links.into_iter().filter(|link| link.kind == "wireguard");
         let names: Vec<String> = devices.map(|link| link.name).collect();
-        let mut entry = entry(reference.artifact, "netlink", clock::now());
+        let at = clock::now();
         if names.is_empty() {
+            let mut entry = entry(reference.artifact, "netlink", at);
             entry.notes.push("no WireGuard device".to_owned());
             return Captured::known(entry, Vec::new());
         }
         match wireguard::read(&names, self.limits) {
             Ok(Some((devices, consistent))) => {
-                entry.consistent = Some(consistent);
                 let text: String = devices.iter().map(wireguard::Device::lines).collect();
-                Captured::known(entry, text.into_bytes())
+                Captured::known(dumped(reference.artifact, at, consistent), text.into_bytes())
             }
             Ok(None) | Err(_) => self.tool(reference),
         }
@@ -299,6 +285,17 @@ fn entry(artifact: &str, via: &str, at: String) -> ArtifactEntry {
         at,
         ..ArtifactEntry::default()
     }
+}
+
+/// What netlink said, and whether the kernel let it say it in one go.
+fn dumped(artifact: &str, at: String, consistent: bool) -> ArtifactEntry {
+    let mut entry = entry(artifact, "netlink", at);
+    entry.consistent = Some(consistent);
+    if !consistent {
+        let note = "the table changed during every dump (NLM_F_DUMP_INTR)";
+        entry.notes.push(note.to_owned());
+    }
+    entry
 }
 
 fn no_state(artifact: &str, file: &str) -> Captured {
@@ -387,6 +384,24 @@ mod tests {
         for artifact in capture_netns(&Target::Named("knet-no-such".into()), Limits::default()) {
             let (reason, _) = artifact.content.expect_err("nobody could look");
             assert!(!reason.means_empty(), "{}: {reason:?}", artifact.entry.path);
+        }
+    }
+
+    #[test]
+    fn a_table_that_never_holds_still_says_so_in_its_entry() {
+        use netlink::interrupted_tests::restless;
+        for (interrupted, consistent, row) in [(1, true, "110"), (usize::MAX, false, "120")] {
+            let mut capture = Capture {
+                limits: Limits::default(),
+                modules: &Modules::look(),
+                tables: Ok(restless(interrupted)),
+            };
+            let captured = capture.rtnetlink(name::RULE).expect("a table of rtnetlink");
+            assert_eq!(captured.entry.consistent, Some(consistent), "{interrupted}");
+            let said = captured.entry.notes.iter().any(|note| note.contains("NLM_F_DUMP_INTR"));
+            assert_eq!(said, !consistent, "{:?}", captured.entry.notes);
+            let bytes = captured.content.expect("what could be read is kept");
+            assert!(String::from_utf8_lossy(&bytes).contains(row), "{bytes:?}");
         }
     }
 

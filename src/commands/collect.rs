@@ -65,12 +65,17 @@ pub(super) fn for_question(
     })
 }
 
-/// More nodes than this are not read for one question.
+/// More nodes than this are not read for one question, nor for a file of them: they are held in memory.
 const MOST: usize = 32;
+const MOST_OF_FLOWS: usize = 256;
 
 fn nodes(index: &Index, about: &About<'_>, namespace: &str, console: &Console) -> Result<BTreeSet<String>, Failure> {
     let needed = match about {
         About::Ends(ends) => live::needed(index, ends, namespace),
+        About::Flows(flows) => flows
+            .iter()
+            .flat_map(|(ends, own)| live::needed(index, ends, own.unwrap_or(namespace)))
+            .collect(),
         About::All => index.nodes.keys().cloned().collect(),
         About::Node { node, port, end } => {
             let node = match node {
@@ -83,13 +88,17 @@ fn nodes(index: &Index, about: &About<'_>, namespace: &str, console: &Console) -
             live::needed(index, &ends, namespace)
         }
     };
-    if needed.len() > MOST {
+    let most = match about {
+        About::Flows(_) => MOST_OF_FLOWS,
+        _ => MOST,
+    };
+    if needed.len() > most {
         console.warn(&format!(
-            "{} nodes have a part in the answer; {MOST} are read, the others stay unknown (`collect` reads all)",
+            "{} nodes have a part in the answer; {most} are read, the others stay unknown (`collect` reads all)",
             needed.len()
         ));
     }
-    Ok(needed.into_iter().take(MOST).collect())
+    Ok(needed.into_iter().take(most).collect())
 }
 
 fn no_such(node: &str) -> Failure {

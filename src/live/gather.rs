@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use futures::StreamExt as _;
 use knet_collectors::cluster::{
-    self, Access, AgentOptions, Agents, Client, ClusterError, How, Listed, RESOURCES, Resource, Watch, random, spool,
+    self, Access, AgentOptions, Agents, Client, ClusterError, How, Listed, RESOURCES, Resource, Watch,
 };
+use knet_collectors::{random, spool};
 use knet_snapshot::manifest::{AbsentEntry, AbsentReason, ArtifactEntry};
 use serde_json::Value;
 

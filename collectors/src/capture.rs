@@ -320,11 +320,15 @@ fn refusal(error: &NetlinkError) -> (AbsentReason, String) {
     const EACCES: i32 = 13;
     const EOPNOTSUPP: i32 = 95;
     const EPROTONOSUPPORT: i32 = 93;
+    const EAFNOSUPPORT: i32 = 97;
     let reason = match error {
         NetlinkError::Timeout => AbsentReason::Timeout,
-        NetlinkError::Refused(e) | NetlinkError::Socket(e) => match e.raw_os_error() {
-            Some(EPERM | EACCES) => AbsentReason::Permission,
-            Some(EOPNOTSUPP | EPROTONOSUPPORT) => AbsentReason::NotSupported,
+        NetlinkError::Refused(e) | NetlinkError::Socket(e) => match (error, e.raw_os_error()) {
+            (_, Some(EPERM | EACCES)) => AbsentReason::Permission,
+            // The kernel knows no such table, or no such netlink. A socket on which something does not work (in a
+            // sandbox, under an emulator) says nothing about what the kernel holds.
+            (NetlinkError::Refused(_), Some(EOPNOTSUPP | EPROTONOSUPPORT)) => AbsentReason::NotSupported,
+            (NetlinkError::Socket(_), Some(EPROTONOSUPPORT | EAFNOSUPPORT)) => AbsentReason::NotSupported,
             _ => AbsentReason::Error,
         },
         NetlinkError::TooLarge | NetlinkError::Malformed(_) => AbsentReason::Error,
@@ -403,6 +407,22 @@ mod tests {
             let bytes = captured.content.expect("what could be read is kept");
             assert!(String::from_utf8_lossy(&bytes).contains(row), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_socket_that_does_not_work_is_no_empty_table() {
+        let of = |code| io::Error::from_raw_os_error(code);
+        let reason = |error: NetlinkError| refusal(&error).0;
+        assert!(
+            reason(NetlinkError::Refused(of(95))).means_empty(),
+            "no nexthop objects before 5.3"
+        );
+        assert!(reason(NetlinkError::Socket(of(93))).means_empty(), "no such netlink");
+        for code in [95, 1, 105] {
+            assert!(!reason(NetlinkError::Socket(of(code))).means_empty(), "{code}");
+        }
+        assert!(!reason(NetlinkError::Refused(of(16))).means_empty());
+        assert!(!reason(NetlinkError::Timeout).means_empty());
     }
 
     #[test]

@@ -14,3 +14,4 @@ mod fake_api;
 mod formats;
 mod interrupted;
 mod unchanged;
+mod vanishing;

@@ -132,6 +132,26 @@ fn a_dump_that_nobody_interrupts_is_made_once() {
     assert!(text.contains("100") && text.contains("101"), "{text}");
 }
 
+/// Nor is the beginning of more than may be held.
+#[test]
+fn more_than_the_limit_is_no_table() {
+    let (mut tables, dumps) = kernel(0, 0);
+    tables.netlink = Netlink::over(
+        Box::new(Restless {
+            interrupted: 0,
+            at: 0,
+            dumps: dumps.clone(),
+            pending: VecDeque::new(),
+        }),
+        Limits {
+            bytes: 60,
+            ..Limits::default()
+        },
+    );
+    let read = tables.read(name::RULE).expect("a table of rtnetlink");
+    assert!(matches!(read, Err(NetlinkError::TooLarge)), "{read:?}");
+}
+
 /// A kernel that says nothing more is no table with few rows.
 #[test]
 fn an_answer_without_an_end_is_none() {

@@ -44,15 +44,21 @@ pub(super) fn for_question(
     about: &About<'_>,
     console: &Console,
 ) -> Result<Opened, Failure> {
+    // A place that cannot be written to is told before anybody is asked.
+    let save = args.save.as_deref().map(|path| {
+        let failed = || path.display().to_string();
+        let writer = Writer::create(path).with_context(failed).map_err(Failure::new)?;
+        Ok::<_, Failure>((path, writer))
+    });
+    let save = save.transpose()?;
     let mut files = Files::default();
     let mut used = String::new();
     live::gather(&args.cluster, &mut files, console, |index, of_context| {
         namespace.unwrap_or(of_context).clone_into(&mut used);
         nodes(index, about, &used, console)
     })?;
-    if let Some(path) = &args.save {
+    if let Some((path, mut writer)) = save {
         let failed = || path.display().to_string();
-        let mut writer = Writer::create(path).with_context(failed).map_err(Failure::new)?;
         for (path, bytes) in &files.0 {
             writer.add(path, bytes).with_context(failed).map_err(Failure::new)?;
         }

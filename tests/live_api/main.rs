@@ -217,6 +217,11 @@ fn a_trace_reads_both_ends_and_keeps_the_snapshot_when_asked() {
         .map(|n| n.name.clone())
         .collect();
     assert_eq!(nodes, ["n1", "n3"]);
+    let asked = api.state().requests.len();
+    let nowhere = folder.path().join("no/such/s.tar").display().to_string();
+    let (code, said) = ran(&api, folder.path(), &["trace", "p3", "web", "--save", &nowhere]);
+    assert!(code == 2 && said.contains("no/such/s.tar"), "{said}");
+    assert_eq!(api.state().requests.len(), asked, "nobody is asked in vain");
     let (code, said) = ran(&api, folder.path(), &["trace", "p3", "web", "--agent", "none"]);
     assert!(
         code != 0 && said.contains("was not captured"),

@@ -84,9 +84,13 @@ fn everything(agents: bool) -> FakeApi {
     run(&["trace", "p0", "web", "--agent", "none"]);
     run(&["vip", "svc/web", "--agent", "none"]);
     if agents {
-        for how in ["stream", "image", "exec"] {
-            run(&["collect", "--agent", how, "-f", &to(how)]);
+        run(&["collect", "--agent", "image", "-f", &to("image")]);
+        // The program is sent, and so has to be run.
+        api.state().canned = None;
+        for how in ["stream", "exec"] {
+            run(&["collect", "--agent", how, "--nodes", "n0", "-f", &to(how)]);
         }
+        api.state().canned = Some(small);
         run(&["trace", "p0", "web", "--agent", "image"]);
         run(&["cleanup"]);
     }

@@ -289,7 +289,7 @@ fn requested(
     let legs = list("backends").into_iter().map(|leg| {
         let end = match &leg["error"]["code"] {
             Value::String(code) => code.clone(),
-            _ => branches(&leg["trace"], &addr),
+            _ => branches(&leg["trace"], addr),
         };
         let at = leg["endpoint"].as_str().map(&addr).unwrap_or_default();
         let service = name(leg["service"].as_str().unwrap_or_default());
@@ -308,7 +308,7 @@ fn requested(
         })
         .collect();
     controllers.sort();
-    let client = branches(&document["client"], &addr);
+    let client = branches(&document["client"], addr);
     format!(
         "{} {client} at {controllers:?}, {rules:?} certain {}: {legs:?}",
         document["outcome"].as_str().unwrap_or_default(),

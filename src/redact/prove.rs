@@ -26,7 +26,7 @@ pub struct Proof {
 /// Senders and receivers of each kind; a flow for every pair.
 const SENDERS: usize = 8;
 const RECEIVERS: usize = 12;
-/// Requests, of one sender on each side of the cluster's edge.
+/// Requests, each made by a pod and by a node.
 const REQUESTS: usize = 24;
 
 pub(super) fn prove(before: &Snapshot, after: &Snapshot, redaction: &Redaction) -> Result<Proof, RedactError> {

@@ -317,6 +317,48 @@ fn too_many_too_large_and_too_dense_are_refused_by_name() {
     }
 }
 
+/// What does not fit into the memory it may have is mapped from a file without a name, and is the same.
+#[test]
+fn a_large_archive_is_unpacked_beside_memory() {
+    let noise: Vec<u8> = (0..5_000_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let tar = Tar::good()
+        .file("nodes/n1/noise", &noise)
+        .file("nodes/n1/after", b"x")
+        .end();
+    for held_bytes in [0, 3 << 20, 1 << 30] {
+        let limits = Limits {
+            held_bytes,
+            ..Limits::default()
+        };
+        // Two members or frames, the second of which begins beside memory.
+        let (first, second) = tar.split_at(4_000_000);
+        for packed in [
+            gzip(&tar),
+            zstd(&tar),
+            [gzip(first), gzip(second)].concat(),
+            [zstd(first), zstd(second)].concat(),
+        ] {
+            let files = open_bytes(&packed, &limits).unwrap();
+            assert_eq!(files.files.len(), 4, "{held_bytes}");
+            assert!(bytes(&files, "nodes/n1/noise") == noise, "{held_bytes}");
+            assert_eq!(bytes(&files, "nodes/n1/after"), b"x");
+            // Cut off, it says after which entry.
+            let message = error(open_bytes(&packed[..packed.len() / 2], &limits));
+            assert!(message.contains("nodes/n1/noise"), "{held_bytes}: {message}");
+            // The limit of the whole holds as before.
+            let total_bytes = 2 << 20;
+            let limits = Limits { total_bytes, ..limits };
+            refused(
+                open_bytes(&packed, &limits),
+                "nodes/n1/noise",
+                Refusal::TooLarge(total_bytes),
+            );
+        }
+    }
+}
+
 #[test]
 fn a_declared_size_is_not_believed() {
     let mut header = Header::new_gnu();

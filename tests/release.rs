@@ -1,7 +1,7 @@
 //! What a release is made of, as far as it can be looked at without making one: the workflow, krew's manifest and the
 //! recipes of images name the same programs, and the client compiles where there is no Linux.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -25,33 +25,47 @@ fn words(value: &Value) -> Vec<String> {
     list.filter_map(|word| word.as_str().map(str::to_owned)).collect()
 }
 
-/// The targets that the workflow builds, and the static ones among them.
-fn targets() -> (BTreeSet<String>, BTreeSet<String>) {
+/// The targets that the workflow builds, with the Debian packages that each needs.
+fn targets() -> BTreeMap<String, Vec<String>> {
     let workflow = yaml(&text(".github/workflows/release.yml"));
     let rows = workflow["jobs"]["build"]["strategy"]["matrix"]["include"].clone();
     let rows = rows.as_array().cloned().unwrap_or_default();
-    let named = |row: &Value| row["target"].as_str().unwrap_or_default().to_owned();
-    let fixed = rows.iter().filter(|row| row["static"] == true);
-    (rows.iter().map(named).collect(), fixed.map(named).collect())
+    let row = |row: &Value| {
+        let packages = row["packages"].as_str().unwrap_or_default();
+        let packages = packages.split_whitespace().map(str::to_owned).collect();
+        (row["target"].as_str().expect("a target").to_owned(), packages)
+    };
+    rows.iter().map(row).collect()
 }
 
 #[test]
-fn the_workflow_builds_every_platform_and_looks_whether_it_is_static() {
-    let (all, fixed) = targets();
+fn the_workflow_builds_every_platform_with_the_script_that_anybody_can_run() {
+    let all = targets();
     for system in ["linux", "darwin", "windows"] {
-        assert!(all.iter().any(|target| target.contains(system)), "{system}: {all:?}");
+        assert!(all.keys().any(|target| target.contains(system)), "{system}: {all:?}");
     }
-    let wanted = ["aarch64-unknown-linux-musl", "x86_64-unknown-linux-musl"];
-    assert_eq!(fixed.iter().map(String::as_str).collect::<Vec<_>>(), wanted);
+    // The script names the packages of the static targets, and the workflow installs those.
+    let script = text(".ci/release");
+    let fixed: Vec<_> = all
+        .iter()
+        .filter(|(target, _)| target.ends_with("-linux-musl"))
+        .collect();
+    assert_eq!(fixed.len(), 2, "{all:?}");
+    for (target, packages) in fixed {
+        let line = script.lines().find(|line| line.starts_with(&format!("#   {target} ")));
+        let named: Vec<&str> = line
+            .into_iter()
+            .flat_map(|line| line.split_whitespace().skip(2))
+            .collect();
+        assert_eq!(*packages, named, "{target}");
+    }
     let workflow = yaml(&text(".github/workflows/release.yml"));
     let steps = workflow["jobs"]["build"]["steps"]
         .as_array()
         .cloned()
         .unwrap_or_default();
     let runs: Vec<&str> = steps.iter().filter_map(|step| step["run"].as_str()).collect();
-    for part in ["--locked --target ${{ matrix.target }}", "grep INTERP", "LICENSE"] {
-        assert!(runs.iter().any(|run| run.contains(part)), "{part}: {runs:?}");
-    }
+    assert!(runs.contains(&".ci/release ${{ matrix.target }}"), "{runs:?}");
     // A step does one thing, and an action has a version.
     for step in &steps {
         assert!(step["run"].is_string() != step["uses"].is_string(), "{step}");
@@ -60,11 +74,64 @@ fn the_workflow_builds_every_platform_and_looks_whether_it_is_static() {
             "{step}"
         );
     }
-    // What a step runs on a fixture is there.
+    // What the script runs on a fixture is there.
     let fixture = Regex::new(r"fixtures/\S+").expect("a pattern");
-    for path in runs.iter().flat_map(|run| fixture.find_iter(run)) {
+    for path in fixture.find_iter(&script) {
         assert!(root(path.as_str()).exists(), "{}", path.as_str());
     }
+}
+
+/// Runs the release's script with a `cargo` that puts a file where the build would put the program.
+#[cfg(unix)]
+fn release(target: &str, program: &str, built: &Path) -> (bool, String, Vec<String>) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| folder.path().join(name);
+    let put = format!(
+        "#!/bin/sh\nmkdir -p {to} && cp {} {to}/{program} && echo \"$@\" >{}\n",
+        built.display(),
+        at("arguments").display(),
+        to = at(&format!("target/{target}/release")).display(),
+    );
+    fs::write(at("cargo"), put).expect("a file");
+    fs::set_permissions(at("cargo"), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = std::process::Command::new(root(".ci/release"))
+        .args([target, &folder.path().display().to_string()])
+        .env("PATH", format!("{}:{path}", folder.path().display()))
+        .env("CARGO_TARGET_DIR", at("target"))
+        .output()
+        .expect("bash is there");
+    let arguments = fs::read_to_string(at("arguments")).expect("cargo was called");
+    let wanted = format!("build --release --locked --target {target}\n");
+    assert_eq!(arguments, wanted);
+    let mut held = Vec::new();
+    if let Ok(file) = fs::File::open(at(&format!("kubectl-knet-{target}.tar.gz"))) {
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+        for entry in archive.entries().expect("an archive").flatten() {
+            held.push(entry.path().expect("a name").display().to_string());
+        }
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    (output.status.success(), said, held)
+}
+
+#[test]
+#[cfg(unix)]
+fn a_release_holds_the_licence_and_a_program_that_runs_anywhere() {
+    let ours = Path::new(env!("CARGO_BIN_EXE_kubectl-knet"));
+    let (good, said, held) = release("x86_64-pc-windows-msvc", "kubectl-knet.exe", ours);
+    assert!(good && held == ["LICENSE", "kubectl-knet.exe"], "{held:?}: {said}");
+    let (good, said, held) = release("aarch64-apple-darwin", "kubectl-knet", ours);
+    assert!(good && held == ["LICENSE", "kubectl-knet"], "{held:?}: {said}");
+    // A test is built for the machine's own C library, which a node may not have.
+    if cfg!(all(target_os = "linux", target_env = "gnu")) {
+        let (good, said, held) = release("x86_64-unknown-linux-musl", "kubectl-knet", ours);
+        assert!(!good && held.is_empty() && said.contains("asks for a loader"), "{said}");
+    }
+    // And what is no program at all is not packed either.
+    let (good, said, held) = release("x86_64-unknown-linux-musl", "kubectl-knet", &root("LICENSE"));
+    assert!(!good && held.is_empty(), "{said}");
 }
 
 /// The rules of krew's own validation (`pkg/index/validation`): a name, a version, a short line, and for each platform
@@ -94,7 +161,7 @@ fn the_krew_manifest_is_one() {
     assert!(short.len() <= 50 && !short.ends_with('.'), "{short}");
     assert!(spec["description"].is_string() && spec["homepage"].is_string());
     let mut platforms = BTreeSet::new();
-    let (built, _) = targets();
+    let built = targets();
     for platform in spec["platforms"].as_array().expect("platforms") {
         let labels = &platform["selector"]["matchLabels"];
         let (os, arch) = (
@@ -119,7 +186,7 @@ fn the_krew_manifest_is_one() {
             .strip_prefix("kubectl-knet-")
             .and_then(|n| n.strip_suffix(".tar.gz"));
         let target = target.unwrap_or_else(|| panic!("{uri}"));
-        assert!(built.contains(target), "{target} is not built: {built:?}");
+        assert!(built.contains_key(target), "{target} is not built: {built:?}");
         let cpu = if arch == "amd64" { "x86_64" } else { "aarch64" };
         assert!(target.starts_with(cpu) && target.contains(os), "{os} {arch}: {target}");
     }

@@ -155,16 +155,7 @@ impl<'m> Capture<'m> {
         };
         let at = clock::now();
         Some(match tables.read(artifact)? {
-            Ok(printed) => {
-                let mut entry = entry(artifact, "netlink", at);
-                entry.consistent = Some(printed.consistent);
-                if !printed.consistent {
-                    entry
-                        .notes
-                        .push("the table changed during every dump (NLM_F_DUMP_INTR)".to_owned());
-                }
-                Captured::known(entry, printed.bytes)
-            }
+            Ok(printed) => Captured::known(dumped(artifact, at, printed.consistent), printed.bytes),
             Err(e) => {
                 let (reason, detail) = refusal(&e);
                 Captured::absent(artifact, reason, detail)
@@ -200,8 +191,7 @@ impl<'m> Capture<'m> {
         let at = clock::now();
         match crate::ipvs::read(self.limits) {
             Ok(Some(table)) => {
-                let mut entry = entry(artifact, "netlink", at);
-                entry.consistent = Some(table.consistent);
+                let mut entry = dumped(artifact, at, table.consistent);
                 let times = table.timeouts;
                 let note = format!("timeouts: tcp {} tcpfin {} udp {}", times.tcp, times.tcp_fin, times.udp);
                 entry.notes.push(note);
@@ -248,11 +238,7 @@ impl<'m> Capture<'m> {
     fn connections(&self, reference: &Reference) -> Captured {
         let at = clock::now();
         match conntrack::read(self.limits) {
-            Ok((bytes, consistent)) => {
-                let mut entry = entry(reference.artifact, "netlink", at);
-                entry.consistent = Some(consistent);
-                Captured::known(entry, bytes)
-            }
+            Ok((bytes, consistent)) => Captured::known(dumped(reference.artifact, at, consistent), bytes),
             Err(_) => self.tool(reference),
         }
     }
@@ -276,16 +262,16 @@ impl<'m> Capture<'m> {
         };
         let devices = links.into_iter().filter(|link| link.kind == "wireguard");
         let names: Vec<String> = devices.map(|link| link.name).collect();
-        let mut entry = entry(reference.artifact, "netlink", clock::now());
+        let at = clock::now();
         if names.is_empty() {
+            let mut entry = entry(reference.artifact, "netlink", at);
             entry.notes.push("no WireGuard device".to_owned());
             return Captured::known(entry, Vec::new());
         }
         match wireguard::read(&names, self.limits) {
             Ok(Some((devices, consistent))) => {
-                entry.consistent = Some(consistent);
                 let text: String = devices.iter().map(wireguard::Device::lines).collect();
-                Captured::known(entry, text.into_bytes())
+                Captured::known(dumped(reference.artifact, at, consistent), text.into_bytes())
             }
             Ok(None) | Err(_) => self.tool(reference),
         }
@@ -299,6 +285,17 @@ fn entry(artifact: &str, via: &str, at: String) -> ArtifactEntry {
         at,
         ..ArtifactEntry::default()
     }
+}
+
+/// What netlink said, and whether the kernel let it say it in one go.
+fn dumped(artifact: &str, at: String, consistent: bool) -> ArtifactEntry {
+    let mut entry = entry(artifact, "netlink", at);
+    entry.consistent = Some(consistent);
+    if !consistent {
+        let note = "the table changed during every dump (NLM_F_DUMP_INTR)";
+        entry.notes.push(note.to_owned());
+    }
+    entry
 }
 
 fn no_state(artifact: &str, file: &str) -> Captured {
@@ -323,11 +320,15 @@ fn refusal(error: &NetlinkError) -> (AbsentReason, String) {
     const EACCES: i32 = 13;
     const EOPNOTSUPP: i32 = 95;
     const EPROTONOSUPPORT: i32 = 93;
+    const EAFNOSUPPORT: i32 = 97;
     let reason = match error {
         NetlinkError::Timeout => AbsentReason::Timeout,
-        NetlinkError::Refused(e) | NetlinkError::Socket(e) => match e.raw_os_error() {
-            Some(EPERM | EACCES) => AbsentReason::Permission,
-            Some(EOPNOTSUPP | EPROTONOSUPPORT) => AbsentReason::NotSupported,
+        NetlinkError::Refused(e) | NetlinkError::Socket(e) => match (error, e.raw_os_error()) {
+            (_, Some(EPERM | EACCES)) => AbsentReason::Permission,
+            // The kernel knows no such table, or no such netlink. A socket on which something does not work (in a
+            // sandbox, under an emulator) says nothing about what the kernel holds.
+            (NetlinkError::Refused(_), Some(EOPNOTSUPP | EPROTONOSUPPORT)) => AbsentReason::NotSupported,
+            (NetlinkError::Socket(_), Some(EPROTONOSUPPORT | EAFNOSUPPORT)) => AbsentReason::NotSupported,
             _ => AbsentReason::Error,
         },
         NetlinkError::TooLarge | NetlinkError::Malformed(_) => AbsentReason::Error,
@@ -388,6 +389,40 @@ mod tests {
             let (reason, _) = artifact.content.expect_err("nobody could look");
             assert!(!reason.means_empty(), "{}: {reason:?}", artifact.entry.path);
         }
+    }
+
+    #[test]
+    fn a_table_that_never_holds_still_says_so_in_its_entry() {
+        use netlink::interrupted_tests::restless;
+        for (interrupted, consistent, row) in [(1, true, "110"), (usize::MAX, false, "120")] {
+            let mut capture = Capture {
+                limits: Limits::default(),
+                modules: &Modules::look(),
+                tables: Ok(restless(interrupted)),
+            };
+            let captured = capture.rtnetlink(name::RULE).expect("a table of rtnetlink");
+            assert_eq!(captured.entry.consistent, Some(consistent), "{interrupted}");
+            let said = captured.entry.notes.iter().any(|note| note.contains("NLM_F_DUMP_INTR"));
+            assert_eq!(said, !consistent, "{:?}", captured.entry.notes);
+            let bytes = captured.content.expect("what could be read is kept");
+            assert!(String::from_utf8_lossy(&bytes).contains(row), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_does_not_work_is_no_empty_table() {
+        let of = |code| io::Error::from_raw_os_error(code);
+        let reason = |error: NetlinkError| refusal(&error).0;
+        assert!(
+            reason(NetlinkError::Refused(of(95))).means_empty(),
+            "no nexthop objects before 5.3"
+        );
+        assert!(reason(NetlinkError::Socket(of(93))).means_empty(), "no such netlink");
+        for code in [95, 1, 105] {
+            assert!(!reason(NetlinkError::Socket(of(code))).means_empty(), "{code}");
+        }
+        assert!(!reason(NetlinkError::Refused(of(16))).means_empty());
+        assert!(!reason(NetlinkError::Timeout).means_empty());
     }
 
     #[test]

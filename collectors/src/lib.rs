@@ -41,10 +41,12 @@ mod runtime;
 pub mod wireguard;
 
 mod clock;
+mod spool;
 
 pub use bundle::{Bundle, Space};
 #[cfg(target_os = "linux")]
 pub use capture::{Target, capture_netns};
 pub use clock::now;
 pub use exec::Limits;
+pub use spool::{random, spool};
 pub use tools::Captured;

@@ -10,6 +10,7 @@ use netlink_sys::protocols::NETLINK_GENERIC;
 
 use crate::exec::Limits;
 use crate::ipvs::family_id;
+use crate::netlink::settled;
 use crate::netlink::socket::{Netlink, NetlinkError, attributes, put, u16_at, u32_at};
 
 /// A device (`WGDEVICE_A_*`).
@@ -81,12 +82,15 @@ pub fn read(names: &[String], limits: Limits) -> Result<Option<(Vec<Device>, boo
     let mut devices = Vec::new();
     let mut consistent = true;
     for name in names {
-        let mut device = Device::default();
         let mut request = vec![WG_CMD_GET_DEVICE, 1, 0, 0];
         put(&mut request, WGDEVICE_A_IFNAME, &[name.as_bytes(), b"\0"].concat());
-        let interrupted = netlink.dump(family, &request, |message| {
-            device.add(message.payload);
-            Ok(())
+        let (mut device, interrupted) = settled(|| {
+            let mut device = Device::default();
+            let interrupted = netlink.dump(family, &request, |message| {
+                device.add(message.payload);
+                Ok(())
+            })?;
+            Ok((device, interrupted))
         })?;
         consistent &= !interrupted;
         device.name.clone_from(name);

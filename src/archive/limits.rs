@@ -7,8 +7,10 @@ pub struct Limits {
     pub entries: usize,
     /// Bytes of one file. Files of a directory are mapped, not read, and have this limit too.
     pub file_bytes: u64,
-    /// Bytes of an unpacked archive in all. Does not hold for a directory, whose big files are mapped.
+    /// Bytes of an unpacked archive in all. Does not hold for a directory nor for a plain tar on disk, which are mapped.
     pub total_bytes: u64,
+    /// Bytes of an unpacked archive that are held in memory; what is larger goes into a temporary file.
+    pub held_bytes: u64,
     /// How many times larger than the archive its content may be ...
     pub ratio: u64,
     /// ... once it is larger than this. Small archives of repeated text compress very well.
@@ -26,7 +28,8 @@ impl Default for Limits {
         Self {
             entries: 4_000_000,
             file_bytes: 2 << 30,
-            total_bytes: 4 << 30,
+            total_bytes: 32 << 30,
+            held_bytes: 1 << 30,
             ratio: 1000,
             ratio_from: 256 << 20,
             path_bytes: 1024,

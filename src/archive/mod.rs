@@ -10,6 +10,7 @@ mod directory;
 mod entries;
 mod limits;
 mod packed;
+mod unpacked;
 mod write;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use knet_snapshot::store::Blob;
 
 use super::detect::{self, Kind};
 use super::entries::{Entries, link_target, normalise};
+use super::unpacked::Unpacked;
 use super::{ArchiveError, Limits, Refusal, directory};
 
 /// Reads an archive that is a regular file.
@@ -22,18 +23,17 @@ pub(super) fn read_file(file: &File, name: &str, limits: &Limits) -> Result<Entr
 
 /// Reads an archive that comes as a stream.
 pub(super) fn read_stream(stream: impl Read, name: &str, limits: &Limits) -> Result<Entries, ArchiveError> {
-    let mut bytes = Vec::new();
-    stream
-        .take(limits.total_bytes + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| ArchiveError::Io {
-            source_name: name.to_owned(),
-            error,
-        })?;
-    if bytes.len() as u64 > limits.total_bytes {
+    let failed = |error| ArchiveError::Io {
+        source_name: name.to_owned(),
+        error,
+    };
+    let mut bytes = Unpacked::new(limits);
+    let mut stream = stream.take(limits.total_bytes + 1);
+    while bytes.append(&mut stream).map_err(failed)? {}
+    if bytes.size() > limits.total_bytes {
         return Err(refused(name, name, Refusal::TooLarge(limits.total_bytes)));
     }
-    read_bytes(Arc::new(bytes), name, limits)
+    read_bytes(bytes.finish().map_err(failed)?, name, limits)
 }
 
 fn read_bytes(blob: Blob, name: &str, limits: &Limits) -> Result<Entries, ArchiveError> {
@@ -52,17 +52,23 @@ fn read_bytes(blob: Blob, name: &str, limits: &Limits) -> Result<Entries, Archiv
         Kind::Gzip => unpack(flate2::bufread::MultiGzDecoder::new(bytes), bytes.len(), limits),
         Kind::Zstd => unpack_zstd(bytes, limits),
     };
+    let whole = |out: Unpacked| {
+        out.finish().map_err(|error| ArchiveError::Io {
+            source_name: format!("{name}, unpacked"),
+            error,
+        })
+    };
     let tar: Blob = match unpacked {
-        Ok(tar) => Arc::new(tar),
+        Ok(tar) => whole(tar)?,
         Err(Unpack::Decoder { so_far, error }) => {
             return Err(ArchiveError::Damaged {
                 source_name: name.to_owned(),
-                entry: last_entry(&so_far),
+                entry: last_entry((*whole(so_far)?).as_ref()),
                 error,
             });
         }
         Err(Unpack::Refused { so_far, why }) => {
-            let entry = last_entry(&so_far).unwrap_or_else(|| name.to_owned());
+            let entry = last_entry((*whole(so_far)?).as_ref()).unwrap_or_else(|| name.to_owned());
             return Err(refused(name, &entry, why));
         }
     };
@@ -77,12 +83,12 @@ fn read_bytes(blob: Blob, name: &str, limits: &Limits) -> Result<Entries, Archiv
 
 /// Why unpacking stopped, with what was unpacked until then.
 enum Unpack {
-    Decoder { so_far: Vec<u8>, error: String },
-    Refused { so_far: Vec<u8>, why: Refusal },
+    Decoder { so_far: Unpacked, error: String },
+    Refused { so_far: Unpacked, why: Refusal },
 }
 
-fn unpack(decoder: impl Read, packed: usize, limits: &Limits) -> Result<Vec<u8>, Unpack> {
-    let mut out = Vec::new();
+fn unpack(decoder: impl Read, packed: usize, limits: &Limits) -> Result<Unpacked, Unpack> {
+    let mut out = Unpacked::new(limits);
     match append(&mut out, decoder, packed, limits) {
         Ok(()) => Ok(out),
         Err(Stop::Decoder(error)) => Err(Unpack::Decoder {
@@ -99,28 +105,26 @@ enum Stop {
 }
 
 /// Appends what a decoder gives, a bounded piece at a time, and stops at the first bound.
-fn append(out: &mut Vec<u8>, mut decoder: impl Read, packed: usize, limits: &Limits) -> Result<(), Stop> {
-    const PIECE: u64 = 1 << 20;
+fn append(out: &mut Unpacked, mut decoder: impl Read, packed: usize, limits: &Limits) -> Result<(), Stop> {
     loop {
-        let before = out.len();
         // On an error everything decoded before it stays in `out`.
-        decoder.by_ref().take(PIECE).read_to_end(out).map_err(Stop::Decoder)?;
-        let size = out.len() as u64;
+        let more = out.append(&mut decoder).map_err(Stop::Decoder)?;
+        let size = out.size();
         if size > limits.total_bytes {
             return Err(Stop::Refused(Refusal::TooLarge(limits.total_bytes)));
         }
         if size > limits.ratio_from && size / (packed as u64).max(1) > limits.ratio {
             return Err(Stop::Refused(Refusal::Bomb(limits.ratio)));
         }
-        if out.len() == before {
+        if !more {
             return Ok(());
         }
     }
 }
 
 /// A zstd file is any number of frames, some of which hold no data.
-fn unpack_zstd(bytes: &[u8], limits: &Limits) -> Result<Vec<u8>, Unpack> {
-    let mut out = Vec::new();
+fn unpack_zstd(bytes: &[u8], limits: &Limits) -> Result<Unpacked, Unpack> {
+    let mut out = Unpacked::new(limits);
     let mut rest = bytes;
     while !rest.is_empty() {
         if detect::is_skippable_frame(rest) {

@@ -33,6 +33,10 @@ pub struct ClusterArgs {
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub agent: AgentArg,
 
+    /// Make no pod, and read the nodes from inside pods that are there: short for `--agent exec`
+    #[arg(long, conflicts_with = "agent")]
+    pub agentless: bool,
+
     /// Image of the agent: with `stream` any that has sh and cat, with `image` one that holds this program
     #[arg(
         long,
@@ -61,6 +65,14 @@ pub struct ClusterArgs {
     /// Nodes read at once
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub parallel: u16,
+}
+
+impl ClusterArgs {
+    /// How nodes are read.
+    #[must_use]
+    pub const fn how(&self) -> AgentArg {
+        if self.agentless { AgentArg::Exec } else { self.agent }
+    }
 }
 
 /// Without a snapshot: the running cluster, shared by every command that answers a question.

@@ -24,7 +24,7 @@ Examples:
   kubectl knet trace ip/203.0.113.7 node/node-1:30080 --via node/node-1/eth0 -o json
   kubectl knet trace ip/203.0.113.7 https://shop.example.com/cart
   kubectl knet trace ip/203.0.113.7 http://192.0.2.10/cart --host shop.example.com
-  kubectl knet trace --flows flows.jsonl --brief -o json
+  kubectl knet trace --flows flows.jsonl --brief -o json --snapshot cluster.tar.zst
   kubectl knet trace toolbox-1 shop/web --verify-commands
   kubectl knet trace toolbox-1 shop/web --against knet-trace-node-1-host.txt --against-node node-1
 
@@ -70,7 +70,8 @@ pub struct TraceArgs {
     #[arg(short = '6', long)]
     pub ipv6: bool,
 
-    /// Trace every line of a JSON Lines file (`-`: standard input) and answer with one JSON object per line
+    /// Trace every line of a JSON Lines file (`-`: standard input) and answer with one JSON object per line.
+    /// Without a snapshot the nodes of all ends are read once, before the first answer
     #[arg(
         long,
         value_name = "FILE",

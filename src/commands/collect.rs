@@ -44,15 +44,21 @@ pub(super) fn for_question(
     about: &About<'_>,
     console: &Console,
 ) -> Result<Opened, Failure> {
+    // A place that cannot be written to is told before anybody is asked.
+    let save = args.save.as_deref().map(|path| {
+        let failed = || path.display().to_string();
+        let writer = Writer::create(path).with_context(failed).map_err(Failure::new)?;
+        Ok::<_, Failure>((path, writer))
+    });
+    let save = save.transpose()?;
     let mut files = Files::default();
     let mut used = String::new();
     live::gather(&args.cluster, &mut files, console, |index, of_context| {
         namespace.unwrap_or(of_context).clone_into(&mut used);
         nodes(index, about, &used, console)
     })?;
-    if let Some(path) = &args.save {
+    if let Some((path, mut writer)) = save {
         let failed = || path.display().to_string();
-        let mut writer = Writer::create(path).with_context(failed).map_err(Failure::new)?;
         for (path, bytes) in &files.0 {
             writer.add(path, bytes).with_context(failed).map_err(Failure::new)?;
         }
@@ -65,12 +71,17 @@ pub(super) fn for_question(
     })
 }
 
-/// More nodes than this are not read for one question.
+/// More nodes than this are not read for one question, nor for a file of them: they are held in memory.
 const MOST: usize = 32;
+const MOST_OF_FLOWS: usize = 256;
 
 fn nodes(index: &Index, about: &About<'_>, namespace: &str, console: &Console) -> Result<BTreeSet<String>, Failure> {
     let needed = match about {
         About::Ends(ends) => live::needed(index, ends, namespace),
+        About::Flows(flows) => flows
+            .iter()
+            .flat_map(|(ends, own)| live::needed(index, ends, own.unwrap_or(namespace)))
+            .collect(),
         About::All => index.nodes.keys().cloned().collect(),
         About::Node { node, port, end } => {
             let node = match node {
@@ -83,13 +94,17 @@ fn nodes(index: &Index, about: &About<'_>, namespace: &str, console: &Console) -
             live::needed(index, &ends, namespace)
         }
     };
-    if needed.len() > MOST {
+    let most = match about {
+        About::Flows(_) => MOST_OF_FLOWS,
+        _ => MOST,
+    };
+    if needed.len() > most {
         console.warn(&format!(
-            "{} nodes have a part in the answer; {MOST} are read, the others stay unknown (`collect` reads all)",
+            "{} nodes have a part in the answer; {most} are read, the others stay unknown (`collect` reads all)",
             needed.len()
         ));
     }
-    Ok(needed.into_iter().take(MOST).collect())
+    Ok(needed.into_iter().take(most).collect())
 }
 
 fn no_such(node: &str) -> Failure {

@@ -8,7 +8,7 @@ use anyhow::Context;
 use knet_explain::{Detail, Explainer, Query, render};
 use serde_json::Value;
 
-use super::load::load_option;
+use super::load::{About, Opened, load_option, open};
 use super::trace::{detail, exit, family, style};
 use crate::args::{DetailArg, Output, TraceArgs};
 use crate::console::Console;
@@ -17,30 +17,42 @@ use crate::exit::{Exit, Failure};
 /// A longer line is no flow.
 const LINE_LIMIT: u64 = 1 << 20;
 
+/// More than this is not held, where the flows are read before the cluster is.
+const MOST_BYTES: u64 = 256 << 20;
+
 /// Traces every flow of a file.
-pub(super) fn run(args: &TraceArgs, file: &Path, console: &Console) -> Result<Exit, Failure> {
+pub(super) fn run(mut args: TraceArgs, file: &Path, console: &Console) -> Result<Exit, Failure> {
     let from_stdin = file.as_os_str() == "-";
-    if from_stdin
-        && args
-            .facts
-            .snapshot
-            .path
-            .as_deref()
-            .is_some_and(|path| path.as_os_str() == "-")
-    {
+    let option = &args.facts.snapshot;
+    if from_stdin && option.path.as_deref().is_some_and(|path| path.as_os_str() == "-") {
         return Err(
             Failure::message("the snapshot and the flows cannot both come from standard input")
                 .hint("put one of them into a file"),
         );
     }
-    let snapshot = load_option(&args.facts.snapshot, console)?;
-    let explainer = Explainer::new(&snapshot);
-    let input: Box<dyn Read> = if from_stdin {
-        Box::new(io::stdin().lock())
-    } else {
+    let source = || -> Result<Box<dyn Read>, Failure> {
+        if from_stdin {
+            return Ok(Box::new(io::stdin().lock()));
+        }
         let opened = File::open(file).with_context(|| format!("{}: the file of flows cannot be read", file.display()));
-        Box::new(opened.map_err(Failure::new)?)
+        Ok(Box::new(opened.map_err(Failure::new)?))
     };
+    // A snapshot is there before the first flow; of a cluster, the flows say what has to be read.
+    let (opened, input) = if option.path.is_some() || !cfg!(feature = "cluster") {
+        let snapshot = load_option(option, console)?;
+        let namespace = args.namespace.clone();
+        (Opened { snapshot, namespace }, source()?)
+    } else {
+        let text = held(source()?, file)?;
+        let queries = queries(&text, args.namespace.as_deref())?;
+        let about = About::Flows(queries.iter().map(ends).collect());
+        let opened = open(&args.facts, args.namespace.as_deref(), &about, console)?;
+        let input: Box<dyn Read> = Box::new(io::Cursor::new(text));
+        (opened, input)
+    };
+    args.namespace = opened.namespace;
+    let args = &args;
+    let explainer = Explainer::new(&opened.snapshot);
     let level = if args.brief { DetailArg::Summary } else { args.detail };
     let mut answers = Answers {
         args,
@@ -67,6 +79,43 @@ pub(super) fn run(args: &TraceArgs, file: &Path, console: &Console) -> Result<Ex
     Ok(answers.worst)
 }
 
+/// All of it.
+fn held(input: impl Read, file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let failed = || format!("{}: the file of flows cannot be read", file.display());
+    let read = input.take(MOST_BYTES + 1).read_to_end(&mut text);
+    read.with_context(failed).map_err(Failure::new)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(Failure::message(format!("{}: larger than 256 MiB", file.display()))
+            .hint("make a snapshot of the nodes with `kubectl knet collect`, and pass --snapshot"));
+    }
+    Ok(text)
+}
+
+/// The flows of a file; a line that is none gets its answer later.
+fn queries(mut text: &[u8], namespace: Option<&str>) -> Result<Vec<Query>, Failure> {
+    let mut queries = Vec::new();
+    let mut line = Vec::new();
+    while read_line(&mut text, &mut line)? {
+        let parsed = parse(line.trim_ascii());
+        queries.extend(parsed.map(|query| Query {
+            namespace: query.namespace.or_else(|| namespace.map(str::to_owned)),
+            ..query
+        }));
+    }
+    Ok(queries)
+}
+
+/// Where to look for a flow.
+fn ends(query: &Query) -> (Vec<&str>, Option<&str>) {
+    let ends = [Some(query.src.as_str()), Some(&query.dst), query.via.as_deref()];
+    (ends.into_iter().flatten().collect(), query.namespace.as_deref())
+}
+
+fn parse(line: &[u8]) -> Result<Query, serde_json::Error> {
+    serde_json::from_slice(line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line))
+}
+
 /// Reads the next line; what is beyond the limit is thrown away. `false` at the end of the input.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, Failure> {
     line.clear();
@@ -87,11 +136,11 @@ struct Answers<'a, 's> {
 
 impl Answers<'_, '_> {
     fn one(&mut self, line: &[u8], out: &mut impl Write) -> Result<(), Failure> {
-        let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
-        let mut query: Query = match serde_json::from_slice(line) {
+        let mut query = match parse(line) {
             Ok(query) => query,
             Err(error) => {
-                let answer = render::json::line_error(&String::from_utf8_lossy(line), &error);
+                let text = String::from_utf8_lossy(line);
+                let answer = render::json::line_error(text.trim_start_matches('\u{feff}'), &error);
                 return self.failed(&answer, &error.to_string(), out);
             }
         };

@@ -16,6 +16,8 @@ use crate::exit::Failure;
 pub(super) enum About<'a> {
     /// Those of both ends of a packet's way, and of a service's endpoints.
     Ends(Vec<&'a str>),
+    /// Those of the ends of many packets' ways: what each is about, and the namespace of its names that have none.
+    Flows(Vec<(Vec<&'a str>, Option<&'a str>)>),
     /// One, and those that a packet to the end reaches from there.
     Node {
         /// `None`: the first by name.

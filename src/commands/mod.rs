@@ -27,8 +27,8 @@ pub use load::load;
 /// When the question or the snapshot is wrong; the caller prints it and ends with 2.
 pub fn run(command: Command, console: &Console) -> Result<Exit, Failure> {
     match command {
-        Command::Trace(args) => match &args.flows {
-            Some(file) => flows::run(&args, file, console),
+        Command::Trace(args) => match args.flows.clone() {
+            Some(file) => flows::run(*args, &file, console),
             None => trace::run(*args, console),
         },
         Command::Explain(args) => match args.topic {

@@ -9,7 +9,7 @@ use super::load;
 use crate::archive::{Limits, Writer};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::redact::{self, Key, RedactError};
+use crate::redact::{self, Key, Proof, RedactError};
 
 /// Writes a copy of a snapshot that can be shared.
 pub(super) fn run(from: &Path, to: &Path, console: &Console) -> Result<Exit, Failure> {
@@ -29,11 +29,19 @@ pub(super) fn run(from: &Path, to: &Path, console: &Console) -> Result<Exit, Fai
         writer.add(path, bytes).with_context(failed).map_err(Failure::new)?;
     }
     writer.finish().with_context(failed).map_err(Failure::new)?;
+    let Proof {
+        flows,
+        requests,
+        decided,
+    } = redacted.proof;
+    let and = match requests {
+        0 => String::new(),
+        n => format!(" and {n} requests"),
+    };
     console.note(&format!(
-        "{} flows traced before and after with equal answers, {} of them with a verdict",
-        redacted.proof.flows, redacted.proof.decided
+        "{flows} flows{and} traced before and after with equal answers, {decided} of them with a verdict"
     ));
-    if redacted.proof.decided == 0 {
+    if decided == 0 {
         console.warn("the snapshot answers no flow, so nothing is proved");
     }
     Ok(Exit::Delivered)

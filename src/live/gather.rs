@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use futures::StreamExt as _;
 use knet_collectors::cluster::{
-    self, Access, AgentOptions, Agents, Client, ClusterError, How, Listed, RESOURCES, Resource, Watch, random, spool,
+    self, Access, AgentOptions, Agents, Client, ClusterError, How, Listed, RESOURCES, Resource, Watch,
 };
+use knet_collectors::{random, spool};
 use knet_snapshot::manifest::{AbsentEntry, AbsentReason, ArtifactEntry};
 use serde_json::Value;
 
@@ -43,7 +44,7 @@ pub fn gather(
     runtime()?.block_on(async {
         let client = client(args).await?;
         let agents = Agents::new(client.clone(), &options);
-        let work = work(&client, &agents, args.agent, sink, console, select);
+        let work = work(&client, &agents, args.how(), sink, console, select);
         let result = tokio::select! {
             result = work => result,
             () = interrupted() => Err(Failure::message("interrupted")),
@@ -282,7 +283,7 @@ async fn interrupted() {
 }
 
 fn agent_options(args: &ClusterArgs) -> Result<AgentOptions, Failure> {
-    let how = match args.agent {
+    let how = match args.how() {
         AgentArg::Stream => How::Stream,
         AgentArg::Image => How::Image,
         AgentArg::Exec => How::Exec,

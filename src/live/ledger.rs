@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, Write as _};
 
-use knet_collectors::cluster::spool;
+use knet_collectors::spool;
 use knet_snapshot::manifest::{AbsentEntry, AbsentReason, ArtifactEntry, Manifest, NodeEntry, Tool, Window};
 use serde::Serialize;
 

@@ -6,6 +6,7 @@
 //! with another answer is refused.
 
 mod address;
+mod http;
 mod names;
 mod object;
 mod prove;
@@ -121,6 +122,10 @@ impl Redaction {
     fn file(&self, path: &str, bytes: &[u8]) -> Result<Option<Vec<u8>>, RedactError> {
         let name = path.rsplit('/').next().unwrap_or_default();
         if let Some(resource) = path.strip_prefix("cluster/") {
+            let resource = resource.trim_end_matches(".json");
+            if http::RESOURCES.contains(&resource) {
+                return Ok(self.objects(bytes, http::map));
+            }
             let known = [
                 "nodes",
                 "pods",
@@ -130,8 +135,8 @@ impl Redaction {
                 "namespaces",
                 "configmaps",
             ];
-            let known = known.contains(&resource.trim_end_matches(".json"));
-            return Ok(known.then(|| self.objects(bytes)).flatten());
+            let known = known.contains(&resource);
+            return Ok(known.then(|| self.objects(bytes, object::map)).flatten());
         }
         // Whatever a CNI's files say.
         if path.split('/').nth(2) == Some("files") {
@@ -162,11 +167,11 @@ impl Redaction {
     }
 
     /// A list of Kubernetes objects. One that cannot be read is not copied.
-    fn objects(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    fn objects(&self, bytes: &[u8], map: fn(&Value, &Self) -> Value) -> Option<Vec<u8>> {
         let list: Value = serde_json::from_slice(bytes).ok()?;
         let items = list.get("items").unwrap_or(&list).as_array()?;
         let kind = list["kind"].as_str().unwrap_or("List");
-        let items: Vec<Value> = items.iter().map(|item| object::map(item, self)).collect();
+        let items: Vec<Value> = items.iter().map(|item| map(item, self)).collect();
         let mut out = format!("{{\"apiVersion\":\"v1\",\"kind\":{:?},\"items\":[\n", kind);
         for (i, item) in items.iter().enumerate() {
             out.push_str(if i == 0 { "" } else { ",\n" });

@@ -60,6 +60,10 @@ impl Names {
         for slice in cluster.endpoint_slices().get().into_iter().flat_map(|t| &t.rows) {
             names.add("slice", &slice.name);
         }
+        // Labels and Services of its own may be called after a Gateway.
+        for gateway in cluster.gateways().get().into_iter().flat_map(|t| &t.rows) {
+            names.add("gateway", &gateway.name);
+        }
         for id in snapshot.nodes().flat_map(|node| node.netns.keys()) {
             names.add("netns", id);
         }

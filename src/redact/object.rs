@@ -1,8 +1,9 @@
 //! Kubernetes objects: what a trace needs of them, under the map.
 
+use knet_explain::topics::http::{CONTROLLER_LABELS, is_known_controller};
 use serde_json::{Map, Value};
 
-use super::Redaction;
+use super::{Redaction, http};
 
 /// The fields kept of each kind, below `spec` and `status`; everything else is left out.
 const SPEC: &[&str] = &[
@@ -98,7 +99,8 @@ pub(super) fn map(object: &Value, redaction: &Redaction) -> Value {
     Value::Object(out)
 }
 
-fn metadata(value: &Value, redaction: &Redaction) -> Value {
+/// Names, times, labels, and the annotations by which networks are set up.
+pub(super) fn metadata(value: &Value, redaction: &Redaction) -> Value {
     let mut out = Map::new();
     for (key, value) in value.as_object().into_iter().flatten() {
         let new = match key.as_str() {
@@ -155,7 +157,7 @@ fn any(key: &str, value: &Value, redaction: &Redaction) -> Value {
             };
             list.iter().map(container).collect()
         }
-        ("conditions", Value::Array(list)) => list.iter().map(|c| fields(c, CONDITION, redaction)).collect(),
+        ("conditions", Value::Array(list)) => list.iter().map(|c| condition(c, redaction)).collect(),
         ("conditions", Value::Object(_)) => value.clone(),
         ("nodeInfo", _) => {
             let keep = |key: &&String| NODE_INFO.contains(&key.as_str());
@@ -167,12 +169,15 @@ fn any(key: &str, value: &Value, redaction: &Redaction) -> Value {
             .map(|(key, value)| (key.clone(), any(key, value, redaction)))
             .collect(),
         (_, Value::Array(list)) => list.iter().map(|value| any(key, value, redaction)).collect(),
-        ("externalName" | "hostname", Value::String(text)) if text.parse::<std::net::IpAddr>().is_err() => {
-            Value::from(redaction.word("host", text))
-        }
+        ("externalName" | "hostname" | "address", Value::String(text)) => Value::from(http::host(text, redaction)),
         (key, Value::String(text)) if !WORDS.contains(&key) => Value::from(redaction.string(key, text)),
         (_, other) => other.clone(),
     }
+}
+
+/// One of an object's conditions, without the words of whoever wrote it.
+pub(super) fn condition(value: &Value, redaction: &Redaction) -> Value {
+    fields(value, CONDITION, redaction)
 }
 
 /// Keys of the project's own domains stay, and so do their values, but for the names among them.
@@ -204,13 +209,14 @@ fn expression(value: &Value, redaction: &Redaction) -> Value {
     out
 }
 
-fn is_ours(key: &str) -> bool {
+/// `kubernetes.io/...`, `app.kubernetes.io/...`, `k8s.io/...`.
+pub(super) fn is_ours(key: &str) -> bool {
     let domain = key.split_once('/').map_or("", |(domain, _)| domain);
     domain == "kubernetes.io" || domain.ends_with(".kubernetes.io") || domain == "k8s.io" || domain.ends_with(".k8s.io")
 }
 
 fn label_key(key: &str, redaction: &Redaction) -> String {
-    if is_ours(key) {
+    if is_ours(key) || CONTROLLER_LABELS.contains(&key) {
         key.to_owned()
     } else {
         redaction.word("label", key)
@@ -218,7 +224,10 @@ fn label_key(key: &str, redaction: &Redaction) -> String {
 }
 
 fn label_value(key: &str, value: &str, redaction: &Redaction) -> String {
-    if redaction.names.knows(value) || is_ours(key) || value.is_empty() {
+    // A product's name, by which an answer is chosen, is nobody's.
+    if is_known_controller(key, value) {
+        value.to_owned()
+    } else if redaction.names.knows(value) || is_ours(key) || value.is_empty() {
         redaction.names.map(value).to_owned()
     } else {
         redaction.word("value", value)

@@ -27,10 +27,30 @@ fn version_and_completion() {
         format!("kubectl-knet {}\n", env!("CARGO_PKG_VERSION"))
     );
     assert_eq!(run(&["--version"]).stdout, run(&["version"]).stdout);
-    for shell in ["bash", "zsh", "fish"] {
+    for shell in ["bash", "zsh", "fish", "powershell"] {
         let ran = run(&["completion", shell]);
         assert_eq!(ran.code, 0);
         assert!(ran.stdout.contains("kubectl-knet"), "{shell}");
+    }
+}
+
+#[test]
+fn manual_pages_of_every_command() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let to = folder.path().join("man").display().to_string();
+    let ran = run(&["man", &to]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for page in [
+        "kubectl-knet",
+        "kubectl-knet-trace",
+        "kubectl-knet-collect",
+        "kubectl-knet-snapshot-redact",
+    ] {
+        let text = std::fs::read_to_string(folder.path().join(format!("man/{page}.1"))).expect(page);
+        assert!(
+            text.contains(".TH") && text.contains(".SH DESCRIPTION"),
+            "{page}: {text}"
+        );
     }
 }
 

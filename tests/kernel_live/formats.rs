@@ -277,6 +277,53 @@ fn compare() -> Result<(usize, BTreeMap<String, Vec<u8>>), String> {
     Ok((compared, ours))
 }
 
+/// `tc` prints the filters of one place of one device, and does not say which: that is put into its rows here. How
+/// many are equal.
+fn same_filters(ours: &[u8]) -> usize {
+    let mut theirs = Vec::new();
+    for place in ["ingress", "egress"] {
+        let printed = shell(&format!("tc -j -d filter show dev veth0 {place}"), "").stdout;
+        let list: Vec<serde_json::Value> = serde_json::from_slice(&printed).unwrap_or_default();
+        theirs.extend(list.into_iter().map(|mut row| {
+            row["dev"] = "veth0".into();
+            row["parent"] = place.into();
+            row
+        }));
+    }
+    let theirs = serde_json::to_vec(&theirs).expect("JSON");
+    let rows = |bytes: &[u8]| plain(knet_snapshot::tc::parse(name::TC.into(), bytes));
+    assert_eq!(rows(ours), rows(&theirs));
+    theirs.windows(5).filter(|word| word == b"\"dev\"").count()
+}
+
+/// Sockets of procfs, which are read where there is no `ss`, beside its lines. What procfs does not say is left out.
+fn same_sockets() -> usize {
+    use std::net::{TcpListener, UdpSocket};
+    let tcp = ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"].map(TcpListener::bind);
+    let udp = ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"].map(UdpSocket::bind);
+    assert!(
+        tcp.iter().all(Result::is_ok) && udp.iter().all(Result::is_ok),
+        "{tcp:?} {udp:?}"
+    );
+    let connected = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    connected.connect("127.0.0.1:9").expect("lo is up");
+    let rows = |bytes: &[u8]| -> Vec<String> {
+        let mut table = knet_snapshot::socket::parse(name::SOCKETS.into(), bytes);
+        for row in &mut table.rows {
+            (row.v6only, row.cgroup) = (None, None);
+        }
+        let mut rows: Vec<String> = plain(Ok(table)).lines().map(str::to_owned).collect();
+        rows.sort();
+        rows
+    };
+    let theirs = rows(must("ss -H -tulpne", "").as_bytes());
+    let holders = knet_collectors::proc::sockets::holders();
+    let ours = knet_collectors::proc::sockets::read(&holders).expect("procfs is there");
+    assert_eq!(rows(&ours), theirs);
+    assert!(theirs.len() >= 7, "{theirs:#?}");
+    theirs.len()
+}
+
 #[test]
 fn live_formats() {
     if !alone(
@@ -322,6 +369,9 @@ fn live_formats() {
         acting,
         "{tc}"
     );
+    let classified = same_filters(ours[name::TC].as_slice());
+    assert_eq!(classified > 0, filtered, "{tc}");
+    let compared = compared + classified + same_sockets();
     say(&format!(
         "KNET-RAN live_formats {compared} rows equal those of the tools"
     ));

@@ -12,4 +12,6 @@ mod cluster;
 #[allow(dead_code, reason = "faults are for other tests")]
 mod fake_api;
 mod formats;
+mod interrupted;
 mod unchanged;
+mod vanishing;

@@ -166,6 +166,7 @@ fn model_reply(ns: &Netns<'_>, ask: &Ask, oracle: &mut Oracle) -> Reply {
         src,
         iif: ask.iif.map(index),
         oif: ask.oif.map(index),
+        l3: None,
         bound: false,
         mark: ask.mark,
         tos: ask.tos,

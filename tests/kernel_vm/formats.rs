@@ -1,6 +1,7 @@
-//! Our own reader of IPVS beside the kernel's tools: what the two write reads the same.
+//! Our own readers of IPVS and WireGuard beside the kernel's tools: what the two write reads the same.
 
 use knet_collectors::Limits;
+use knet_snapshot::artifact::name;
 use knet_snapshot::ipvs::{IpvsMask, IpvsRow, IpvsServer, IpvsService, ServiceKey, parse};
 
 use crate::netns::say;
@@ -103,6 +104,81 @@ pub fn compare() -> Option<String> {
     match ran.join().expect("it does not panic") {
         Ok((tables, rows)) => {
             say(&format!("KNET-RAN kernel_vm_formats {tables} tables {rows} rows"));
+            None
+        }
+        Err(why) => Some(why),
+    }
+}
+
+/// Devices with many prefixes, so that a peer goes on in the next message, and with all that may be left out: our lines
+/// are those of `wg show all dump`, without the keys of either.
+pub fn wireguard() -> Option<String> {
+    let ran = std::thread::spawn(|| {
+        sys::new_netns().expect("a namespace");
+        let words = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+        let secret = || words(lab::must(&["wg", "genkey"], ""));
+        let public = |secret: &str| words(lab::must(&["wg", "pubkey"], secret));
+        let (own, shared) = (secret(), words(lab::must(&["wg", "genpsk"], "")));
+        let mut config = format!("[Interface]\nPrivateKey = {own}\nListenPort = 51820\nFwMark = 0x10\n");
+        for (n, endpoint) in ["192.0.2.1:5", "[2001:db8::1]:51820", ""].into_iter().enumerate() {
+            let peer = public(&secret());
+            config += &format!("[Peer]\nPublicKey = {peer}\n");
+            if !endpoint.is_empty() {
+                config += &format!(
+                    "Endpoint = {endpoint}\nPresharedKey = {shared}\nPersistentKeepalive = {}\n",
+                    n * 25
+                );
+            }
+            let many = if n == 1 { 3000 } else { n };
+            let prefixes: Vec<String> = (0..many)
+                .map(|i| match i % 2 {
+                    0 => format!("10.{n}.{}.{}/32", i / 250, i % 250),
+                    _ => format!("fd00:{n}::{i:x}:0/112"),
+                })
+                .collect();
+            if !prefixes.is_empty() {
+                config += &format!("AllowedIPs = {}\n", prefixes.join(", "));
+            }
+        }
+        lab::must(&["ip", "link", "add", "wg0", "type", "wireguard"], "");
+        lab::must(&["ip", "link", "add", "wg1", "type", "wireguard"], "");
+        std::fs::write("/tmp/wg0.conf", config).map_err(|e| e.to_string())?;
+        lab::must(&["wg", "setconf", "wg0", "/tmp/wg0.conf"], "");
+        let names = ["wg0", "wg1"].map(str::to_owned);
+        let read = knet_collectors::wireguard::read(&names, Limits::default()).map_err(|e| e.to_string())?;
+        let (devices, consistent) = read.ok_or("no WireGuard")?;
+        let ours: String = devices.iter().map(knet_collectors::wireguard::Device::lines).collect();
+        let captured = knet_collectors::tools::capture_with_tools(Limits::default());
+        let captured = captured.into_iter().find(|c| c.entry.path == name::WG);
+        let theirs = captured.expect("it is of the registry").content;
+        let theirs = theirs.map_err(|(reason, detail)| format!("{reason:?} {detail}"))?;
+        for secret in [&own, &shared] {
+            if ours.contains(secret) || String::from_utf8_lossy(&theirs).contains(secret.as_str()) {
+                return Err("a key is shown".to_owned());
+            }
+        }
+        let rows = |bytes: &[u8]| -> Vec<String> {
+            let table = knet_snapshot::wireguard::parse(name::WG.into(), bytes);
+            let row = |row| {
+                let text = format!("{row:?}");
+                // All but where it stands.
+                text.split_once("}, ").map_or(text.clone(), |(_, rest)| rest.to_owned())
+            };
+            assert!(table.problems.is_empty(), "{:?}", table.problems);
+            table.rows.iter().map(row).collect()
+        };
+        let (a, b) = (rows(ours.as_bytes()), rows(&theirs));
+        if a != b || !consistent {
+            return Err(format!(
+                "wg differs from ours ({consistent})\n{ours}\n{}",
+                String::from_utf8_lossy(&theirs)
+            ));
+        }
+        Ok((a.len(), ours.len()))
+    });
+    match ran.join().expect("it does not panic") {
+        Ok((rows, bytes)) => {
+            say(&format!("KNET-RAN kernel_vm_wireguard {rows} rows {bytes} bytes"));
             None
         }
         Err(why) => Some(why),

@@ -150,6 +150,7 @@ fn guest() {
     }
     if wanted("formats") {
         failed.extend(formats::compare());
+        failed.extend(formats::wireguard());
     }
     if wanted("services") {
         // A crowded machine has taken its time for what came before.

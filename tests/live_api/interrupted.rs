@@ -3,7 +3,7 @@
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use super::fake_api::{FakeApi, Faults};
+use super::fake_api::{FakeApi, Faults, small};
 use super::{cluster, knet, ran};
 
 fn signal(child: &Child, name: &str) {
@@ -37,6 +37,15 @@ fn ctrl_c_leaves_nothing_at_any_stage() {
         hang_exec: true,
         ..Faults::default()
     };
+    let receiving = Faults {
+        stall: true,
+        ..Faults::default()
+    };
+    // Deleting is what Ctrl-C must not end.
+    let deleting = Faults {
+        slow_delete: Duration::from_millis(1500),
+        ..Faults::default()
+    };
     // The server makes the pod after we are gone.
     let late = Faults {
         late: Duration::from_millis(800),
@@ -47,9 +56,12 @@ fn ctrl_c_leaves_nothing_at_any_stage() {
         ("creating", late, "-INT"),
         ("starting", starting, "-INT"),
         ("working", working, "-TERM"),
+        ("receiving", receiving, "-INT"),
+        ("deleting", deleting, "-INT"),
     ] {
         let api = cluster(3, 3);
         api.state().faults = faults;
+        api.state().canned = matches!(stage, "receiving" | "deleting").then_some(small);
         let folder = tempfile::tempdir().expect("a directory");
         let file = folder.path().join("s.tar.gz");
         let to = file.display().to_string();
@@ -62,6 +74,7 @@ fn ctrl_c_leaves_nothing_at_any_stage() {
                 s.requests.iter().filter(|r| r.starts_with("POST")).count() == 3
             }),
             "starting" => until(&api, |s| s.agents.len() == 3),
+            "deleting" => until(&api, |s| s.requests.iter().any(|r| r.starts_with("DELETE"))),
             _ => until(&api, |s| {
                 s.requests.iter().filter(|r| r.ends_with("/exec")).count() == 3
             }),

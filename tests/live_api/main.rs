@@ -11,6 +11,7 @@ mod lost;
 mod names;
 mod progress;
 mod questions;
+mod rights;
 mod scale;
 
 use std::path::Path;
@@ -158,17 +159,19 @@ fn the_program_is_sent_into_a_pod() {
         "spec": {"nodeName": "n0", "hostNetwork": true, "containers": [{"name": "kube-proxy", "image": "i"}]},
         "status": {"phase": "Running", "podIP": "192.0.2.0"}}));
     let folder = tempfile::tempdir().expect("a directory");
-    for how in ["stream", "exec"] {
-        let file = folder.path().join(how);
+    for how in [&["--agent", "stream"][..], &["--agent", "exec"], &["--agentless"]] {
+        let file = folder.path().join(how.concat());
         let to = file.display().to_string();
-        let (code, said) = ran(&api, folder.path(), &["collect", "-f", &to, "--agent", how]);
-        assert_eq!(code, 0, "{how}: {said}");
+        let (code, said) = ran(&api, folder.path(), &[&["collect", "-f", &to], how].concat());
+        assert_eq!(code, 0, "{how:?}: {said}");
         assert!(
             open(&file).node("n0").is_some_and(|n| n.host.links().get().is_some()),
-            "{how}: {said}"
+            "{how:?}: {said}"
         );
     }
     assert_eq!(api.state().created.len(), 1, "exec makes no pod");
+    let (code, said) = ran(&api, folder.path(), &["collect", "--agentless", "--agent", "image"]);
+    assert!(code == 2 && said.contains("cannot be used with"), "{said}");
     assert!(
         api.state()
             .requests
@@ -214,6 +217,11 @@ fn a_trace_reads_both_ends_and_keeps_the_snapshot_when_asked() {
         .map(|n| n.name.clone())
         .collect();
     assert_eq!(nodes, ["n1", "n3"]);
+    let asked = api.state().requests.len();
+    let nowhere = folder.path().join("no/such/s.tar").display().to_string();
+    let (code, said) = ran(&api, folder.path(), &["trace", "p3", "web", "--save", &nowhere]);
+    assert!(code == 2 && said.contains("no/such/s.tar"), "{said}");
+    assert_eq!(api.state().requests.len(), asked, "nobody is asked in vain");
     let (code, said) = ran(&api, folder.path(), &["trace", "p3", "web", "--agent", "none"]);
     assert!(
         code != 0 && said.contains("was not captured"),

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fake_api::FakeApi;
-use super::{cluster, open, ran};
+use super::{cluster, knet, open, ran};
 
 /// Runs a question without a snapshot, and again with the one it kept: the nodes that were read, and the answer.
 fn ask(api: &FakeApi, folder: &Path, question: &[&str]) -> (Vec<String>, i32, String) {
@@ -65,6 +65,65 @@ fn vip_reads_every_node() {
     let (read, _, said) = ask(&api, folder.path(), &["vip", "svc/web"]);
     assert_eq!(read, ["n0", "n1", "n2", "n3"], "{said}");
     assert!(said.contains("203.0.113.9"), "{said}");
+}
+
+/// One reading for all of them: each node that is an end of a flow, once, whatever namespace the flow is in.
+#[test]
+fn a_file_of_flows_reads_the_nodes_of_all_ends_once() {
+    let api = cluster(8, 8);
+    let mut state = api.state();
+    let till = json!({"metadata": {"name": "till", "namespace": "shop", "uid": "t"}, "spec": {"nodeName": "n6"},
+        "status": {"phase": "Running", "podIP": "10.6.9.9", "podIPs": [{"ip": "10.6.9.9"}]}});
+    state.objects.get_mut("pods").expect("pods").push(till);
+    drop(state);
+    let folder = tempfile::tempdir().expect("a directory");
+    let lines = [
+        r#"{"id":1,"src":"p0","dst":"web:80"}"#,
+        "no flow",
+        r#"{"id":2,"src":"p3","dst":"10.4.0.4:80"}"#,
+        r#"{"id":3,"src":"till","dst":"web","namespace":"shop"}"#,
+        r#"{"id":4,"src":"ip/203.0.113.9","dst":"node/n3:80","via":"node/n5"}"#,
+        r#"{"id":5,"src":"p0","dst":"nobody"}"#,
+    ];
+    let file = folder.path().join("flows.jsonl");
+    std::fs::write(&file, lines.join("\n")).expect("a file");
+    let (file, kept) = (file.display().to_string(), folder.path().join("kept.tar.gz"));
+    let to = kept.display().to_string();
+    let question = ["trace", "--flows", &file, "--brief", "-n", "default"];
+    let live = [&question[..], &["--agent", "image", "--save", &to]].concat();
+    let output = knet(&api, folder.path(), &live).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let answers = |stdout: &[u8]| -> Vec<Value> {
+        let text = String::from_utf8_lossy(stdout).into_owned();
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("every line is an object"))
+            .collect()
+    };
+    let all = answers(&output.stdout);
+    let ids: Vec<&Value> = all.iter().map(|answer| &answer["id"]).collect();
+    assert_eq!(
+        ids,
+        [&json!(1), &Value::Null, &json!(2), &json!(3), &json!(4), &json!(5)],
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(2), "a line is no flow: {said}");
+    let snapshot = open(&kept);
+    let read = snapshot.nodes().filter(|n| n.host.links().get().is_some());
+    let read: Vec<&str> = read.map(|n| n.name.as_str()).collect();
+    assert_eq!(read, ["n0", "n1", "n3", "n4", "n5", "n6"], "{said}");
+    assert_eq!(api.state().created.len(), 6, "each once: {said}");
+    // From standard input, and of what was kept, the answers are the same.
+    let mut again = knet(&api, folder.path(), &[&question[..], &["--snapshot", &to]].concat());
+    assert_eq!(answers(&again.output().expect("it runs").stdout), all);
+    let piped = ["trace", "--flows", "-", "--brief", "--agent", "none"];
+    let mut piped = knet(&api, folder.path(), &piped);
+    let output = piped
+        .stdin(std::fs::File::open(&file).expect("a file"))
+        .output()
+        .expect("it runs");
+    let none = answers(&output.stdout);
+    assert_eq!(none.len(), lines.len());
+    assert_eq!(api.state().created.len(), 6, "nobody was asked");
 }
 
 /// As with kubectl: the flag, else the context's namespace, else `default`.

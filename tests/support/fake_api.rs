@@ -45,6 +45,10 @@ pub struct Faults {
     pub cut_list: Option<(&'static str, u32)>,
     /// Pages come in so many pieces, with a pause after each.
     pub trickle: Option<(usize, Duration)>,
+    /// Half of what an exec answers is sent, and then no more.
+    pub stall: bool,
+    /// A pod is taken away so long after that was asked for, whoever still waits.
+    pub slow_delete: Duration,
     /// A pod is made so long after it was asked for, whoever still waits.
     pub late: Duration,
 }
@@ -113,6 +117,8 @@ pub struct State {
     pub requests: Vec<String>,
     /// Connections that were asked for as of a proxy.
     pub tunnels: usize,
+    /// Headers of theirs that say in whose name, each once.
+    pub in_the_name_of: BTreeSet<String>,
     /// Keys and values of their queries.
     pub queries: BTreeSet<String>,
     /// What goes wrong.
@@ -254,6 +260,13 @@ fn serve(stream: &TcpStream, state: &Arc<Mutex<State>>) {
         {
             let mut state = lock(state);
             state.requests.push(format!("{} {}", request.method, request.path));
+            let named = request
+                .headers
+                .iter()
+                .filter(|(key, _)| key.starts_with("impersonate-"));
+            state
+                .in_the_name_of
+                .extend(named.map(|(key, value)| format!("{key}: {value}")));
             state
                 .queries
                 .extend(request.query.iter().map(|(key, value)| format!("{key}={value}")));
@@ -373,10 +386,14 @@ fn answer(request: &Request, state: &Arc<Mutex<State>>) -> (u16, Value) {
                 .or_else(|| others.into_iter().find(|p| p["metadata"]["name"] == *name));
             pod.map_or_else(|| status(404, "no such pod"), |pod| (200, pod.clone()))
         }
-        ("DELETE", ["api", "v1", "namespaces", _, "pods", name]) => match lock(state).agents.remove(*name) {
-            Some(pod) => (200, pod),
-            None => status(404, "no such pod"),
-        },
+        ("DELETE", ["api", "v1", "namespaces", _, "pods", name]) => {
+            let slow = lock(state).faults.slow_delete;
+            thread::sleep(slow);
+            match lock(state).agents.remove(*name) {
+                Some(pod) => (200, pod),
+                None => status(404, "no such pod"),
+            }
+        }
         ("GET", _) if request.is_labelled() => {
             let items: Vec<Value> = lock(state).agents.values().cloned().collect();
             (

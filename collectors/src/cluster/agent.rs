@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::error::may_pass;
 use super::pod::{self, AgentOptions, How};
-use super::spool::spool;
 use super::state::{State, state};
 use super::{ClusterError, MANAGED_BY, RUN};
+use crate::spool::spool;
 
 /// What a node answered: a `.tar.gz`, and what its collector remarked.
 #[derive(Debug)]

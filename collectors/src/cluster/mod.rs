@@ -10,7 +10,6 @@ mod error;
 mod lists;
 mod object;
 mod pod;
-mod spool;
 mod state;
 
 pub use agent::{Agents, Capture};
@@ -20,7 +19,6 @@ pub use error::ClusterError;
 pub use lists::{Listed, RESOURCES, Resource, Watch, list, names};
 pub use object::without_secrets;
 pub use pod::{AgentOptions, How};
-pub use spool::{random, spool};
 
 pub use kube::Client;
 

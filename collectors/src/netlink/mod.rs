@@ -5,6 +5,9 @@
 
 pub mod socket;
 
+#[cfg(test)]
+pub(crate) mod interrupted_tests;
+
 mod address;
 mod bridge;
 mod encap;
@@ -43,8 +46,8 @@ pub struct Printed {
     pub consistent: bool,
 }
 
-/// A dump that changed while it was read is read again this often.
-const ATTEMPTS: usize = 3;
+/// A dump that changed while it was read is read again until it was made this often.
+pub(crate) const ATTEMPTS: usize = 3;
 
 /// The names and hardware types of the devices of a namespace, by index.
 pub(crate) type Devices = BTreeMap<u32, Device>;
@@ -90,29 +93,30 @@ impl Tables {
             name::TC => tc::filters,
             _ => return None,
         };
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            match read(&mut self.netlink) {
-                Ok((rows, interrupted)) => {
-                    let printed = Printed {
-                        bytes: rows.finish(),
-                        consistent: !interrupted,
-                    };
-                    if !interrupted {
-                        return Some(Ok(printed));
-                    }
-                    last = Some(Ok(printed));
-                }
-                Err(e) => return Some(Err(e)),
-            }
-        }
-        last
+        let read = settled(|| read(&mut self.netlink));
+        Some(read.map(|(rows, interrupted)| Printed {
+            bytes: rows.finish(),
+            consistent: !interrupted,
+        }))
     }
 
     /// The socket, for questions that are no table.
     pub(crate) fn netlink(&mut self) -> &mut Netlink {
         &mut self.netlink
     }
+}
+
+/// Dumps until the kernel did not interrupt it (`NLM_F_DUMP_INTR`), or often enough: the last one, and whether it was
+/// interrupted too.
+pub(crate) fn settled<T>(mut dump: impl FnMut() -> Result<(T, bool), NetlinkError>) -> Result<(T, bool), NetlinkError> {
+    let mut last = dump()?;
+    for _ in 1..ATTEMPTS {
+        if !last.1 {
+            break;
+        }
+        last = dump()?;
+    }
+    Ok(last)
 }
 
 /// Decodes a message of rtnetlink.
@@ -142,18 +146,21 @@ pub(crate) fn link_messages(
 
 /// The devices by index.
 pub(crate) fn devices(netlink: &mut Netlink) -> Result<Devices, NetlinkError> {
-    let mut devices = Devices::new();
-    link_messages(netlink, |link| {
-        let name = link.attributes.iter().find_map(|a| match a {
-            LinkAttribute::IfName(name) => Some(name.clone()),
-            _ => None,
-        });
-        let device = Device {
-            name: name.unwrap_or_default(),
-            hardware: link.header.link_layer_type.into(),
-        };
-        devices.insert(link.header.index, device);
-        Ok(())
+    let (devices, _) = settled(|| {
+        let mut devices = Devices::new();
+        let interrupted = link_messages(netlink, |link| {
+            let name = link.attributes.iter().find_map(|a| match a {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
+            let device = Device {
+                name: name.unwrap_or_default(),
+                hardware: link.header.link_layer_type.into(),
+            };
+            devices.insert(link.header.index, device);
+            Ok(())
+        })?;
+        Ok((devices, interrupted))
     })?;
     Ok(devices)
 }

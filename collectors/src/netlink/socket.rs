@@ -46,9 +46,28 @@ pub struct Message<'b> {
 
 /// A netlink socket of the namespace in which it was opened.
 pub struct Netlink {
-    socket: Socket,
+    wire: Box<dyn Wire>,
     sequence: u32,
     limits: Limits,
+}
+
+/// Who answers: the kernel, or in tests whoever says what a kernel says once in a thousand dumps.
+pub(crate) trait Wire {
+    fn send(&mut self, request: &[u8]) -> io::Result<()>;
+    /// The next datagram, waited for so long.
+    fn receive(&mut self, most: Duration) -> io::Result<Vec<u8>>;
+}
+
+impl Wire for Socket {
+    fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        Self::send(self, request, 0).map(drop)
+    }
+
+    fn receive(&mut self, most: Duration) -> io::Result<Vec<u8>> {
+        set_socket_timeout(&*self, Timeout::Recv, Some(most))?;
+        let (datagram, _) = self.recv_from_full()?;
+        Ok(datagram)
+    }
 }
 
 const HEADER: usize = 16;
@@ -69,11 +88,15 @@ impl Netlink {
         let _ = socket.set_ext_ack(true);
         // The first buffer the kernel fills is as large as the largest read it has seen.
         let _ = socket.set_rx_buf_sz(1_u32 << 20);
-        Ok(Self {
-            socket,
+        Ok(Self::over(Box::new(socket), limits))
+    }
+
+    pub(crate) const fn over(wire: Box<dyn Wire>, limits: Limits) -> Self {
+        Self {
+            wire,
             sequence: 0,
             limits,
-        })
+        }
     }
 
     /// Asks for a whole table; `each` gets every message. The answer is whether the kernel interrupted the
@@ -113,7 +136,7 @@ impl Netlink {
     ) -> Result<bool, NetlinkError> {
         self.sequence += 1;
         let request = request(kind, flags, self.sequence, payload);
-        self.socket.send(&request, 0).map_err(NetlinkError::Socket)?;
+        self.wire.send(&request).map_err(NetlinkError::Socket)?;
         let deadline = Instant::now() + self.limits.time;
         let mut interrupted = false;
         let mut total = 0_u64;
@@ -122,12 +145,13 @@ impl Netlink {
             if left.is_zero() {
                 return Err(NetlinkError::Timeout);
             }
-            set_socket_timeout(&self.socket, Timeout::Recv, Some(left.max(Duration::from_millis(1))))
-                .map_err(|e| NetlinkError::Socket(e.into()))?;
-            let (datagram, _) = self.socket.recv_from_full().map_err(|e| match e.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NetlinkError::Timeout,
-                _ => NetlinkError::Socket(e),
-            })?;
+            let datagram = self
+                .wire
+                .receive(left.max(Duration::from_millis(1)))
+                .map_err(|e| match e.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NetlinkError::Timeout,
+                    _ => NetlinkError::Socket(e),
+                })?;
             total += datagram.len() as u64;
             if total > self.limits.bytes {
                 return Err(NetlinkError::TooLarge);

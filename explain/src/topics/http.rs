@@ -212,8 +212,22 @@ fn on_host(context: Context<'_, '_>, node: &str, port: Option<u16>) -> Option<Na
     fitting.next().is_none().then_some(first)
 }
 
-/// The label of a controller that is known to connect to endpoints itself (their documentation says so).
-fn connects_to_endpoints(context: Context<'_, '_>, pod: &Named) -> Option<String> {
+/// Labels that may tell which controller a pod is.
+pub const CONTROLLER_LABELS: &[&str] = &["app.kubernetes.io/name", "app", "k8s-app", "istio"];
+
+/// Annotations of Ingress and IngressClass objects that are read.
+pub const ANNOTATIONS: &[&str] = &[
+    "kubernetes.io/ingress.class",
+    "ingressclass.kubernetes.io/is-default-class",
+    "nginx.ingress.kubernetes.io/use-regex",
+    "nginx.ingress.kubernetes.io/canary",
+    "nginx.ingress.kubernetes.io/permanent-redirect",
+    "nginx.ingress.kubernetes.io/temporal-redirect",
+];
+
+/// Whether a label is that of a controller that is known to connect to endpoints itself (their documentation says so).
+#[must_use]
+pub fn is_known_controller(key: &str, value: &str) -> bool {
     const KNOWN: &[&str] = &[
         "ingress-nginx",
         "nginx-ingress",
@@ -226,14 +240,16 @@ fn connects_to_endpoints(context: Context<'_, '_>, pod: &Named) -> Option<String
         "kong",
         "istio-ingressgateway",
     ];
+    let product = KNOWN.contains(&value) || (key == "istio" && value == "ingressgateway");
+    CONTROLLER_LABELS.contains(&key) && product
+}
+
+fn connects_to_endpoints(context: Context<'_, '_>, pod: &Named) -> Option<String> {
     let labels = &context.names.pod(pod)?.object?.labels;
-    ["app.kubernetes.io/name", "app", "k8s-app", "istio"]
-        .iter()
-        .find_map(|key| {
-            let value = labels.get(*key)?;
-            let known = KNOWN.contains(&value.as_str()) || (*key == "istio" && value == "ingressgateway");
-            known.then(|| format!("{key}={value}"))
-        })
+    CONTROLLER_LABELS.iter().find_map(|key| {
+        let value = labels.get(*key)?;
+        is_known_controller(key, value).then(|| format!("{key}={value}"))
+    })
 }
 
 fn legs(

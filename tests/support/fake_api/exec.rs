@@ -73,6 +73,12 @@ pub(super) fn exec(stream: &TcpStream, request: &Request, state: &Arc<Mutex<Stat
         let _ = stream.shutdown(std::net::Shutdown::Both);
         return;
     }
+    if faults.stall {
+        let half = [&[1], &out[..out.len() / 2]].concat();
+        let _ = socket.send(Message::Binary(half.into()));
+        while socket.read().is_ok() {}
+        return;
+    }
     for (channel, bytes) in [(1, out), (2, err)] {
         for piece in bytes.chunks(32 << 10) {
             let _ = socket.send(Message::Binary([&[channel], piece].concat().into()));

@@ -12,4 +12,5 @@ mod cluster;
 #[allow(dead_code, reason = "faults are for other tests")]
 mod fake_api;
 mod formats;
+mod routers;
 mod unchanged;

@@ -96,7 +96,7 @@ fn open(pid: u32, path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Follows a path as a process with this root and working folder does, links and all. The kernel would follow a link
-/// to `/run` from `/proc/PID/root/var` into *our* root.
+/// to `/run` out of the `var` there into *our* root.
 fn resolve(root: OwnedFd, cwd: OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let parts = |path: &Path| -> Vec<OsString> { path.iter().map(OsStr::to_owned).collect() };
     let mut open = vec![root];

@@ -335,7 +335,7 @@ fn advertises(page: &mut Page, said: &Announcement) {
             (Tone::Dim, format!("unknown: {why}"), 0)
         }
     };
-    page.field(MARGIN, INDENT, &dim("announces"), &[Span(text, tone)]);
+    page.field(MARGIN, INDENT, &dim("by BGP"), &[Span(text, tone)]);
     for session in said.sessions.iter().take(rows) {
         let text = session.row.text.split_whitespace().collect::<Vec<_>>().join(" ");
         page.field(MARGIN, INDENT, &dim(""), &[text.into()]);

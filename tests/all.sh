@@ -13,9 +13,9 @@ say() { printf '\n== %s\n' "$*"; }
 # What the kernel tests run, and a compiler for libFuzzer. procps has sysctl, util-linux has unshare. The second line is
 # for the virtual machine; its kernel is a package that the test downloads and unpacks, and does not install.
 packages=(g++ iproute2 iptables nftables ipset conntrack ethtool procps util-linux
-  qemu-system-x86 busybox cpio ipvsadm wireguard-tools)
+  qemu-system-x86 busybox cpio ipvsadm wireguard-tools bird2 frr)
 programs=(c++ ip iptables-nft-save nft ipset conntrack ethtool sysctl unshare
-  qemu-system-x86_64 busybox cpio ipvsadm wg)
+  qemu-system-x86_64 busybox cpio ipvsadm wg bird vtysh)
 export PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for program in "${programs[@]}"; do command -v "$program" >/dev/null || missing+=("$program"); done
@@ -23,7 +23,17 @@ if ((${#missing[@]})); then
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     say "installing ${packages[*]} (missing: ${missing[*]})"
     apt-get update -q
+    # The tests start routing daemons in namespaces of their own; this machine is no router.
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+      trap 'rm -f "$policy"' EXIT
+      printf '#!/bin/sh\nexit 101\n' >"$policy"
+      chmod +x "$policy"
+    else
+      policy=
+    fi
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${packages[@]}"
+    if [[ -n $policy ]]; then rm -f "$policy"; fi
   else
     say "not installed: ${missing[*]} (kernel tests that need them will be skipped)"
   fi

@@ -32,6 +32,8 @@ pub struct Bundle {
     pub start: String,
     /// Its namespaces.
     pub spaces: Vec<Space>,
+    /// What its routing daemons say; their paths begin at the node's folder.
+    pub daemons: Vec<Captured>,
     /// Files of the node, by their path below its root.
     pub files: Vec<(String, Vec<u8>)>,
     /// Remarks of the collector about the node as a whole.
@@ -46,6 +48,7 @@ impl Bundle {
             node: node.to_owned(),
             start: clock::now(),
             spaces: Vec::new(),
+            daemons: Vec::new(),
             files: Vec::new(),
             notes: Vec::new(),
         }
@@ -55,11 +58,19 @@ impl Bundle {
     #[must_use]
     pub fn status(&self) -> &'static str {
         let looked = |c: &Captured| c.content.as_ref().err().is_none_or(|(reason, _)| reason.means_empty());
-        if self.spaces.iter().flat_map(|space| &space.captured).all(looked) {
+        if self.captured().all(looked) {
             "complete"
         } else {
             "partial"
         }
+    }
+
+    /// Everything that was captured, or could not be.
+    pub fn captured(&self) -> impl Iterator<Item = &Captured> {
+        self.spaces
+            .iter()
+            .flat_map(|space| &space.captured)
+            .chain(&self.daemons)
     }
 
     /// Adds a namespace.
@@ -99,28 +110,16 @@ impl Bundle {
             }
             .folder();
             for captured in &space.captured {
-                let path = format!("{folder}{}", captured.entry.path);
-                match &captured.content {
-                    Ok(bytes) => {
-                        let mut entry = captured.entry.clone();
-                        entry.path.clone_from(&path);
-                        manifest.artifacts.push(entry);
-                        files.push((path, bytes.clone()));
-                    }
-                    Err((reason, detail)) => {
-                        manifest.absent.push(AbsentEntry {
-                            path,
-                            reason: *reason,
-                            detail: detail.clone(),
-                        });
-                    }
-                }
+                file(&folder, captured, &mut manifest, &mut files);
             }
             if let Some(id) = &space.id {
                 let mut entry = space.entry.clone().unwrap_or_else(|| json!({}));
                 entry["id"] = json!(id);
                 spaces.push(entry);
             }
+        }
+        for captured in &self.daemons {
+            file(&format!("nodes/{}/", self.node), captured, &mut manifest, &mut files);
         }
         files.push((format!("nodes/{}/netns.json", self.node), pretty(&Value::Array(spaces))));
         let mut node = node_json(&self.node);
@@ -159,6 +158,24 @@ impl Bundle {
             fs::write(path, bytes)?;
         }
         Ok(())
+    }
+}
+
+/// One artifact below a folder, in the files and the manifest, or only there.
+fn file(folder: &str, captured: &Captured, manifest: &mut Manifest, files: &mut Vec<(String, Vec<u8>)>) {
+    let path = format!("{folder}{}", captured.entry.path);
+    match &captured.content {
+        Ok(bytes) => {
+            let mut entry = captured.entry.clone();
+            entry.path.clone_from(&path);
+            manifest.artifacts.push(entry);
+            files.push((path, bytes.clone()));
+        }
+        Err((reason, detail)) => manifest.absent.push(AbsentEntry {
+            path,
+            reason: *reason,
+            detail: detail.clone(),
+        }),
     }
 }
 

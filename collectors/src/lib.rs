@@ -36,6 +36,8 @@ pub mod node;
 #[cfg(target_os = "linux")]
 pub mod proc;
 #[cfg(target_os = "linux")]
+mod routing_daemon;
+#[cfg(target_os = "linux")]
 mod runtime;
 #[cfg(target_os = "linux")]
 pub mod wireguard;

@@ -169,7 +169,7 @@ impl Found {
     }
 }
 
-fn pids(proc: &Path) -> BTreeSet<u32> {
+pub(crate) fn pids(proc: &Path) -> BTreeSet<u32> {
     fs::read_dir(proc)
         .into_iter()
         .flatten()

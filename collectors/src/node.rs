@@ -18,6 +18,7 @@ use crate::exec::Limits;
 use crate::guard::Modules;
 use crate::namespaces::{self, Discovery, Found};
 use crate::netlink::{self, LinkFact, Tables};
+use crate::routing_daemon;
 use crate::tools::Captured;
 
 /// What is captured, and within which bounds.
@@ -76,7 +77,9 @@ pub fn collect(options: &NodeOptions) -> io::Result<Bundle> {
         .collect();
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Space)>> = Mutex::new(Vec::new());
-    thread::scope(|scope| {
+    let asked = || routing_daemon::ask(host.inode, options.limits, deadline);
+    let daemons = thread::scope(|scope| {
+        let daemons = scope.spawn(asked);
         for _ in 0..options.parallel.max(1) {
             scope.spawn(|| {
                 loop {
@@ -89,7 +92,12 @@ pub fn collect(options: &NodeOptions) -> io::Result<Bundle> {
                 }
             });
         }
+        daemons.join().unwrap_or_else(|_| {
+            let what = |path| Captured::absent(path, AbsentReason::Error, "the collector stopped");
+            vec![what("files/bird"), what("files/frr")]
+        })
     });
+    bundle.daemons = daemons;
     let mut spaces = done.into_inner().unwrap_or_default();
     spaces.sort_by_key(|(index, _)| *index);
     for (_, space) in spaces {

@@ -3,6 +3,7 @@
 use knet_dataplane::table::link::Links;
 use knet_dataplane::trace::{Branch, End, Evidence, FdbTo, Hop, NsId, Place, Step, What};
 use knet_dataplane::world::World;
+use knet_snapshot::Snapshot;
 use knet_snapshot::id::{Family, IfIndex};
 
 use crate::explanation::{ChainNote, Cite, Device, Glossary, RouteNote};
@@ -270,15 +271,28 @@ impl<'a, 's> Builder<'a, 's> {
         if !self.evidence || self.glossary.cites.contains_key(&key) {
             return;
         }
-        let snapshot = self.world.snapshot;
-        if let Some(line) = snapshot.line_of(&evidence.artifact, evidence.at.start) {
-            let index = (line == 1 && evidence.artifact.ends_with(".json"))
-                .then(|| snapshot.bytes(&evidence.artifact))
-                .flatten()
-                .and_then(|bytes| index_in_list(bytes, evidence.at.start));
-            self.glossary.cites.insert(key, Cite { line, index });
+        if let Some(cite) = cite(self.world.snapshot, evidence) {
+            self.glossary.cites.insert(key, cite);
         }
     }
+}
+
+/// Only where rows stand, for an answer without an explanation of its own.
+pub fn cites<'e>(snapshot: &Snapshot, rows: impl Iterator<Item = &'e Evidence>) -> Glossary {
+    let key = |row: &Evidence| (row.artifact.clone(), row.at.start);
+    Glossary {
+        cites: rows.filter_map(|row| Some((key(row), cite(snapshot, row)?))).collect(),
+        ..Glossary::default()
+    }
+}
+
+fn cite(snapshot: &Snapshot, evidence: &Evidence) -> Option<Cite> {
+    let line = snapshot.line_of(&evidence.artifact, evidence.at.start)?;
+    let index = (line == 1 && evidence.artifact.ends_with(".json"))
+        .then(|| snapshot.bytes(&evidence.artifact))
+        .flatten()
+        .and_then(|bytes| index_in_list(bytes, evidence.at.start));
+    Some(Cite { line, index })
 }
 
 /// How many elements of the outermost list stand before a byte.

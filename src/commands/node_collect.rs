@@ -113,8 +113,7 @@ mod linux {
 
     /// What was read, and what could not be, by reason.
     fn report(bundle: &Bundle, console: &Console) {
-        let captured = || bundle.spaces.iter().flat_map(|space| &space.captured);
-        let tables = captured().filter(|c| c.content.is_ok()).count();
+        let tables = bundle.captured().filter(|c| c.content.is_ok()).count();
         let pods = bundle
             .spaces
             .iter()
@@ -129,7 +128,7 @@ mod linux {
             console.warn(note);
         }
         let mut missing: BTreeMap<(String, &str), usize> = BTreeMap::new();
-        for c in captured() {
+        for c in bundle.captured() {
             if let Err((reason, detail)) = &c.content
                 && !reason.means_empty()
             {

@@ -334,3 +334,53 @@ fn a_url_needs_to_know_where_its_host_is() {
     assert_eq!(asked.code, 0);
     assert!(asked.stdout.contains("knet.http/v1"));
 }
+
+#[test]
+fn topics_of_ipvs_quote_their_rows() {
+    let healthy = fixture("vm/ipvs-rr-strictarp/snapshot.tar.zst");
+    let said = |arguments: &[&str], snapshot: &str| {
+        let all: Vec<&str> = [&["explain"], arguments, &["--snapshot", snapshot, "--width", "200"]].concat();
+        let answer = run(&all);
+        (answer.code, answer.stdout, answer.stderr)
+    };
+    let (code, page, _) = said(&["clusterip", "svc/shop/web"], &healthy);
+    assert_eq!(code, 0);
+    for row in [
+        "local 10.96.1.1 dev kube-ipvs0",
+        "-A -t 10.96.1.1:80 -s rr",
+        "ipvs.save:",
+    ] {
+        assert!(page.contains(row), "{row}: {page}");
+    }
+    let (code, page, _) = said(&["kube-ipvs0"], &healthy);
+    assert_eq!(code, 0);
+    for row in [
+        "DOWN, and that is right",
+        "not UP, NOARP",
+        "link.json",
+        "net.ipv4.conf.all.arp_ignore = 1",
+        "sysctl.txt:",
+    ] {
+        assert!(page.contains(row), "{row}: {page}");
+    }
+    let (code, page, _) = said(&["nodeport", "30080"], &healthy);
+    assert_eq!(code, 0);
+    for row in [
+        "No socket listens on it",
+        "-A -t 192.168.56.11:30080 -s rr",
+        "ipvs.save:5",
+    ] {
+        assert!(page.contains(row), "{row}: {page}");
+    }
+    // Without the address on kube-ipvs0, IPVS has the service all the same, and only the node itself meets it.
+    let missing = fixture("vm/ipvs-fault-vip-missing-node1/snapshot.tar.zst");
+    let (_, page, _) = said(&["clusterip", "svc/shop/web"], &missing);
+    assert!(page.contains("routed past IPVS"), "{page}");
+    assert!(page.contains("of the node's own packets only"), "{page}");
+    let (code, _, error) = said(&["clusterip", "svc/shop/db"], &healthy);
+    assert_eq!(code, 2);
+    assert!(
+        error.contains("svc/shop/db has no ClusterIP: it is headless"),
+        "{error}"
+    );
+}

@@ -13,5 +13,6 @@ mod cluster;
 mod fake_api;
 mod formats;
 mod interrupted;
+mod routers;
 mod unchanged;
 mod vanishing;

@@ -19,6 +19,7 @@ mod formats;
 mod frames;
 #[path = "../kernel_topology/judge.rs"]
 mod judge;
+mod kube_router;
 #[path = "../kernel_topology/lab.rs"]
 mod lab;
 #[path = "../support/netns.rs"]

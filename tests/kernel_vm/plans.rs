@@ -77,6 +77,7 @@ pub fn all(rng: &mut Rng) -> Vec<Plan> {
     let mut plan = cluster("kube-proxy", Fabric::Ipip);
     kube_proxy(&mut plan);
     plans.push(plan);
+    plans.extend([false, true].map(crate::kube_router::plan));
     let mut plan = cluster("direct-and-tunnel", Fabric::Routes);
     untranslated(&mut plan, rng);
     plans.push(plan);

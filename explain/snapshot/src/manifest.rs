@@ -12,6 +12,8 @@ pub enum AbsentReason {
     NotSupported,
     /// The module that would hold it is not loaded: equals empty.
     ModuleNotLoaded,
+    /// The program that would have it does not run: equals empty.
+    NotRunning,
     /// The tool that prints it is not installed.
     ToolMissing,
     /// Not allowed.
@@ -32,10 +34,10 @@ pub enum AbsentReason {
 }
 
 impl AbsentReason {
-    /// The kernel cannot hold such state, so the table is empty rather than unknown.
+    /// Nobody can hold such state, so the table is empty rather than unknown.
     #[must_use]
     pub const fn means_empty(self) -> bool {
-        matches!(self, Self::NotSupported | Self::ModuleNotLoaded)
+        matches!(self, Self::NotSupported | Self::ModuleNotLoaded | Self::NotRunning)
     }
 }
 

@@ -55,7 +55,10 @@ const SAMPLES: &[(&str, &[u8])] = samples! {
     "nodes/n/host/tc.json": "tc.json";
     "nodes/n/files/bird/show_protocols_all.txt": "bird-protocols.txt";
     "nodes/n/files/bird/show_route_all.txt": "bird-routes.txt";
+    "nodes/n/files/bird/show_route_export_tor1.txt": "bird-routes.txt";
     "nodes/n/files/frr/bgp_summary.json": "frr-summary.json";
+    "nodes/n/files/frr/show_bgp_ipv4_advertised_10.0.0.3.json": "frr-advertised.json";
+    "nodes/n/files/frr/show_bgp_ipv4_unicast.json": "frr-routes.json";
     "cluster/nodes.json": "cluster/nodes.json";
     "cluster/pods.json": "cluster/pods.json";
     "cluster/services.json": "cluster/services.json";

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use knet_dataplane::trace::{Evidence, NsId};
 use knet_snapshot::id::{Family, TableId};
 use knet_snapshot::route::RouteKind;
-use knet_snapshot::routing_daemon::{self, Daemon};
+use knet_snapshot::routing_daemon;
 
 use super::{Cx, Finding, Found, Severity};
 use crate::names::Whose;
@@ -74,7 +74,7 @@ fn look(cx: &Cx<'_, '_>, ns: NsId, dst: IpAddr) -> Option<Finding> {
     let known = said
         .routes
         .iter()
-        .find(|(_, r)| r.prefix.prefix_len() > 0 && r.prefix.contains(&dst));
+        .find(|(_, _, r)| r.prefix.prefix_len() > 0 && r.prefix.contains(&dst));
     let session = said.sessions.iter().find(|(_, _, s)| to_it(s.neighbour));
     let evidence = |path: &str, at| Evidence {
         artifact: path.into(),
@@ -87,8 +87,8 @@ fn look(cx: &Cx<'_, '_>, ns: NsId, dst: IpAddr) -> Option<Finding> {
             .into(),
     };
     let (daemon, why, rows) = match (known, session) {
-        (Some((path, route)), _) if !is_own_block(&route.from) => (
-            Daemon::Bird,
+        (Some((daemon, path, route)), _) if !is_own_block(&route.from) => (
+            *daemon,
             WhyNoRoute::NotInKernel {
                 from: route.from.clone(),
             },
@@ -104,7 +104,7 @@ fn look(cx: &Cx<'_, '_>, ns: NsId, dst: IpAddr) -> Option<Finding> {
             vec![evidence(path, session.at)],
         ),
         // Only who has the daemon's routes can say that one is not among them.
-        (None, Some((daemon, path, session))) if said.routes_known => (
+        (None, Some((daemon, path, session))) if said.routes_known(path, Family::of(dst)) => (
             *daemon,
             WhyNoRoute::NotAnnounced {
                 session: session.name.clone(),
@@ -129,7 +129,7 @@ fn look(cx: &Cx<'_, '_>, ns: NsId, dst: IpAddr) -> Option<Finding> {
 
 /// A block of the node's own, which it blackholes, is no route to another node.
 fn is_own_block(from: &str) -> bool {
-    from.starts_with("static") || from.starts_with("kernel")
+    from.starts_with("static") || from.starts_with("kernel") || from == "(unspec)"
 }
 
 fn node_of(cx: &Cx<'_, '_>, pod: &crate::names::Named) -> Option<String> {

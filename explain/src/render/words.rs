@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use knet_dataplane::trace::IpvsBy;
 use knet_snapshot::ipvs::Forward;
+use knet_snapshot::manifest::AbsentReason;
 use knet_snapshot::neigh::NudState;
 use knet_snapshot::route::RouteKind;
+use knet_snapshot::routing_daemon::Daemon;
 
 use crate::explanation::{
     Answer, ClientSees, CtEvent, L4, Outcome, Packet, Port, Ratio, Reason, Reject, Source, Stage, Target, Unknown,
@@ -428,6 +430,31 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
         Unknown::Learned(addr) if option == 0 => format!("{addr} has not asked for its neighbours lately"),
         Unknown::Learned(addr) => format!("{addr} has asked for its neighbours, and so told its MAC"),
         Unknown::Outside(what) => format!("{what} (case {})", option + 1),
+    }
+}
+
+/// Code and name of a routing daemon.
+pub const fn daemon(daemon: Daemon) -> (&'static str, &'static str) {
+    match daemon {
+        Daemon::Bird => ("bird", "BIRD"),
+        Daemon::Frr => ("frr", "FRR"),
+    }
+}
+
+/// Why something was not captured.
+pub const fn absent(reason: AbsentReason) -> &'static str {
+    match reason {
+        AbsentReason::NotSupported => "the kernel cannot have it",
+        AbsentReason::ModuleNotLoaded => "its module is not loaded",
+        AbsentReason::NotRunning => "its program does not run",
+        AbsentReason::ToolMissing => "its tool is not installed",
+        AbsentReason::Permission => "not allowed",
+        AbsentReason::Timeout => "it took too long",
+        AbsentReason::Error => "it failed",
+        AbsentReason::NotRequested => "nobody asked",
+        AbsentReason::UnknownToSource => "the source never has it",
+        AbsentReason::Inconsistent => "it changed meanwhile",
+        AbsentReason::Other => "for a reason that this version does not know",
     }
 }
 

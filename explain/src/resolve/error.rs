@@ -166,6 +166,12 @@ pub enum QueryError {
         /// The name its load balancer has instead.
         hostname: Option<String>,
     },
+    /// The service has no `ClusterIP`.
+    #[error("svc/{service} has no ClusterIP: it is headless, or a name for something outside")]
+    NoClusterIp {
+        /// The service.
+        service: Named,
+    },
     /// No object says at which address a host is found.
     #[error("no Ingress and no Gateway in the snapshot says at which address {host} is found")]
     NoFront {
@@ -295,6 +301,9 @@ impl QueryError {
                 hints.extend(missing.iter().map(|file| format!("{file} was not captured")));
                 hints
             }
+            Self::NoClusterIp { service } => vec![format!(
+                "DNS answers with its endpoints, and no node translates anything: trace SRC svc/{service}"
+            )],
             Self::NoVip { .. } => {
                 vec!["the controller may not have given it one yet; ask about the address itself".to_owned()]
             }
@@ -392,6 +401,7 @@ impl QueryError {
             Self::NoEndpoints { .. } => "no-endpoints",
             Self::NoAddress { .. } => "no-address",
             Self::NoVip { .. } => "no-vip",
+            Self::NoClusterIp { .. } => "no-cluster-ip",
             Self::NoFront { .. } => "no-front",
             Self::Families { .. } => "families",
             Self::NotCaptured { .. } => "not-captured",

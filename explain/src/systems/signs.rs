@@ -94,6 +94,7 @@ const CHAINS: &[(&str, System)] = &[
     ("WEAVE", System::Weave),
     ("ANTREA-FORWARD", System::Antrea),
     ("KUBE-ROUTER-FORWARD", System::KubeRouter),
+    ("KUBE-ROUTER-SERVICES", System::KubeRouter),
     ("DOCKER-USER", System::Docker),
     ("ISTIO_OUTPUT", System::Istio),
 ];

@@ -7,7 +7,7 @@ use super::schema::conforms;
 use crate::explainer::Explainer;
 use crate::render::{json, schema, text};
 use crate::resolve::QueryError;
-use crate::topics::vip::{Controller, Expects, VipExplanation, VipOutcome, VipQuery};
+use crate::topics::vip::{Advertises, Controller, Expects, Unsure, VipExplanation, VipOutcome, VipQuery};
 
 const VIP: &str = "192.168.0.240";
 
@@ -258,4 +258,139 @@ fn a_trace_from_outside_to_such_an_address_starts_with_it() {
         knet_dataplane::trace::Detail::Decisions,
     );
     assert!(inside.expect("it resolves").vip.is_none());
+}
+
+const SESSION: &str = "BIRD 2.0.12 ready.\nName       Proto      Table      State  Since         Info\n\
+tor1       BGP        ---        up     01:38:13.347  Established   \n  BGP state:          Established\n  \
+Neighbor address: 192.168.0.1\n";
+
+/// The node's files, and what the manifest says is absent and why.
+fn routed(files: &[(&str, String)], absent: &[(&str, &str)]) -> Vec<(String, String)> {
+    let mut all = lab("", "", "");
+    let files = files
+        .iter()
+        .map(|(path, text)| (format!("nodes/node-1/files/{path}"), text.clone()));
+    all.extend(files);
+    let absent: Vec<_> = absent
+        .iter()
+        .map(|(path, reason)| json!({"path": format!("nodes/node-1/files/{path}"), "reason": reason}))
+        .collect();
+    all.retain(|(path, _)| path != "manifest.json");
+    let manifest = json!({"schema": "knet.snapshot/v1", "absent": absent});
+    all.push(("manifest.json".to_owned(), manifest.to_string()));
+    all
+}
+
+/// What the node announces of an address that routers bring.
+fn announces(files: Vec<(String, String)>) -> (Advertises, String) {
+    let answers = ask(files, "203.0.113.7").expect("any address will do");
+    let document = json::vip(&answers);
+    let schema = schema::vip();
+    assert_eq!(conforms(&schema, &schema, &document, "$"), Ok(()));
+    let page = text::vip(&answers, &text::Style::default());
+    assert!(page.lines().all(|l| l.chars().count() <= 80), "{page}");
+    (answers[0].nodes[0].advertises.answer.clone(), page)
+}
+
+#[test]
+fn only_a_list_of_what_is_announced_says_yes_or_no() {
+    let session = ("bird/show_protocols_all.txt", SESSION.to_owned());
+    let export = |routes: &str| {
+        let text = format!("BIRD 2.0.12 ready.\nTable master4:\n{routes}");
+        ("bird/show_route_export_tor1.txt", text)
+    };
+    let route = "203.0.113.0/24       blackhole [static1 01:38:09.186] * (200)\n";
+    let no_frr = [("frr", "not-running")];
+
+    let (answer, page) = announces(routed(&[session.clone(), export(route)], &[]));
+    assert_eq!(answer, Advertises::Yes);
+    assert!(page.contains("node-1 announces a route to it."), "{page}");
+    assert!(page.contains("yes: BIRD to 192.168.0.1 (tor1)"), "{page}");
+    assert!(
+        page.contains("nodes/node-1/files/bird/show_route_export_tor1.txt:3"),
+        "{page}"
+    );
+
+    let other = "198.51.100.0/24       blackhole [static1 01:38:09.186] * (200)\n\
+                 0.0.0.0/0            unicast [static1 01:38:09.186] * (200)\n";
+    let (answer, page) = announces(routed(&[session.clone(), export(other)], &no_frr));
+    assert_eq!(
+        answer,
+        Advertises::No,
+        "a default route does not lead to an address of its own"
+    );
+    assert!(page.contains("no captured node announces a route to it"), "{page}");
+
+    let down = SESSION.replace("Established", "Active");
+    let (answer, _) = announces(routed(&[("bird/show_protocols_all.txt", down)], &no_frr));
+    assert_eq!(answer, Advertises::No, "who talks to nobody announces nothing");
+}
+
+#[test]
+fn what_nobody_looked_at_is_not_a_no() {
+    use knet_snapshot::manifest::AbsentReason;
+    use knet_snapshot::routing_daemon::Daemon;
+    let session = ("bird/show_protocols_all.txt", SESSION.to_owned());
+    let empty = ("bird/show_route_export_tor1.txt", "BIRD 2.0.12 ready.\n".to_owned());
+    let table = ("bird/show_route_all.txt", "BIRD 2.0.12 ready.\n".to_owned());
+    let no_frr = [("frr", "not-running")];
+    let unsure = |files: &[(&str, String)], absent: &[(&str, &str)]| match announces(routed(files, absent)).0 {
+        Advertises::Unknown(why) => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(unsure(&[], &[]), Unsure::NoState);
+    assert_eq!(unsure(&[], &[("bird", "not-running")]), Unsure::NoState);
+    assert_eq!(
+        unsure(&[], &[("bird", "not-running"), no_frr[0]]),
+        Unsure::NotRunning,
+        "others speak BGP too"
+    );
+    // What it knows is not what it announces.
+    assert_eq!(
+        unsure(&[session.clone(), table], &no_frr),
+        Unsure::Session("tor1".to_owned())
+    );
+    assert_eq!(
+        unsure(&[session.clone(), empty.clone()], &[]),
+        Unsure::OtherDaemon(Daemon::Frr)
+    );
+    assert_eq!(
+        unsure(
+            &[session.clone(), empty.clone()],
+            &[("frr/show_bgp_summary.json", "permission")]
+        ),
+        Unsure::NotCaptured {
+            path: "nodes/node-1/files/frr/show_bgp_summary.json".to_owned(),
+            reason: AbsentReason::Permission,
+        }
+    );
+    // A speaker that is not asked may do what BIRD does not.
+    let mut files = routed(&[session, empty], &no_frr);
+    for (path, text) in &mut files {
+        if path == "nodes/node-1/host/link.json" {
+            let bridge = r#"[{"ifindex":40,"ifname":"kube-bridge","flags":["UP","LOWER_UP"],"mtu":1500,"operstate":"UP","link_type":"ether","address":"02:00:00:00:00:40","linkinfo":{"info_kind":"bridge","info_data":{}}},"#;
+            *text = text.replacen('[', bridge, 1);
+        }
+    }
+    assert_eq!(announces(files).0, Advertises::Unknown(Unsure::Itself("kube-router")));
+}
+
+#[test]
+fn frr_is_asked_for_each_family() {
+    let summary = r#"{"ipv4Unicast":{"peers":{"192.168.0.1":{"state":"Established"}}},"ipv6Unicast":{"peers":{"fe80::1":{"state":"Established"}}}}"#;
+    let files = |advertised: &str| {
+        routed(
+            &[
+                ("frr/show_bgp_summary.json", summary.to_owned()),
+                ("frr/show_bgp_ipv4_advertised_192.168.0.1.json", advertised.to_owned()),
+            ],
+            &[("bird", "not-running")],
+        )
+    };
+    let (answer, page) = announces(files("{\n\"advertisedRoutes\":{\n  \"203.0.113.7/32\":{}\n}}"));
+    assert_eq!(answer, Advertises::Yes);
+    assert!(page.contains("yes: FRR to 192.168.0.1"), "{page}");
+    assert_eq!(announces(files(r#"{"advertisedRoutes":{}}"#)).0, Advertises::No);
+    let warning = announces(files(r#"{ "warning": "No such neighbor or address family" }"#)).0;
+    assert_eq!(warning, Advertises::Unknown(Unsure::Session("192.168.0.1".to_owned())));
 }

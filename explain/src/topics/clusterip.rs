@@ -12,7 +12,8 @@ use knet_snapshot::route::RouteKind;
 
 use super::nodeport::{self, Taker};
 use crate::explainer::Explainer;
-use crate::explanation::Explanation;
+use crate::explanation::{Explanation, Glossary};
+use crate::glossary;
 use crate::names::Named;
 use crate::query::Query;
 use crate::resolve::{self, QueryError};
@@ -49,12 +50,16 @@ pub struct ClusterIpExplanation {
     pub local: Option<Evidence>,
     /// What takes its packets.
     pub taker: Option<Taker>,
+    /// Only packets of the node itself are taken: those of pods and of clients go by.
+    pub only_own: bool,
     /// The virtual service and its real servers, as captured.
     pub service_rows: Vec<Evidence>,
     /// What a pod of the node sees; `None` when no pod of it was captured.
     pub pod: Option<(Named, Explanation)>,
     /// What a program on the node sees.
     pub own: Explanation,
+    /// Where the rows stand.
+    pub cites: Glossary,
 }
 
 impl ClusterIpExplanation {
@@ -76,6 +81,14 @@ pub fn explain(explainer: &Explainer<'_>, query: &ClusterIpQuery) -> Result<Clus
         ..Query::default()
     };
     let from = |src: String| explainer.walked(&Query { src, ..base.clone() }, Detail::Decisions);
+    if let Ok(service) = resolve::service_named(context, &query.target, query.namespace.as_deref())
+        && context
+            .names
+            .service(&service)
+            .is_some_and(|s| s.cluster_ips.is_empty())
+    {
+        return Err(QueryError::NoClusterIp { service });
+    }
     let own = from(format!("node/{node}"))?;
     let address = own.sent.dst;
     let port = own.sent.dport().map_or(0, |p| p.value);
@@ -84,11 +97,19 @@ pub fn explain(explainer: &Explainer<'_>, query: &ClusterIpQuery) -> Result<Clus
         place.is_some_and(|p| p.node == node && p.pod.is_some()) && !entry.object.is_some_and(|o| o.host_network)
     });
     let pod = pods.and_then(|(name, _)| Some((name.clone(), from(format!("pod/{name}")).ok()?)));
-    let seen = pod.as_ref().map_or(&own, |(_, seen)| seen);
-    let taker = seen
-        .branches
-        .iter()
-        .find_map(|b| b.hops.iter().find_map(|hop| nodeport::taker_at(seen, hop, port)));
+    let taken = |seen: &Explanation| {
+        let mut hops = seen.branches.iter().flat_map(|b| &b.hops);
+        hops.find_map(|hop| nodeport::taker_at(seen, hop, port))
+    };
+    let of_pod = pod.as_ref().map(|(_, seen)| (seen, taken(seen)));
+    // Where the address is not local, IPVS still meets what the node sends itself (LOCAL_OUT).
+    let (seen, taker, only_own) = match of_pod {
+        Some((seen, Some(taker))) => (seen, Some(taker), false),
+        other => {
+            let taker = taken(&own);
+            (&own, taker.clone(), other.is_some() && taker.is_some())
+        }
+    };
     let service_rows = service_rows(seen, &node);
     let space = context
         .names
@@ -111,7 +132,11 @@ pub fn explain(explainer: &Explainer<'_>, query: &ClusterIpQuery) -> Result<Clus
         crate::names::Whose::ClusterIp(name) => Some(name.clone()),
         _ => None,
     });
+    let rule = taker.as_ref().map(|taker| &taker.rule);
+    let rows = service_rows.iter().chain(&local).chain(rule);
     Ok(ClusterIpExplanation {
+        cites: glossary::cites(context.world.snapshot, rows),
+        only_own,
         address,
         port,
         proto: own.sent.proto,

@@ -2,12 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use knet_dataplane::trace::NsId;
+use knet_dataplane::choice::Oracle;
+use knet_dataplane::table::fib::{Answer, Query as Lookup};
+use knet_dataplane::trace::{Evidence, NsId};
 use knet_dataplane::walk;
+use knet_snapshot::Snapshot;
+use knet_snapshot::artifact::name;
 use knet_snapshot::id::Family;
+use knet_snapshot::route::RouteKind;
+use knet_snapshot::row::Row;
 
 use crate::explainer::Explainer;
+use crate::explanation::Glossary;
+use crate::glossary;
 use crate::names::Whose;
 use crate::resolve::{self, Context, QueryError};
 
@@ -15,7 +24,7 @@ use crate::resolve::{self, Context, QueryError};
 const DEVICE: &str = "kube-ipvs0";
 
 /// The answer for one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct KubeIpvs0 {
     /// The node.
     pub node: String,
@@ -30,15 +39,23 @@ pub struct KubeIpvs0 {
     pub missing: Vec<(IpAddr, Whose)>,
     /// Devices of the node on which it answers ARP for addresses of `kube-ipvs0`.
     pub answers_on: Vec<String>,
+    /// The route that makes the first of its addresses local.
+    pub local: Option<Evidence>,
+    /// The sysctls by which the node answers ARP for them or is silent.
+    pub arp_rows: Vec<Evidence>,
+    /// Where the rows stand.
+    pub cites: Glossary,
 }
 
 /// The device as captured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Device {
     /// `UP` is among its flags.
     pub up: bool,
     /// `NOARP` is.
     pub noarp: bool,
+    /// The row.
+    pub row: Evidence,
 }
 
 /// What an address on the device is.
@@ -79,7 +96,22 @@ pub fn explain(explainer: &Explainer<'_>, node: Option<&str>) -> Result<KubeIpvs
     let device = link.map(|l| Device {
         up: l.flags.up,
         noarp: l.flags.noarp,
+        row: link_row(context.world.snapshot, &space.facts.path(name::LINK), l.at),
     });
+    let local = held.first().and_then(|&address| {
+        let lookup = space.fib().lookup(&Lookup::to(address), &mut Oracle::default());
+        match &lookup.answer {
+            Answer::Route(hit) if hit.kind == RouteKind::Local => lookup.evidence.last().cloned(),
+            _ => None,
+        }
+    });
+    let arp_rows = if held.is_empty() {
+        Vec::new()
+    } else {
+        arp_rows(context, ns)
+    };
+    let rows = device.iter().map(|d| &d.row).chain(&local).chain(&arp_rows);
+    let cites = glossary::cites(context.world.snapshot, rows);
     let ipvs = space.ipvs();
     let missing = if device.is_some() {
         missing(context, ns)
@@ -91,9 +123,38 @@ pub fn explain(explainer: &Explainer<'_>, node: Option<&str>) -> Result<KubeIpvs
         addresses: held.iter().map(|&a| (a, what(context, a))).collect(),
         missing,
         answers_on: answers_on(context, ns, &held),
+        local,
+        arp_rows,
+        cites,
         device,
         node,
     })
+}
+
+fn link_row(snapshot: &Snapshot, artifact: &Arc<str>, at: Row) -> Evidence {
+    let text = snapshot.row_text(artifact, at).unwrap_or_default();
+    Evidence {
+        artifact: artifact.clone(),
+        at,
+        handle: None,
+        text: text.into(),
+    }
+}
+
+/// `arp_ignore` of the devices that lead to neighbours, with that of `all`.
+fn arp_rows(context: Context<'_, '_>, ns: NsId) -> Vec<Evidence> {
+    let space = context.world.space(ns);
+    let here = context.world.underlay_devices().iter().filter(|(of, _)| *of == ns);
+    let mut rows: Vec<Evidence> = Vec::new();
+    for &(_, dev) in here {
+        let key = format!("net.ipv4.conf.{}.arp_ignore", space.links().name(dev));
+        for row in space.sysctl().evidence(&key) {
+            if !rows.contains(&row) {
+                rows.push(row);
+            }
+        }
+    }
+    rows
 }
 
 fn what(context: Context<'_, '_>, address: IpAddr) -> Held {

@@ -4,6 +4,7 @@
 //! facts of the captured kernels. Services and annotations only say who put the address there and what he
 //! expects.
 
+mod announce;
 mod controller;
 mod nodes;
 
@@ -20,6 +21,7 @@ use crate::resolve::{Context, QueryError, service_named};
 
 use super::client;
 
+pub use announce::{Advertises, Announcement, BgpSession, Unsure};
 pub use controller::{Controller, Expects, Told};
 pub use nodes::{ClientView, Route, Stand, VipNode};
 
@@ -196,7 +198,7 @@ pub(crate) fn of_address(explainer: &Explainer<'_>, address: IpAddr, from: Optio
         .collect();
     assumptions.sort_unstable();
     assumptions.dedup();
-    let nodes = nodes::all(explainer, address, &services, &segments);
+    let nodes = nodes::all(explainer, address, &services, &segments, controller.as_ref());
     let outcome = outcome(&segments, controller.as_ref());
     VipExplanation {
         address,

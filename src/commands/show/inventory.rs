@@ -6,7 +6,7 @@ use knet_explain::systems::{Seen, Standing};
 use knet_explain::{Explainer, render};
 use knet_snapshot::artifact::name;
 use knet_snapshot::id::Family;
-use knet_snapshot::manifest::AbsentReason;
+use knet_snapshot::manifest::{AbsentEntry, AbsentReason};
 use knet_snapshot::store::{NetnsFacts, NodeFacts};
 use knet_snapshot::{Fact, Snapshot};
 use serde::Serialize;
@@ -253,6 +253,32 @@ fn absences(snapshot: &Snapshot) -> Vec<Absence> {
             detail: detail(&example),
             example,
         });
+    // Of a node's files the manifest lists those that somebody asked for.
+    let below = |path: &str| -> Option<String> {
+        let (_, rest) = path.strip_prefix("nodes/")?.split_once('/')?;
+        rest.starts_with("files/").then(|| rest.to_owned())
+    };
+    let mut of_files: BTreeMap<(bool, String, AbsentReason), (usize, &AbsentEntry)> = BTreeMap::new();
+    for a in listed {
+        if let Some(file) = below(&a.path) {
+            of_files
+                .entry((a.reason.means_empty(), file, a.reason))
+                .or_insert((0, a))
+                .0 += 1;
+        }
+    }
+    let nodes = snapshot.nodes().count();
+    let of_files = of_files
+        .into_iter()
+        .map(|((empty, artifact, reason), (count, first))| Absence {
+            artifact,
+            reason,
+            empty,
+            count,
+            of: nodes,
+            detail: first.detail.clone(),
+            example: first.path.clone(),
+        });
     let others = listed
         .iter()
         .filter(|a| !a.path.starts_with("nodes/"))
@@ -265,5 +291,5 @@ fn absences(snapshot: &Snapshot) -> Vec<Absence> {
             example: a.path.clone(),
             detail: a.detail.clone(),
         });
-    of_namespaces.chain(others).collect()
+    of_namespaces.chain(of_files).chain(others).collect()
 }

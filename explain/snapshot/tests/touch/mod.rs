@@ -79,7 +79,13 @@ pub fn read(path: &str, bytes: &[u8]) {
         let files = snapshot.paths().filter_map(|path| Some((path, snapshot.bytes(path)?)));
         let said = routing_daemon::of_node(node, files);
         assert!(said.sessions.iter().all(|(_, _, s)| inside(bytes, s.at)));
-        assert!(said.routes.iter().all(|(_, r)| inside(bytes, r.at)));
+        assert!(said.routes.iter().all(|(_, _, r)| inside(bytes, r.at)));
+        for (daemon, path, session) in &said.sessions {
+            let address = std::net::Ipv4Addr::new(192, 0, 2, 242).into();
+            if let routing_daemon::Announces::Yes(_, known) = said.announces(*daemon, path, session, address) {
+                assert!(inside(bytes, known.at));
+            }
+        }
     }
     for problem in snapshot.all_problems() {
         let offset = problem.offset.unwrap_or(0);

@@ -54,9 +54,10 @@ pub fn pod_route(node: &str, of: &str, cidr: &IpNet, via: Option<IpAddr>, should
 
 /// What a routing daemon says of a route that is not there.
 pub fn no_bgp_route(node: &str, of: &str, dst: IpAddr, daemon: Daemon, why: &WhyNoRoute) -> Said {
-    let (name, show) = match daemon {
-        Daemon::Bird => ("BIRD", "birdc show protocols all"),
-        Daemon::Frr => ("FRR", "vtysh -c 'show bgp summary'"),
+    let name = words::daemon(daemon).1;
+    let show = match daemon {
+        Daemon::Bird => "birdc show protocols all",
+        Daemon::Frr => "vtysh -c 'show bgp summary'",
     };
     let head = format!("{node} has no route to {dst}, a pod of {of}");
     match why {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::convert;
 use super::model::{Evidence, OverallSees};
-use crate::explanation::Evidence as TraceEvidence;
+use crate::explanation::{Evidence as TraceEvidence, Glossary};
 use crate::names::Whose;
 use crate::render::{systems, words};
 use crate::topics::clusterip::ClusterIpExplanation;
@@ -34,6 +34,8 @@ pub struct ClusterIpDocument {
     pub local_route: Option<Evidence>,
     /// `ipvs`, or the table of the rule; null when nothing takes its packets.
     pub taken_by: Option<String>,
+    /// Only packets of the node itself are taken: those of pods and clients go by.
+    pub only_own: bool,
     /// The virtual service and its real servers, or the rule.
     pub rows: Vec<Evidence>,
     /// What a pod of the node sees.
@@ -62,6 +64,8 @@ pub struct KubeIpvs0Document {
     pub missing: Vec<HeldDoc>,
     /// Devices on which the node answers ARP for these addresses.
     pub answers_on: Vec<String>,
+    /// The device, the route that makes the first of its addresses local, and the sysctls of ARP.
+    pub rows: Vec<Evidence>,
 }
 
 /// An address and whose it is.
@@ -75,11 +79,12 @@ pub struct HeldDoc {
     pub owner: Option<String>,
 }
 
-fn row(row: &TraceEvidence) -> Evidence {
+fn row(cites: &Glossary, row: &TraceEvidence) -> Evidence {
+    let cite = cites.cite(row);
     Evidence {
         artifact: row.artifact.to_string(),
-        line: None,
-        index: None,
+        line: cite.map(|c| c.line),
+        index: cite.and_then(|c| c.index),
         handle: row.handle,
         text: row.text.to_string(),
     }
@@ -88,6 +93,7 @@ fn row(row: &TraceEvidence) -> Evidence {
 /// Converts the answer.
 pub fn document(answer: &ClusterIpExplanation) -> ClusterIpDocument {
     let rule = answer.taker.iter().filter(|t| !t.ipvs).map(|t| &t.rule);
+    let cited = |e: &TraceEvidence| row(&answer.cites, e);
     ClusterIpDocument {
         address: answer.address,
         port: answer.port,
@@ -96,9 +102,10 @@ pub fn document(answer: &ClusterIpExplanation) -> ClusterIpDocument {
         services: answer.services.iter().map(ToString::to_string).collect(),
         dev: answer.stands.as_ref().map(|(dev, _)| dev.clone()),
         dev_up: answer.stands.as_ref().map(|(_, up)| *up),
-        local_route: answer.local.as_ref().map(row),
+        local_route: answer.local.as_ref().map(cited),
+        only_own: answer.only_own,
         taken_by: answer.taker.as_ref().map(|t| t.table.clone()),
-        rows: answer.service_rows.iter().chain(rule).map(row).collect(),
+        rows: answer.service_rows.iter().chain(rule).map(cited).collect(),
         pod_sees: answer.pod.as_ref().map(|(_, seen)| convert::overall(seen)),
         node_sees: convert::overall(&answer.own),
         outside: systems::taken_over(&answer.own),
@@ -119,6 +126,8 @@ pub fn device(answer: &KubeIpvs0) -> KubeIpvs0Document {
             owner,
         }
     };
+    let device = answer.device.iter().map(|d| &d.row);
+    let rows = device.chain(&answer.local).chain(&answer.arp_rows);
     KubeIpvs0Document {
         node: answer.node.clone(),
         present: answer.device.is_some(),
@@ -135,6 +144,7 @@ pub fn device(answer: &KubeIpvs0) -> KubeIpvs0Document {
             })
             .collect(),
         answers_on: answer.answers_on.clone(),
+        rows: rows.map(|e| row(&answer.cites, e)).collect(),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use knet_snapshot::routing_daemon::Daemon;
 use serde_json::{Value, json};
 
 use super::convert::Names;
@@ -164,10 +163,7 @@ fn data(found: &Found) -> Value {
                 WhyNoRoute::NotAnnounced { session } => ("not-announced", Some(session), None, None),
                 WhyNoRoute::NotInKernel { from } => ("not-in-kernel", Some(from), None, None),
             };
-            let daemon = match daemon {
-                Daemon::Bird => "bird",
-                Daemon::Frr => "frr",
-            };
+            let daemon = words::daemon(*daemon).0;
             json!({
                 "node": node, "pods_of": of, "address": dst, "daemon": daemon, "why": why, "session": session,
                 "state": state, "error": error,

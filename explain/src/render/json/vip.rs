@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::convert;
 use super::model::{Evidence, OverallSees};
 use crate::render::words;
-use crate::topics::vip::{self, VipExplanation, VipOutcome, VipRole};
+use crate::topics::vip::{self, Advertises, Unsure, VipExplanation, VipOutcome, VipRole};
 
 /// `schema` of a vip document.
 pub const VIP: &str = "knet.vip/v1";
@@ -116,6 +116,8 @@ pub struct NodeDoc {
     pub route: Option<RouteDoc>,
     /// Devices on which it asks its neighbours in the name of the address.
     pub asks_as: Vec<String>,
+    /// Whether it announces a route to the address to other routers.
+    pub advertises: AdvertisesDoc,
     /// Ready endpoints on this node.
     pub endpoints_here: Option<usize>,
     /// Ready endpoints in all.
@@ -155,6 +157,41 @@ pub struct RouteDoc {
     /// Who wrote it.
     pub owner: Option<String>,
     /// The row.
+    pub evidence: Evidence,
+}
+
+/// Whether a node announces a route to the address, by the captured state of its routing daemons.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct AdvertisesDoc {
+    /// `yes`, `no`, `unknown`.
+    pub answer: String,
+    /// Why it is unknown: `no-state` (nothing of a routing daemon was captured), `not-running` (neither BIRD nor FRR
+    /// runs; another program might announce it), `other-daemon` (whether the other one runs is not known),
+    /// `not-captured` (a daemon runs and could not be asked), `session-not-captured`, `speaks-itself` (a program that is
+    /// not asked); else null.
+    pub because: Option<String>,
+    /// The daemon, file, session or program that this is about.
+    pub of: Option<String>,
+    /// The sessions it is announced on, or all, where it is on none.
+    pub sessions: Vec<SessionDoc>,
+}
+
+/// A BGP session.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SessionDoc {
+    /// `bird`, `frr`.
+    pub daemon: String,
+    /// Its name; of FRR the neighbour.
+    pub name: String,
+    /// The neighbour.
+    pub neighbour: Option<IpAddr>,
+    /// Its state, in the daemon's word.
+    pub state: String,
+    /// A route to the address is announced on it; null when that was not captured.
+    pub announced: Option<bool>,
+    /// The prefix that is announced.
+    pub prefix: Option<String>,
+    /// The route, or the session.
     pub evidence: Evidence,
 }
 
@@ -289,6 +326,7 @@ fn node(node: &vip::VipNode) -> NodeDoc {
             },
         }),
         asks_as: node.asks_as.clone(),
+        advertises: advertises(&node.advertises),
         endpoints_here: node.endpoints.map(|e| e.0),
         endpoints: node.endpoints.map(|e| e.1),
         clients: node
@@ -302,5 +340,44 @@ fn node(node: &vip::VipNode) -> NodeDoc {
                 source_kept: c.source_kept(),
             })
             .collect(),
+    }
+}
+
+fn advertises(said: &vip::Announcement) -> AdvertisesDoc {
+    let (answer, because, of) = match &said.answer {
+        Advertises::Yes => ("yes", None, None),
+        Advertises::No => ("no", None, None),
+        Advertises::Unknown(why) => {
+            let (because, of) = match why {
+                Unsure::NoState => ("no-state", None),
+                Unsure::NotRunning => ("not-running", None),
+                Unsure::OtherDaemon(daemon) => ("other-daemon", Some(words::daemon(*daemon).0.to_owned())),
+                Unsure::NotCaptured { path, .. } => ("not-captured", Some(path.clone())),
+                Unsure::Session(name) => ("session-not-captured", Some(name.clone())),
+                Unsure::Itself(program) => ("speaks-itself", Some((*program).to_owned())),
+            };
+            ("unknown", Some(because.to_owned()), of)
+        }
+    };
+    let session = |s: &vip::BgpSession| SessionDoc {
+        daemon: words::daemon(s.daemon).0.to_owned(),
+        name: s.name.clone(),
+        neighbour: s.neighbour,
+        state: s.state.clone(),
+        announced: s.announced,
+        prefix: s.prefix.map(|p| p.to_string()),
+        evidence: Evidence {
+            artifact: s.row.artifact.to_string(),
+            line: s.line,
+            index: None,
+            handle: None,
+            text: s.row.text.to_string(),
+        },
+    };
+    AdvertisesDoc {
+        answer: answer.to_owned(),
+        because,
+        of,
+        sessions: said.sessions.iter().map(session).collect(),
     }
 }

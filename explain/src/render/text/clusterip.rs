@@ -6,6 +6,7 @@ use crate::render::{systems, words};
 use crate::topics::clusterip::ClusterIpExplanation;
 use crate::topics::kube_ipvs0::{Held, KubeIpvs0};
 
+use super::head::cite;
 use super::layout::{Page, Span, Tone, dim, strong};
 use super::{nodeport, verdict};
 
@@ -41,15 +42,14 @@ pub fn answer(page: &mut Page, answer: &ClusterIpExplanation) {
                 &[format!("it is an address on {dev}{state}").into()],
             );
         }
-        None if ipvs => page.field(
-            MARGIN,
-            INDENT,
-            &dim("local"),
-            &[Span(
-                "it is on no device: only the node's own packets meet IPVS".to_owned(),
-                Tone::Warn,
-            )],
-        ),
+        None if ipvs => {
+            let text = if answer.only_own {
+                "it is on no device: packets of pods and clients are routed past IPVS, and only the node's own meet it"
+            } else {
+                "it is on no device: only the node's own packets meet IPVS"
+            };
+            page.field(MARGIN, INDENT, &dim("local"), &[Span(text.to_owned(), Tone::Bad)]);
+        }
         None => page.field(
             MARGIN,
             INDENT,
@@ -59,21 +59,22 @@ pub fn answer(page: &mut Page, answer: &ClusterIpExplanation) {
     }
     if let Some(row) = &answer.local {
         page.field(MARGIN, INDENT, &dim(""), &[strong(row.text.to_string())]);
-        page.field(MARGIN, INDENT, &dim(""), &[dim(row.artifact.to_string())]);
+        page.field(MARGIN, INDENT, &dim(""), &[dim(cite(&answer.cites, row))]);
     }
     match &answer.taker {
         Some(taker) if taker.ipvs => {
-            let text = format!(
-                "IPVS at {}, after filter has seen the service's port",
-                taker.chains.join(" ")
-            );
+            let at = taker.chains.join(" ");
+            let text = match answer.only_own {
+                true => format!("IPVS at {at}, of the node's own packets only"),
+                false => format!("IPVS at {at}, after filter has seen the service's port"),
+            };
             page.field(MARGIN, INDENT, &dim("taken by"), &[text.into()]);
         }
         Some(taker) => {
             let text = format!("{} {}", taker.table, taker.chains.join(" > "));
             page.field(MARGIN, INDENT, &dim("taken by"), &[text.into()]);
             page.field(MARGIN, INDENT, &dim(""), &[strong(taker.rule.text.to_string())]);
-            page.field(MARGIN, INDENT, &dim(""), &[dim(taker.rule.artifact.to_string())]);
+            page.field(MARGIN, INDENT, &dim(""), &[dim(cite(&answer.cites, &taker.rule))]);
         }
         None => {
             let over = systems::taken_over(&answer.own);
@@ -91,7 +92,7 @@ pub fn answer(page: &mut Page, answer: &ClusterIpExplanation) {
         page.field(MARGIN, INDENT, &dim(""), &[strong(row.text.to_string())]);
     }
     if let Some(row) = answer.service_rows.first() {
-        page.field(MARGIN, INDENT, &dim(""), &[dim(row.artifact.to_string())]);
+        page.field(MARGIN, INDENT, &dim(""), &[dim(cite(&answer.cites, row))]);
     }
     page.gap();
     if let Some((pod, seen)) = &answer.pod {
@@ -155,6 +156,17 @@ pub fn device(page: &mut Page, answer: &KubeIpvs0) {
         ],
     );
     page.gap();
+    let flags = format!(
+        "{}{}",
+        if device.up { "UP" } else { "not UP" },
+        if device.noarp { ", NOARP" } else { "" }
+    );
+    let row = dim(cite(&answer.cites, &device.row));
+    page.field(MARGIN, INDENT, &dim("device"), &[flags.into(), row]);
+    if let Some(row) = &answer.local {
+        page.field(MARGIN, INDENT, &dim("local"), &[strong(row.text.to_string())]);
+        page.field(MARGIN, INDENT, &dim(""), &[dim(cite(&answer.cites, row))]);
+    }
     let services = answer.services.map_or("not captured".to_owned(), |n| n.to_string());
     page.field(
         MARGIN,
@@ -203,6 +215,14 @@ pub fn device(page: &mut Page, answer: &KubeIpvs0) {
         )
     };
     page.field(MARGIN, INDENT, &dim("ARP"), &[arp.into()]);
+    for row in &answer.arp_rows {
+        page.field(
+            MARGIN,
+            INDENT,
+            &dim(""),
+            &[strong(row.text.to_string()), dim(cite(&answer.cites, row))],
+        );
+    }
 }
 
 fn owner(whose: &Whose) -> String {

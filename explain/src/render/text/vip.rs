@@ -3,7 +3,8 @@
 use crate::explanation::{ClientSees, Verdict};
 use crate::render::{notes, words};
 use crate::topics::vip::{
-    ClientView, Controller, Expects, Hearing, Segment, VipExplanation, VipNode, VipOutcome, VipRole,
+    Advertises, Announcement, BgpSession, ClientView, Controller, Expects, Hearing, Segment, Unsure, VipExplanation,
+    VipNode, VipOutcome, VipRole,
 };
 
 use super::layout::{Page, Span, Tone, dim, strong};
@@ -17,10 +18,6 @@ pub fn answer(page: &mut Page, answer: &VipExplanation) {
     page.gap();
     services(page, answer);
     controller(page, answer);
-    if answer.outcome == VipOutcome::Routed {
-        let text = "what routing daemons announce is in no artifact; of routes only the kernels' own are shown";
-        page.field(MARGIN, INDENT, &dim("routes"), &[text.into()]);
-    }
     for segment in &answer.segments {
         self::segment(page, answer, segment);
     }
@@ -67,12 +64,29 @@ fn headline(page: &mut Page, answer: &VipExplanation) {
             "no kernel answers, as it should be: a program on one of the nodes does, which the snapshot does not show."
                 .to_owned(),
         ),
-        VipOutcome::Routed => (
-            Tone::Warn,
-            "in no subnet of the nodes: routers bring its packets to a node, or nobody does.".to_owned(),
-        ),
+        VipOutcome::Routed => (Tone::Warn, routed(answer)),
     };
     page.flow(0, 2, &[Span(format!("{}:", answer.address), tone), text.into()]);
+}
+
+/// Who tells routers of it.
+fn routed(answer: &VipExplanation) -> String {
+    let mut by: Vec<&str> = Vec::new();
+    let mut all_known = true;
+    for node in &answer.nodes {
+        match node.advertises.answer {
+            Advertises::Yes => by.push(&node.node),
+            Advertises::No => {}
+            Advertises::Unknown(_) => all_known = false,
+        }
+    }
+    let who = match (by.as_slice(), all_known) {
+        ([], true) => "and no captured node announces a route to it".to_owned(),
+        ([], false) => "routers bring its packets to a node, or nobody does".to_owned(),
+        ([one], _) => format!("{one} announces a route to it"),
+        (many, _) => format!("{} announce a route to it", many.join(", ")),
+    };
+    format!("in no subnet of the nodes: {who}.")
 }
 
 fn services(page: &mut Page, answer: &VipExplanation) {
@@ -256,6 +270,7 @@ fn node(page: &mut Page, answer: &VipExplanation, node: &VipNode) {
             &[route.row.text.to_string().into(), dim(route.row.artifact.to_string())],
         );
     }
+    advertises(page, &node.advertises);
     if !node.asks_as.is_empty() {
         let text = format!(
             "a packet with this source out of {} makes the node ask ARP as {} (arp_announce): neighbours then take it \
@@ -263,7 +278,7 @@ fn node(page: &mut Page, answer: &VipExplanation, node: &VipNode) {
             node.asks_as.join(", "),
             answer.address
         );
-        page.field(MARGIN, INDENT, &dim("announces"), &[Span(text, Tone::Warn)]);
+        page.field(MARGIN, INDENT, &dim("ARP"), &[Span(text, Tone::Warn)]);
     }
     for client in &node.clients {
         self::client(page, client);
@@ -275,6 +290,78 @@ fn node(page: &mut Page, answer: &VipExplanation, node: &VipNode) {
             &dim("endpoints"),
             &[format!("{here} of {all} ready ones are on this node").into()],
         );
+    }
+}
+
+/// More sessions than this are counted.
+const SESSIONS: usize = 3;
+
+fn advertises(page: &mut Page, said: &Announcement) {
+    let daemons = || {
+        let mut names: Vec<&str> = said.sessions.iter().map(|s| words::daemon(s.daemon).1).collect();
+        names.dedup();
+        names.join(" and ")
+    };
+    let (tone, text, rows) = match &said.answer {
+        Advertises::Yes => {
+            let to: Vec<String> = said.sessions.iter().take(SESSIONS).map(peer).collect();
+            let more = said.sessions.len().saturating_sub(SESSIONS);
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            let text = format!("yes: {} to {}{more}", daemons(), to.join(", "));
+            (Tone::Good, text, 1)
+        }
+        Advertises::No => {
+            let up = said
+                .sessions
+                .iter()
+                .filter(|s| s.state.eq_ignore_ascii_case("established"))
+                .count();
+            let text = match said.sessions.len() {
+                0 => "no: the routing daemon that runs here has no BGP session".to_owned(),
+                all => format!(
+                    "no: {} announces no route to it ({up} of {all} sessions are up)",
+                    daemons()
+                ),
+            };
+            (Tone::Warn, text, SESSIONS)
+        }
+        Advertises::Unknown(why) => {
+            let why = match why {
+                Unsure::NoState => "nothing of a routing daemon was captured".to_owned(),
+                Unsure::NotRunning => {
+                    "neither BIRD nor FRR runs here, and other programs that speak BGP are not asked".to_owned()
+                }
+                Unsure::OtherDaemon(daemon) => {
+                    let other = words::daemon(*daemon).1;
+                    format!("{} does not; whether {other} runs here was not captured", daemons())
+                }
+                Unsure::NotCaptured { path, reason } => format!("{path} was not captured ({})", words::absent(*reason)),
+                Unsure::Session(name) => format!("what is announced on session {name}, which is up, was not captured"),
+                Unsure::Itself(program) => format!("{program} speaks BGP itself, and is not asked"),
+            };
+            (Tone::Dim, format!("unknown: {why}"), 0)
+        }
+    };
+    page.field(MARGIN, INDENT, &dim("by BGP"), &[Span(text, tone)]);
+    for session in said.sessions.iter().take(rows) {
+        let text = session.row.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        page.field(MARGIN, INDENT, &dim(""), &[text.into()]);
+        let cite = match session.line {
+            Some(line) => format!("{}:{line}", session.row.artifact),
+            None => session.row.artifact.to_string(),
+        };
+        page.field(MARGIN, INDENT, &dim(""), &[dim(cite)]);
+    }
+}
+
+fn peer(session: &BgpSession) -> String {
+    match session.neighbour {
+        Some(neighbour) if neighbour.to_string() != session.name => format!("{neighbour} ({})", session.name),
+        _ => session.name.clone(),
     }
 }
 

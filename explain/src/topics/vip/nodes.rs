@@ -10,7 +10,8 @@ use knet_snapshot::id::IfIndex;
 use knet_snapshot::link::LinkKind;
 use knet_snapshot::route::RouteKind;
 
-use super::{Segment, VipRole, VipService};
+use super::announce::{self, Announcement};
+use super::{Segment, Told, VipRole, VipService};
 use crate::explainer::Explainer;
 use crate::explanation::Explanation;
 use crate::names::Named;
@@ -30,6 +31,8 @@ pub struct VipNode {
     /// Devices out of which a packet with this source makes the node ask its neighbours in the name of the
     /// address (`arp_announce`): whoever hears it takes the node for the owner.
     pub asks_as: Vec<String>,
+    /// Whether the node announces a route to the address to other routers.
+    pub advertises: Announcement,
     /// Ready endpoints of the Services on this node, and in all; `None` when slices were not captured.
     pub endpoints: Option<(usize, usize)>,
     /// What a client outside sees whose packet comes to this node, by port.
@@ -85,7 +88,14 @@ pub struct ClientView {
 const WALKS: usize = 256;
 
 /// Every captured node.
-pub fn all(explainer: &Explainer<'_>, address: IpAddr, services: &[VipService], segments: &[Segment]) -> Vec<VipNode> {
+pub fn all(
+    explainer: &Explainer<'_>,
+    address: IpAddr,
+    services: &[VipService],
+    segments: &[Segment],
+    controller: Option<&Told>,
+) -> Vec<VipNode> {
+    let systems = explainer.systems();
     let context = explainer.context();
     let nodes: Vec<(String, NsId)> = context
         .names
@@ -108,6 +118,7 @@ pub fn all(explainer: &Explainer<'_>, address: IpAddr, services: &[VipService], 
             stands: stands(context, ns, address),
             route: route(context, ns, address),
             asks_as: asks_as(context, ns, address),
+            advertises: announce::of_node(context, &node, address, controller, &systems),
             endpoints: endpoints(context, services, &node),
             clients: ports
                 .iter()

@@ -19,7 +19,7 @@ const MODULES: &str = "\
     ip_vs ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_wlc ip_vs_sh ip_vs_dh ip_vs_mh ip_vs_sed ip_vs_nq ip_vs_lblc \
     ip_vs_lblcr ip_vs_fo ip_vs_ovf ip_vs_ftp nf_conntrack nf_conntrack_netlink nf_conntrack_ftp nf_nat \
     nf_nat_ftp xt_nat xt_MASQUERADE xt_REDIRECT xt_mark xt_connmark xt_conntrack xt_comment xt_tcpudp \
-    xt_multiport xt_addrtype xt_set xt_ipvs xt_statistic xt_policy xt_CT xt_physdev xt_owner xt_iprange xt_mac \
+    xt_multiport xt_addrtype xt_set xt_ipvs xt_TCPMSS xt_statistic xt_policy xt_CT xt_physdev xt_owner xt_iprange xt_mac \
     xt_state ip_tables iptable_filter iptable_nat iptable_mangle iptable_raw ip6_tables ip6table_filter \
     ip6table_nat ip6table_mangle ip6table_raw iptable_security ip6table_security nf_tables nft_compat nft_chain_nat nft_ct nft_nat nft_masq \
     nft_reject nft_reject_bridge nft_meta_bridge nf_conntrack_bridge ip_set ip_set_hash_ip ip_set_hash_ipport ip_set_hash_ipportip ip_set_hash_ipportnet \

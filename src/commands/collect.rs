@@ -45,6 +45,11 @@ pub(super) fn for_question(
     console: &Console,
 ) -> Result<Opened, Failure> {
     // A place that cannot be written to is told before anybody is asked.
+    if args.save.as_deref().is_some_and(|path| path.as_os_str() == "-") {
+        return Err(
+            Failure::message("--save -: standard output is for the answer").hint("name a file to keep the snapshot in")
+        );
+    }
     let save = args.save.as_deref().map(|path| {
         let failed = || path.display().to_string();
         let writer = Writer::create(path).with_context(failed).map_err(Failure::new)?;

@@ -123,6 +123,17 @@ fn two_things_cannot_come_from_one_pipe() {
 }
 
 #[test]
+fn an_answer_and_a_snapshot_do_not_go_into_one_pipe() {
+    let ran = run(&["trace", "a", "b:80", "--save", "-"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("--save -: standard output is for the answer"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn a_snapshot_may_come_through_a_pipe() {
     let archive = std::fs::read(three_node()).expect("the fixture is there");
     let piped = run_with(command(&["snapshot", "show", "-"]), &archive);

@@ -35,7 +35,7 @@ impl Walker<'_, '_> {
         let stages_left = std::mem::replace(&mut self.stages_left, self.limit);
         let narrowest = (self.mtu, self.route_mtu, self.overhead);
         self.carrying += 1;
-        let end = self.to_the_end_of_the_tunnel(wrap);
+        let end = self.through_the_tunnel(wrap);
         self.carrying -= 1;
         self.stages_left = stages_left;
         (self.mtu, self.route_mtu, self.overhead) = narrowest;
@@ -55,7 +55,7 @@ impl Walker<'_, '_> {
         }
     }
 
-    fn to_the_end_of_the_tunnel(
+    fn through_the_tunnel(
         &mut self,
         wrap: impl FnOnce(&mut Self) -> Next,
     ) -> Result<(NsId, IfIndex, Box<Skb>), Box<Ended>> {

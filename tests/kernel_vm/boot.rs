@@ -240,7 +240,7 @@ pub fn run(command: &str, suite: &Path, time: Duration) -> Result<(Vec<String>, 
         ))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| format!("qemu-system-x86_64: {e}"))?;
     let console = child.stdout.take().ok_or("no console")?;
@@ -270,6 +270,13 @@ pub fn run(command: &str, suite: &Path, time: Duration) -> Result<(Vec<String>, 
         lines.push(line);
     }
     let _ = child.kill();
-    let _ = child.wait();
+    // What QEMU itself has to say is the last word on a machine that did not start.
+    if let Ok(out) = child.wait_with_output() {
+        lines.extend(
+            String::from_utf8_lossy(&out.stderr)
+                .lines()
+                .map(|line| format!("qemu: {line}")),
+        );
+    }
     Ok((lines, code))
 }

@@ -76,7 +76,7 @@ pub fn routes(bytes: &[u8]) -> Vec<Known> {
         };
         Some(paths.as_array()?.iter().filter_map(known).collect::<Vec<_>>())
     });
-    of.flatten().collect()
+    in_order(of.flatten())
 }
 
 /// The prefixes in `… advertised-routes json`; `None` when it is no such document.
@@ -91,7 +91,14 @@ pub fn advertised(bytes: &[u8]) -> Option<Vec<Known>> {
             from: String::new(),
         })
     };
-    Some(all.keys().filter_map(known).collect())
+    Some(in_order(all.keys().filter_map(known)))
+}
+
+/// As they stand in the file: whether a map keeps that order is for whoever builds `serde_json` to say.
+fn in_order(known: impl Iterator<Item = Known>) -> Vec<Known> {
+    let mut all: Vec<Known> = known.collect();
+    all.sort_by_key(|known| known.at.start);
+    all
 }
 
 fn read(bytes: &[u8]) -> Value {
@@ -141,7 +148,7 @@ mod tests {
         let table =
             br#"{"routes":{ "10.77.4.0/26": [{"peerId":"172.32.0.2"}],"10.77.3.0/26": [{"peerId":"(unspec)"}]}}"#;
         let from: Vec<_> = routes(table).into_iter().map(|known| known.from).collect();
-        assert_eq!(from, ["(unspec)", "172.32.0.2"]);
+        assert_eq!(from, ["172.32.0.2", "(unspec)"]);
         let why = errors(br#"{"172.32.0.9":{"bgpState":"Active","lastResetDueTo":"Waiting for peer OPEN"}}"#);
         assert_eq!(why["172.32.0.9"], "Waiting for peer OPEN");
     }

@@ -269,11 +269,13 @@ fn join(plan: &mut Plan, fabric: Fabric, n: usize, m: usize) {
         }
         Fabric::WireGuard => {
             let (secret, public) = (KEYS[n].0, KEYS[m].1);
+            // Kept alive, they have shaken hands before the first flow: a handshake that is lost is tried again only
+            // after five seconds, which is longer than a flow waits.
             plan.shell(node, &format!("echo {secret} >/tmp/key{n}"));
             plan.shell(
                 node,
                 &format!(
-                    "wg set tun0 listen-port 51820 private-key /tmp/key{n} peer {public} endpoint {other}:51820 allowed-ips 10.244.{m}.0/24,fd44:{m}::/64"
+                    "wg set tun0 listen-port 51820 private-key /tmp/key{n} peer {public} endpoint {other}:51820 allowed-ips 10.244.{m}.0/24,fd44:{m}::/64 persistent-keepalive 5"
                 ),
             );
             plan.ip(node, "link add tun0 type wireguard");

@@ -53,7 +53,7 @@ const PACE: Pace = Pace {
     more: Duration::from_millis(990),
 };
 /// For everything, the boot included; more for a long run.
-const TIME: u64 = 390;
+const TIME: u64 = 450;
 /// Configurations of virtual services that are drawn, and seconds after which no new one is begun.
 const CONFIGS: u64 = 100;
 const SECONDS: u64 = 90;

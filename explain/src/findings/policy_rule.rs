@@ -31,6 +31,8 @@ pub(super) fn check(cx: &Cx<'_, '_>) -> Vec<Finding> {
                     let to = match rule.action {
                         RuleAction::Table(to) => Some(to.0),
                         RuleAction::Blackhole | RuleAction::Unreachable | RuleAction::Prohibit => continue,
+                        // The kernel's own, made with the first VRF.
+                        RuleAction::L3mdev => continue,
                         _ => None,
                     };
                     let fails = branch.client_sees != ClientSees::Reply;

@@ -42,8 +42,20 @@ impl Steps<'_> {
             self.page.field_right(MARGIN, INDENT, &dim(label), &spans, &dim(cite));
             return;
         }
-        self.line(label, &spans);
-        for evidence in evidence {
+        // Where the row says it all, it stands behind the label.
+        let below = match evidence {
+            [row, below @ ..] if spans.is_empty() => {
+                let cite = short_cite(self.glossary(), row);
+                let spans = [row.text.to_string().into()];
+                self.page.field_right(MARGIN, INDENT, &dim(label), &spans, &dim(cite));
+                below
+            }
+            all => {
+                self.line(label, &spans);
+                all
+            }
+        };
+        for evidence in below {
             let cite = short_cite(self.glossary(), evidence);
             self.page
                 .flow_right(INDENT, INDENT + 2, &[evidence.text.to_string().into()], &dim(cite));

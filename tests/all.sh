@@ -13,12 +13,14 @@ say() { printf '\n== %s\n' "$*"; }
 # What the kernel tests run, and a compiler for libFuzzer. procps has sysctl, util-linux has unshare. The second line is
 # for the virtual machine; its kernel is a package that the test downloads and unpacks, and does not install.
 packages=(g++ iproute2 iptables nftables ipset conntrack ethtool procps util-linux
-  qemu-system-x86 busybox cpio ipvsadm wireguard-tools bird2 frr)
+  qemu-system-x86 busybox-static cpio ipvsadm wireguard-tools bird2 frr)
 programs=(c++ ip iptables-nft-save nft ipset conntrack ethtool sysctl unshare
   qemu-system-x86_64 busybox cpio ipvsadm wg bird vtysh)
 export PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for program in "${programs[@]}"; do command -v "$program" >/dev/null || missing+=("$program"); done
+# The machine has no libraries for it: Debian's `busybox` is another one than its `busybox-static`.
+if ldd "$(command -v busybox)" >/dev/null 2>&1; then missing+=("busybox without libraries"); fi
 if ((${#missing[@]})); then
   if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
     say "installing ${packages[*]} (missing: ${missing[*]})"

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -137,6 +138,9 @@ fn depends(module: &[u8]) -> Vec<String> {
         .collect()
 }
 
+/// The loader of programs that need libraries.
+const DYNAMIC: &[u8] = b"/ld-linux";
+
 /// The kernel and what it starts from.
 fn guest(command: &str) -> Result<(PathBuf, PathBuf), String> {
     let folder = folder();
@@ -155,7 +159,13 @@ fn guest(command: &str) -> Result<(PathBuf, PathBuf), String> {
         place(name, &all, &root, &mut seen, &mut order)?;
     }
     let busybox = output("sh", &["-c", "command -v busybox"], &folder)?;
-    fs::copy(busybox.trim(), root.join("bin/busybox")).map_err(|e| e.to_string())?;
+    let busybox = fs::read(busybox.trim()).map_err(|e| e.to_string())?;
+    if busybox.windows(DYNAMIC.len()).any(|w| w == DYNAMIC) {
+        return Err("busybox needs libraries: install busybox-static".to_owned());
+    }
+    let inside = root.join("bin/busybox");
+    fs::write(&inside, busybox).map_err(|e| e.to_string())?;
+    fs::set_permissions(&inside, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
     for (name, text) in [("init", INIT), ("order", &order.join("\n")), ("command", command)] {
         fs::write(root.join(name), text).map_err(|e| e.to_string())?;
     }

@@ -689,6 +689,14 @@ fn vrf(rng: &mut Rng, leak: Leak, accept: bool) -> Plan {
          -A INPUT -m mark --mark 0x8/0x8 -j DROP\n{fatal}\nCOMMIT",
         marks.join("\n")
     );
+    // A name that is empty outside of VRFs does not end a rule.
+    let rule = rng.pick(&["sdifname != \"cni0\"", "sdifname \"cni0\"", "sdif 0"]);
+    plan.shell(
+        node,
+        &format!(
+            "nft 'table ip knet {{ chain c {{ type filter hook input priority 10; meta {rule} udp dport 53 drop; }}; }}'"
+        ),
+    );
     plan.flows = 36;
     plan
 }

@@ -197,7 +197,10 @@ impl Walker<'_, '_> {
                 links.addresses_of(link.index).find(link_local).map(|a| a.local)
             };
         }
-        let local = src.is_ipv4() && space.fib().addr_type_in(src, Some(link.index)) == Some(RouteKind::Local);
+        // Where the routes were not captured, the addresses tell.
+        let kind = space.fib().addr_type_in(src, Some(link.index));
+        let own = || links.owner(src).is_some() || src.is_loopback();
+        let local = src.is_ipv4() && kind.map_or_else(own, |kind| kind == RouteKind::Local);
         let announced = match sysctl.conf4_max(&link.name, "arp_announce").unwrap_or(0) {
             // Any local address.
             0 => local,

@@ -255,8 +255,9 @@ impl Walker<'_, '_> {
     fn ipvlan_takes(&self, ns: NsId, link: &Link, frame: &Frame) -> bool {
         match (&link.kind, frame.cast, &frame.holds) {
             (LinkKind::Ipvlan { .. }, Cast::Unicast(_), Some(skb)) => {
-                let mut own = self.space(ns).links().addresses_of(link.index);
-                own.any(|a| a.local == skb.packet.dst)
+                let links = self.space(ns).links();
+                // Addresses that nobody captured may well be this one.
+                !links.addresses_known || links.addresses_of(link.index).any(|a| a.local == skb.packet.dst)
             }
             _ => true,
         }

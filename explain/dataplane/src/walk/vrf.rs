@@ -60,7 +60,7 @@ impl Walker<'_, '_> {
         let vrf = vrf_of(links, dev)?;
         // icmp6_iif: an echo is answered by the device that has the address.
         if answer == Answer::Data && skb.packet.dst.is_ipv6() {
-            return links.owner(skb.packet.dst);
+            return links.owner(skb.packet.dst).or(Some(vrf));
         }
         Some(vrf)
     }

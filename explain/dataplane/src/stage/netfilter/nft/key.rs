@@ -89,13 +89,14 @@ pub(super) fn meta(key: Meta, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Optio
         Meta::Skgid => sender(cx, |s| s.gid)?,
         Meta::OfSocket => sender(cx, |_| None)?,
         Meta::Length => Val::from(u32::from(skb.packet.len)),
-        // nft_meta_get_eval_sdif: only what a VRF has taken has one, and any other packet ends the rule by name.
-        Meta::Sdif => Val::from(skb.vrf_port.map_or(0, |dev| dev.0)),
-        Meta::Sdifname => match skb.vrf_port {
+        // nft_meta_get_eval_sdif: 0 and an empty name but for what a VRF has taken, and in families of frames.
+        Meta::Sdif | Meta::Sdifname if matches!(here.family(), NfFamily::Bridge | NfFamily::Netdev) => Val::of(0),
+        Meta::Sdif => Val::from(sdif(cx).map_or(0, |dev| dev.0)),
+        Meta::Sdifname => match sdif(cx) {
             Some(dev) => links
                 .get(dev)
                 .map_or(Val::UNKNOWN, |l| name(&l.name).map_or(Val::UNKNOWN, Val::of)),
-            None => return None,
+            None => Val::of(0),
         },
         Meta::Nftrace => Val::of(0),
         // Without a state of IPsec nothing was opened in this namespace.
@@ -105,6 +106,13 @@ pub(super) fn meta(key: Meta, here: &Here<'_, '_>, cx: &HookCx<'_, '_>) -> Optio
         },
         Meta::Random | Meta::Cpu | Meta::Other => Val::UNKNOWN,
     })
+}
+
+/// `inet_sdif`: the port of a VRF, and once it was taken the VRF itself for what it sends to itself.
+fn sdif(cx: &HookCx<'_, '_>) -> Option<IfIndex> {
+    let is_vrf = |dev| matches!(cx.ns.links().get(dev).map(|l| &l.kind), Some(LinkKind::Vrf { .. }));
+    let itself = cx.skb.iif.filter(|&dev| cx.hook == Hook::Input && is_vrf(dev));
+    cx.skb.vrf_port.or(itself)
 }
 
 /// Keys of the socket end the rule for a packet without a full socket.

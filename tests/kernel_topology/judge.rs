@@ -118,10 +118,6 @@ fn agrees(world: &World<'_>, plan: &Plan, flow: &Flow, observed: &Observed, bran
 
 fn sees(observed: &Observed, branch: &Branch) -> bool {
     observed.sees == branch.client_sees
-        // A neighbour that does not answer is reported after three seconds, to all who wait by then.
-        || (observed.sees == ClientSees::Unreachable
-            && branch.client_sees == ClientSees::Timeout
-            && branch.end.outcome == Outcome::NeighbourFailed)
         // An ICMP error that comes back before connect() has let go of its socket is only noted there
         // (`sk_err_soft`). On a real wire nothing is that fast.
         || (observed.sees == ClientSees::Timeout
@@ -147,8 +143,8 @@ fn ping_sees(observed: &Observed, branch: &Branch) -> bool {
     match (error, observed.error) {
         (Some(said), Some(heard)) => said == heard,
         (None, None) => sees(observed, branch),
-        // "Destination host unreachable" after three seconds, as above.
-        (None, Some(_)) => branch.end.outcome == Outcome::NeighbourFailed,
+        (None, Some(_)) => false,
+        // A neighbour that does not answer is reported after three seconds, to all who wait by then.
         (Some(_), None) => branch.end.outcome == Outcome::NeighbourFailed && observed.sees == ClientSees::Timeout,
     }
 }

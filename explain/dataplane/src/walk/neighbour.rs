@@ -10,7 +10,6 @@ use super::respond::Question;
 use super::segment::{Cast, Frame};
 use super::walker::{Ended, Walker};
 use crate::choice::{Chance, Unknown, ratio};
-use crate::packet::proto;
 use crate::skb::Skb;
 use crate::table::neigh::is_valid;
 use crate::trace::{Answer, Assumption, NsId, Outcome, Reason, Reject, What};
@@ -33,18 +32,14 @@ pub(super) struct Asked {
 }
 
 /// `ipv4_link_failure`, `ip6_link_failure`: the sender is told.
-pub(super) fn link_failure(mut ended: Box<Ended>) -> Box<Ended> {
+pub(in crate::walk) fn link_failure(mut ended: Box<Ended>) -> Box<Ended> {
     let packet = &ended.skb.packet;
     let how = if packet.dst.is_ipv4() {
         Reject::IcmpHostUnreachable
     } else {
         Reject::Icmp6AddrUnreachable
     };
-    if ended.skb.caller().is_some_and(|s| s.socket) {
-        ended.errno = Some(super::answer::told(how, packet.proto == proto::TCP));
-    } else {
-        ended.answer = Some(Answer::Error(how));
-    }
+    ended.answer = Some(Answer::Error(how));
     ended
 }
 

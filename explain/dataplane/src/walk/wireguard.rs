@@ -10,11 +10,12 @@ use knet_snapshot::artifact::name;
 use knet_snapshot::link::{Link, LinkKind};
 use knet_snapshot::wireguard::{WgRow, WgWhat, owner};
 
+use super::neighbour::link_failure;
 use super::overlay::{inner_of, outer_of};
 use super::walker::{At, Ended, Next, Source, Walker};
 use crate::packet::{Encapsulated, L4, Packet, proto};
 use crate::skb::Skb;
-use crate::trace::{Answer, ClientSees, Evidence, NsId, Outcome, Reason, Reject, Stage, What};
+use crate::trace::{ClientSees, Evidence, NsId, Outcome, Reason, Stage, What};
 
 /// Header, counter and tag of a data message, and UDP.
 const OVERHEAD: u16 = 32 + 8;
@@ -154,21 +155,11 @@ impl Walker<'_, '_> {
         })
     }
 
-    /// `ENOKEY`, `EDESTADDRREQ`: an ICMP error says so too, which a TCP socket of this host hears as well.
+    /// `ENOKEY`, `EDESTADDRREQ` for a socket of this host, and an ICMP error for everybody.
     fn no_peer(&mut self, ns: NsId, skb: Skb) -> Box<Ended> {
         let local = skb.caller().is_some_and(|s| s.socket);
-        let v4 = skb.packet.dst.is_ipv4();
-        let mut ended = self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote);
-        if local {
-            ended.errno = Some(ClientSees::Unreachable);
-        } else {
-            let how = if v4 {
-                Reject::IcmpHostUnreachable
-            } else {
-                Reject::Icmp6AddrUnreachable
-            };
-            ended.answer = Some(Answer::Error(how));
-        }
+        let mut ended = link_failure(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelRemote));
+        ended.errno = local.then_some(ClientSees::Unreachable);
         ended
     }
 

@@ -12,7 +12,8 @@ use crate::stage::conntrack::Conntrack;
 use crate::stage::ipvs::Conn;
 use crate::stage::routing::{self, Egress, Output, SenderFlags};
 use crate::table::fib::Query;
-use crate::trace::{Answer, Field, Hook, IpvsBy, NsId, Outcome, Reason, Reject, Stage, What};
+use crate::trace::{Answer, Field, Hook, IpvsBy, NsId, Outcome, Reason, Stage, What};
+use crate::walk::neighbour::link_failure;
 use crate::walk::walker::{Ended, Next, Walker};
 
 /// `struct udphdr` and a `struct guehdr` without options.
@@ -110,16 +111,9 @@ impl Walker<'_, '_> {
             }
             Output::Refused(refusal, assumed) => {
                 self.assumptions.extend(assumed);
-                // `dst_link_failure`
-                let how = if skb.packet.dst.is_ipv4() {
-                    Reject::IcmpHostUnreachable
-                } else {
-                    Reject::Icmp6AddrUnreachable
-                };
                 let mut ended = self.ended(ns, skb.clone(), refusal.outcome, refusal.reason);
                 ended.end.evidence = refusal.evidence;
-                ended.answer = Some(Answer::Error(how));
-                Err(ended)
+                Err(link_failure(ended))
             }
             Output::Unknown(_) => Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotCaptured)),
         }

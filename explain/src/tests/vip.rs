@@ -260,6 +260,46 @@ fn a_trace_from_outside_to_such_an_address_starts_with_it() {
     assert!(inside.expect("it resolves").vip.is_none());
 }
 
+/// The page about the device, its document, and the exit code.
+fn device(files: Vec<(String, String)>) -> (String, serde_json::Value, u8) {
+    let snapshot = mini::open(files);
+    let answer = Explainer::new(&snapshot).kube_ipvs0(None).expect("there is a node");
+    let document = json::kube_ipvs0(&answer);
+    let schema = schema::explain();
+    assert_eq!(conforms(&schema, &schema, &document, "$"), Ok(()));
+    (
+        text::kube_ipvs0(&answer, &text::Style::default()),
+        document,
+        answer.exit_code(),
+    )
+}
+
+#[test]
+fn what_is_not_known_of_the_device_is_said() {
+    let with = || standing(lab("", "", ""), "kube-ipvs0", 9);
+    let (page, document, _) = device(with());
+    assert!(page.contains("asked on eth0 it answers"), "{page}");
+    assert_eq!(document["answers_on"], serde_json::json!(["eth0"]));
+    let (page, _, _) = device(ignoring(with()));
+    assert!(page.contains("it is silent about these addresses"), "{page}");
+    let without = |file: &str| {
+        let path = format!("nodes/node-1/host/{file}");
+        let files = with().into_iter().filter(|(p, _)| *p != path);
+        device(files.collect())
+    };
+    let (page, document, _) = without("nft.json");
+    assert!(page.contains("cannot tell whether it answers"), "{page}");
+    assert_eq!(document["may_answer_on"], serde_json::json!(["eth0"]));
+    let (page, document, code) = without("addr.json");
+    assert!(page.contains("addresses were not captured"), "{page}");
+    assert!(document["addresses"].is_null() && document["answers_on"].is_null());
+    assert_eq!(code, 3);
+    let (page, document, code) = without("link.json");
+    assert!(page.contains("its links were not captured"), "{page}");
+    assert!(document["present"].is_null());
+    assert_eq!(code, 3);
+}
+
 const SESSION: &str = "BIRD 2.0.12 ready.\nName       Proto      Table      State  Since         Info\n\
 tor1       BGP        ---        up     01:38:13.347  Established   \n  BGP state:          Established\n  \
 Neighbor address: 192.168.0.1\n";

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use knet_dataplane::choice::Oracle;
 use knet_dataplane::table::fib::{Answer, Query as Lookup};
 use knet_dataplane::trace::{Evidence, NsId};
-use knet_dataplane::walk;
+use knet_dataplane::walk::{self, Said};
 use knet_snapshot::Snapshot;
 use knet_snapshot::artifact::name;
 use knet_snapshot::id::Family;
@@ -28,23 +28,34 @@ const DEVICE: &str = "kube-ipvs0";
 pub struct KubeIpvs0 {
     /// The node.
     pub node: String,
-    /// The device; `None` = the node has none, or its links were not captured.
+    /// Its links were captured.
+    pub links_known: bool,
+    /// The device; `None` = the node has none, as far as its links are known.
     pub device: Option<Device>,
     /// How many virtual services IPVS has here; `None` = not captured.
     pub services: Option<usize>,
-    /// Addresses on it, by what they are.
-    pub addresses: BTreeMap<IpAddr, Held>,
+    /// Addresses on it, by what they are; `None` = not captured.
+    pub addresses: Option<BTreeMap<IpAddr, Held>>,
     /// Addresses that Services give and that are on no device of the node: packets from outside and from pods
     /// do not reach IPVS.
     pub missing: Vec<(IpAddr, Whose)>,
-    /// Devices of the node on which it answers ARP for addresses of `kube-ipvs0`.
-    pub answers_on: Vec<String>,
+    /// What it does when neighbours ask for them; `None` = it has no such address or no device to neighbours.
+    pub arp: Option<Arp>,
     /// The route that makes the first of its addresses local.
     pub local: Option<Evidence>,
     /// The sysctls by which the node answers ARP for them or is silent.
     pub arp_rows: Vec<Evidence>,
     /// Where the rows stand.
     pub cites: Glossary,
+}
+
+/// Which devices of a node answer ARP for addresses of `kube-ipvs0`; all others are silent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arp {
+    /// These do.
+    pub answers_on: Vec<String>,
+    /// Of these it is not known: a sysctl or a table was not captured, or nobody knows what a rule does.
+    pub may_answer_on: Vec<String>,
 }
 
 /// The device as captured.
@@ -73,10 +84,12 @@ impl KubeIpvs0 {
     /// 0: it is there and nothing is amiss; 1: an address is missing, or it swallows one; 3: cannot tell.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        let swallows = self.addresses.values().any(|h| matches!(h, Held::Swallowed(_)));
-        match &self.device {
-            None => 3,
-            Some(_) => u8::from(swallows || !self.missing.is_empty()),
+        match (&self.device, &self.addresses) {
+            (None, _) | (_, None) => 3,
+            (Some(_), Some(held)) => {
+                let swallows = held.values().any(|h| matches!(h, Held::Swallowed(_)));
+                u8::from(swallows || !self.missing.is_empty())
+            }
         }
     }
 }
@@ -119,10 +132,12 @@ pub fn explain(explainer: &Explainer<'_>, node: Option<&str>) -> Result<KubeIpvs
         Vec::new()
     };
     Ok(KubeIpvs0 {
+        links_known: space.links().known,
         services: ipvs.known.then(|| ipvs.service_count()),
-        addresses: held.iter().map(|&a| (a, what(context, a))).collect(),
+        addresses: (device.is_none() || space.links().addresses_known)
+            .then(|| held.iter().map(|&a| (a, what(context, a))).collect()),
         missing,
-        answers_on: answers_on(context, ns, &held),
+        arp: arp(context, ns, &held),
         local,
         arp_rows,
         cites,
@@ -201,23 +216,26 @@ fn missing(context: Context<'_, '_>, ns: NsId) -> Vec<(IpAddr, Whose)> {
     all
 }
 
-/// On which devices one of the addresses would be answered for, asked by a neighbour.
-fn answers_on(context: Context<'_, '_>, ns: NsId, held: &[IpAddr]) -> Vec<String> {
-    let Some(&address) = held.iter().find(|a| a.is_ipv4()) else {
-        return Vec::new();
-    };
+/// What neighbours hear who ask for one of the addresses.
+fn arp(context: Context<'_, '_>, ns: NsId, held: &[IpAddr]) -> Option<Arp> {
+    let &address = held.iter().find(|a| a.is_ipv4())?;
     let links = context.world.space(ns).links();
     let devices = context.world.underlay_devices().iter().filter(|(of, _)| *of == ns);
-    devices
-        .filter(|&&(_, dev)| {
-            let own = links.addresses_of(dev).find(|a| a.local.is_ipv4());
-            let asker = own.and_then(|own| {
-                let node = &context.world.space(ns).name.node;
-                super::client::stand_in(context, node, own.local)
-            });
-            let (heard, _) = walk::who_has(context.world, (ns, dev), address, asker);
-            heard.iter().any(|h| (h.ns, h.dev) == (ns, dev) && h.said.may_answer())
-        })
-        .map(|&(_, dev)| links.name(dev).to_owned())
-        .collect()
+    let mut arp = None;
+    for &(_, dev) in devices {
+        let own = links.addresses_of(dev).find(|a| a.local.is_ipv4());
+        let asker = own.and_then(|own| {
+            let node = &context.world.space(ns).name.node;
+            super::client::stand_in(context, node, own.local)
+        });
+        let (heard, _) = walk::who_has(context.world, (ns, dev), address, asker);
+        let arp: &mut Arp = arp.get_or_insert_default();
+        let name = links.name(dev).to_owned();
+        match heard.iter().find(|h| (h.ns, h.dev) == (ns, dev)).map(|h| h.said) {
+            Some(Said::Doubtful) => arp.may_answer_on.push(name),
+            Some(said) if said.may_answer() => arp.answers_on.push(name),
+            _ => {}
+        }
+    }
+    arp
 }

@@ -52,18 +52,21 @@ pub struct ClusterIpDocument {
 pub struct KubeIpvs0Document {
     /// The node.
     pub node: String,
-    /// The node has the device.
-    pub present: bool,
+    /// The node has the device; `null` = its links were not captured.
+    pub present: Option<bool>,
     /// It is up.
     pub up: Option<bool>,
     /// Virtual services of IPVS.
     pub virtual_services: Option<usize>,
-    /// Addresses on the device.
-    pub addresses: Vec<HeldDoc>,
+    /// Addresses on the device; `null` = not captured.
+    pub addresses: Option<Vec<HeldDoc>>,
     /// Addresses of Services that are on no device.
     pub missing: Vec<HeldDoc>,
-    /// Devices on which the node answers ARP for these addresses.
-    pub answers_on: Vec<String>,
+    /// Devices on which the node answers ARP for these addresses; `null` = there is no such address, or no
+    /// device that leads to neighbours.
+    pub answers_on: Option<Vec<String>>,
+    /// Devices of which that is not known.
+    pub may_answer_on: Option<Vec<String>>,
     /// The device, the route that makes the first of its addresses local, and the sysctls of ARP.
     pub rows: Vec<Evidence>,
 }
@@ -130,10 +133,10 @@ pub fn device(answer: &KubeIpvs0) -> KubeIpvs0Document {
     let rows = device.chain(&answer.local).chain(&answer.arp_rows);
     KubeIpvs0Document {
         node: answer.node.clone(),
-        present: answer.device.is_some(),
+        present: answer.links_known.then_some(answer.device.is_some()),
         up: answer.device.as_ref().map(|d| d.up),
         virtual_services: answer.services,
-        addresses: answer.addresses.iter().map(held).collect(),
+        addresses: answer.addresses.as_ref().map(|all| all.iter().map(held).collect()),
         missing: answer
             .missing
             .iter()
@@ -143,7 +146,8 @@ pub fn device(answer: &KubeIpvs0) -> KubeIpvs0Document {
                 owner: named(whose).1,
             })
             .collect(),
-        answers_on: answer.answers_on.clone(),
+        answers_on: answer.arp.as_ref().map(|a| a.answers_on.clone()),
+        may_answer_on: answer.arp.as_ref().map(|a| a.may_answer_on.clone()),
         rows: rows.map(|e| row(&answer.cites, e)).collect(),
     }
 }

@@ -1,5 +1,8 @@
 //! `explain clusterip` and `explain kube-ipvs0`.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use crate::explanation::Explanation;
 use crate::names::Whose;
 use crate::render::{systems, words};
@@ -122,6 +125,11 @@ fn view(page: &mut Page, who: &str, seen: &Explanation) {
 pub fn device(page: &mut Page, answer: &KubeIpvs0) {
     let node = &answer.node;
     let Some(device) = &answer.device else {
+        if !answer.links_known {
+            let text = format!("Whether {node} has kube-ipvs0 cannot be told: its links were not captured.");
+            page.flow(0, 2, &[Span(text, Tone::Warn)]);
+            return;
+        }
         page.flow(
             0,
             2,
@@ -167,15 +175,51 @@ pub fn device(page: &mut Page, answer: &KubeIpvs0) {
         page.field(MARGIN, INDENT, &dim("local"), &[strong(row.text.to_string())]);
         page.field(MARGIN, INDENT, &dim(""), &[dim(cite(&answer.cites, row))]);
     }
-    let services = answer.services.map_or("not captured".to_owned(), |n| n.to_string());
-    page.field(
-        MARGIN,
-        INDENT,
-        &dim("services"),
-        &[format!("{services} virtual services of IPVS").into()],
-    );
+    let services = answer
+        .services
+        .map_or("not captured".to_owned(), |n| format!("{n} virtual services of IPVS"));
+    page.field(MARGIN, INDENT, &dim("services"), &[services.into()]);
+    match &answer.addresses {
+        Some(all) => held(page, all),
+        None => page.field(
+            MARGIN,
+            INDENT,
+            &dim("holds"),
+            &[Span("addresses were not captured".to_owned(), Tone::Warn)],
+        ),
+    }
+    for (address, whose) in &answer.missing {
+        let text = format!(
+            "{address} of {}: packets of pods and clients do not reach IPVS",
+            owner(whose)
+        );
+        page.field(MARGIN, INDENT, &dim("missing"), &[Span(text, Tone::Bad)]);
+    }
+    if let Some(arp) = &answer.arp {
+        let (sure, perhaps) = (arp.answers_on.join(", "), arp.may_answer_on.join(", "));
+        let each = "for every one of these addresses, ClusterIPs included";
+        let text = match (sure.is_empty(), perhaps.is_empty()) {
+            (true, true) => "it is silent about these addresses (strictARP: arp_ignore)".to_owned(),
+            (false, true) => format!("asked on {sure} it answers {each} (strictARP is off)"),
+            (true, false) => format!("cannot tell whether it answers {each}, asked on {perhaps}"),
+            (false, false) => format!("asked on {sure} it answers {each}; cannot tell whether on {perhaps} too"),
+        };
+        page.field(MARGIN, INDENT, &dim("ARP"), &[text.into()]);
+    }
+    for row in &answer.arp_rows {
+        page.field(
+            MARGIN,
+            INDENT,
+            &dim(""),
+            &[strong(row.text.to_string()), dim(cite(&answer.cites, row))],
+        );
+    }
+}
+
+/// What its addresses are.
+fn held(page: &mut Page, addresses: &BTreeMap<IpAddr, Held>) {
     let (mut cluster, mut balancers, mut external, mut stale) = (0, 0, 0, Vec::new());
-    for (address, held) in &answer.addresses {
+    for (address, held) in addresses {
         match held {
             Held::Service(Whose::ClusterIp(_)) => cluster += 1,
             Held::Service(Whose::LoadBalancer(_)) => balancers += 1,
@@ -190,7 +234,7 @@ pub fn device(page: &mut Page, answer: &KubeIpvs0) {
         let text = format!("{}: no Service names them any more", stale.join(", "));
         page.field(MARGIN, INDENT, &dim("stale"), &[Span(text, Tone::Warn)]);
     }
-    for (address, held) in &answer.addresses {
+    for (address, held) in addresses {
         if let Held::Swallowed(whose) = held {
             let text = format!(
                 "{address} is also {}: what this node sends there ends here, and what comes from there is a martian",
@@ -198,30 +242,6 @@ pub fn device(page: &mut Page, answer: &KubeIpvs0) {
             );
             page.field(MARGIN, INDENT, &dim("swallows"), &[Span(text, Tone::Bad)]);
         }
-    }
-    for (address, whose) in &answer.missing {
-        let text = format!(
-            "{address} of {}: packets of pods and clients do not reach IPVS",
-            owner(whose)
-        );
-        page.field(MARGIN, INDENT, &dim("missing"), &[Span(text, Tone::Bad)]);
-    }
-    let arp = if answer.answers_on.is_empty() {
-        "it is silent about these addresses (strictARP: arp_ignore)".to_owned()
-    } else {
-        format!(
-            "asked on {} it answers for every one of these addresses, ClusterIPs included (strictARP is off)",
-            answer.answers_on.join(", ")
-        )
-    };
-    page.field(MARGIN, INDENT, &dim("ARP"), &[arp.into()]);
-    for row in &answer.arp_rows {
-        page.field(
-            MARGIN,
-            INDENT,
-            &dim(""),
-            &[strong(row.text.to_string()), dim(cite(&answer.cites, row))],
-        );
     }
 }
 

@@ -298,20 +298,23 @@ impl Explanation {
     }
 
     /// The exit code that says it in one digit: 0 the client gets its answer on every branch, 1 on some
-    /// branch it certainly does not, 3 cannot tell. (2 is for queries that could not be asked.)
+    /// branch it does not, 3 cannot tell. (2 is for queries that could not be asked.)
     ///
     /// "Delivered" means that the client gets its answer: a request that arrives and whose reply is lost
     /// is not delivered for whoever waits for it. A packet that leaves the cluster is answered, or not, by
-    /// somebody nobody captured: cannot tell.
+    /// somebody nobody captured: cannot tell. Nor is a branch a failure that hangs on something unknown when the
+    /// other answer to that ends in the unknown.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        let fails = |b: &Branch| {
+        let fails = |b: &&Branch| {
             !matches!(self.sees(b), ClientSees::Reply | ClientSees::Unknown) && b.end.outcome != Outcome::LeavesCluster
         };
         let open = |b: &Branch| self.sees(b) == ClientSees::Unknown || b.end.outcome == Outcome::LeavesCluster;
-        if self.branches.iter().any(fails) {
+        let open = self.truncated || self.branches.is_empty() || self.branches.iter().any(open);
+        let certain = |b: &&Branch| !open || fold::conditions(b).next().is_none();
+        if self.branches.iter().filter(fails).any(|b| certain(&b)) {
             1
-        } else if self.truncated || self.branches.is_empty() || self.branches.iter().any(open) {
+        } else if open {
             3
         } else {
             0

@@ -60,7 +60,8 @@ pub enum Unknown {
     Match(Evidence),
     /// A target this model does not know: did the packet go on? Options: 0 = goes on, 1 = ends here.
     Target(Evidence),
-    /// A table nobody looked at. Options are the stage's own.
+    /// A table nobody looked at, or not at all of it: options 0 = what is missing has nothing for this packet,
+    /// 1 = it has something, and nobody knows what.
     Table(Arc<str>),
     /// A sysctl nobody captured.
     Sysctl(Arc<str>),

@@ -640,6 +640,8 @@ pub enum Assumption {
     BridgeLearns,
     /// A pod's legacy iptables tables were not captured: taken to be as empty as those of its node.
     NoLegacyTables(Arc<str>),
+    /// A node's policies of IPsec were not captured: taken to have none, as all others that were looked at.
+    NoPolicies(Arc<str>),
     /// The rules were not captured; the three default rules are assumed.
     DefaultRules,
     /// Veth peers were matched by another way than `link_netnsid` (see the message of the reader).

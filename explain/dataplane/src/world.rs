@@ -163,6 +163,8 @@ pub struct World<'s> {
     by_name: BTreeMap<&'s NetnsId, NsId>,
     underlay: OnceLock<Underlay>,
     addresses: OnceLock<hashbrown::HashSet<std::net::IpAddr>>,
+    /// Of hosts, and of pods.
+    seals: OnceLock<(bool, bool)>,
 }
 
 /// One node: its own namespace and the others on it.
@@ -230,6 +232,7 @@ impl<'s> World<'s> {
             by_name,
             underlay: OnceLock::new(),
             addresses: OnceLock::new(),
+            seals: OnceLock::new(),
         }
     }
 
@@ -270,6 +273,19 @@ impl<'s> World<'s> {
             Family::V6 => "ip6table_",
         };
         modules.iter().any(|m| m == "x_tables") && !modules.iter().any(|m| m.starts_with(makes_tables))
+    }
+
+    /// Some node, or else some pod, has policies or states of IPsec.
+    #[must_use]
+    pub fn seals(&self, hosts: bool) -> bool {
+        let all = self.seals.get_or_init(|| {
+            let with = |host: bool| {
+                let mut spaces = self.spaces.iter().filter(|s| (self.host_of(s.id) == s.id) == host);
+                spaces.any(|s| s.facts.xfrm().get().is_some_and(|t| !t.rows.is_empty()))
+            };
+            (with(true), with(false))
+        });
+        if hosts { all.0 } else { all.1 }
     }
 
     /// Some captured namespace has this address.
@@ -340,6 +356,26 @@ impl<'s> World<'s> {
             LinkKind::Bond => true,
             _ => false,
         }
+    }
+
+    /// A namespace whose devices nobody captured, and that may be at the other end of a device that leads to
+    /// nobody known: another node, and for a veth any of the same node. `hop` is whom the packet is for.
+    #[must_use]
+    pub fn unseen(&self, ns: NsId, link: &Link, hop: Option<std::net::IpAddr>) -> Option<NsId> {
+        let here = self.space(ns).node;
+        let unknown = |&id: &NsId| !self.space(id).links().known;
+        let beside: &[NsId] = match link.kind {
+            LinkKind::Veth => &self.nodes[here].spaces,
+            _ => &[],
+        };
+        let others = (0..self.nodes.len()).filter(|&node| node != here);
+        let mut hosts = others.map(|node| self.nodes[node].spaces[0]).filter(unknown);
+        let may_have_it = |&id: &NsId| {
+            let links = self.space(id).links();
+            !links.addresses_known || hop.is_none_or(|hop| links.owner(hop).is_some())
+        };
+        let beside = beside.iter().copied().find(unknown);
+        beside.or_else(|| hosts.find(may_have_it))
     }
 
     fn wires(&self, ns: NsId) -> &Wires {

@@ -77,6 +77,10 @@ fn walk(assumption: &Assumption) -> Note {
             "no-legacy-tables",
             format!("{path} was not captured; taken to be empty, as the node's own is"),
         ),
+        Assumption::NoPolicies(path) => plain(
+            "no-ipsec-policies",
+            format!("{path} was not captured; nothing is taken to be sealed by IPsec there"),
+        ),
         Assumption::NeighbourResolves(addr) => plain(
             "neighbour-resolves",
             format!("the neighbour entry of {addr} is missing or old, and is renewed when used"),

@@ -415,8 +415,8 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
         Unknown::Target(evidence) if option == 0 => format!("the packet goes on after: {}", evidence.text),
         Unknown::Target(evidence) => format!("the packet ends at: {}", evidence.text),
         Unknown::Table(artifact) => format!(
-            "{artifact}, which was not captured, leads this way (case {})",
-            option + 1
+            "{artifact}, which was not captured in full, has {} for this packet",
+            if option == 0 { "nothing" } else { "something" }
         ),
         Unknown::Sysctl(key) => format!("{key}, which was not captured, says so (case {})", option + 1),
         Unknown::ErrorLimit(key) if option == 0 => format!("{key} still lets an ICMP error through"),

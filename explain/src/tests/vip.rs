@@ -50,6 +50,9 @@ fn standing(mut files: Vec<(String, String)>, dev: &str, index: u32) -> Vec<(Str
                     r#"{{"type":"local","dst":"{VIP}","dev":"{dev}","table":"local","protocol":"kernel","scope":"host","prefsrc":"{VIP}","flags":[]}}"#
                 ),
             ),
+            "nodes/node-1/host/sysctl.txt" => {
+                text.push_str("net.ipv4.conf.all.arp_ignore = 0\nnet.ipv4.conf.eth0.arp_ignore = 0\n");
+            }
             _ => {}
         }
     }
@@ -59,7 +62,7 @@ fn standing(mut files: Vec<(String, String)>, dev: &str, index: u32) -> Vec<(Str
 fn ignoring(mut files: Vec<(String, String)>) -> Vec<(String, String)> {
     for (path, text) in &mut files {
         if path == "nodes/node-1/host/sysctl.txt" {
-            text.push_str("net.ipv4.conf.all.arp_ignore = 1\nnet.ipv4.conf.eth0.arp_ignore = 0\n");
+            *text = text.replace("all.arp_ignore = 0", "all.arp_ignore = 1");
             text.push_str("net.ipv4.conf.all.arp_announce = 2\nnet.ipv4.conf.eth0.arp_announce = 0\n");
         }
     }
@@ -119,8 +122,16 @@ fn a_rule_that_nobody_knows_leaves_the_answer_open() {
     assert_eq!(silent.outcome, VipOutcome::Nobody);
     let mut missing = standing(lab("", "", ""), "kube-ipvs0", 9);
     missing.retain(|(path, _)| path != "nodes/node-1/host/nft.json");
+    let mut unset = standing(lab("", "", ""), "kube-ipvs0", 9);
+    for (_, text) in unset.iter_mut().filter(|(path, _)| path.ends_with("host/sysctl.txt")) {
+        *text = text
+            .lines()
+            .filter(|l| !l.contains("arp_ignore"))
+            .map(|l| format!("{l}\n"))
+            .collect();
+    }
     let limited = arp(r#"{"limit":{"rate":1,"per":"second"}},{"drop":null}"#);
-    for files in [limited, arp(r#"{"queue":null}"#), missing] {
+    for files in [limited, arp(r#"{"queue":null}"#), missing, unset] {
         let answer = one(files);
         assert_eq!(answer.outcome, VipOutcome::Doubtful(vec!["node-1".to_owned()]));
         assert_eq!(answer.exit_code(), 3);

@@ -133,7 +133,7 @@ impl Walker<'_, '_> {
     pub(super) fn run_hook(&mut self, ns: NsId, hook: Hook, mut skb: Skb) -> Result<Passed, Box<Ended>> {
         let space = self.space(ns);
         let family = skb.packet.family();
-        self.missing_tables(ns, &skb)?;
+        self.missing_tables(ns, hook, &skb)?;
         let mut items: Vec<(Place, Item<'_, '_>)> = Vec::new();
         let mut nat_chains: Vec<(Place, Base<'_, '_>)> = Vec::new();
         for (place, base) in bases(space, family, hook) {
@@ -266,7 +266,7 @@ impl Walker<'_, '_> {
 
     /// A save that nobody captured may hold a rule that ends this packet: it goes on if not, and if so the
     /// end is not known.
-    fn missing_tables(&mut self, ns: NsId, skb: &Skb) -> Result<(), Box<Ended>> {
+    fn missing_tables(&mut self, ns: NsId, hook: Hook, skb: &Skb) -> Result<(), Box<Ended>> {
         let space = self.space(ns);
         let family = skb.packet.family();
         let own = match family {
@@ -279,7 +279,7 @@ impl Walker<'_, '_> {
                 // A table the tool cannot print is read from the native ruleset, when that was captured.
                 (xt_table::MissingWhat::Incompatible(_), _) => !native,
                 // The native ruleset lists the chains of iptables-nft, though not their rules.
-                (_, Engine::XtNft) => !native || space.nft().xt_bases().any(|b| b.family == own),
+                (_, Engine::XtNft) => !native || space.nft().xt_bases().any(|b| b.family == own && b.hook == hook),
                 _ => !self.world.no_legacy_tables(ns, family),
             }
         });

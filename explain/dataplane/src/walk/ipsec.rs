@@ -6,16 +6,18 @@ pub(super) use device::KIND as XFRM;
 
 use std::net::IpAddr;
 
+use knet_snapshot::artifact::name;
 use knet_snapshot::id::IfIndex;
 use knet_snapshot::row::Table;
 use knet_snapshot::xfrm::{Direction, Policy, State, Template, Xfrm};
 
 use super::overlay::{inner_of, outer_of};
 use super::walker::{At, Ended, Next, Source, Walker};
+use crate::choice::Unknown;
 use crate::packet::{Encapsulated, L4, Packet, proto};
 use crate::skb::Skb;
 use crate::table::source::vrf_of;
-use crate::trace::{Evidence, NsId, Outcome, Reason, Stage, What};
+use crate::trace::{Assumption, Evidence, NsId, Outcome, Reason, Stage, What};
 
 /// ESP header, an IV, padding, trailer and tag of the usual algorithms; the exact size is the algorithm's.
 const OVERHEAD: u16 = 37;
@@ -127,17 +129,30 @@ impl Walker<'_, '_> {
         self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled)
     }
 
+    /// Nobody looked for policies here. There are some perhaps where others of its kind have them.
+    fn no_policies(&mut self, ns: NsId, skb: Skb) -> Result<Skb, Box<Ended>> {
+        let path = self.space(ns).facts.path(name::XFRM);
+        let host = self.world.host_of(ns) == ns;
+        if self.world.seals(host) {
+            return match self.oracle.unknown(format!("{path}?"), Unknown::Table(path), 2) {
+                0 => Ok(skb),
+                _ => Err(self.not_captured(ns, skb, name::XFRM)),
+            };
+        }
+        if host {
+            self.assumptions.insert(Assumption::NoPolicies(path));
+        }
+        Ok(skb)
+    }
+
     /// `xfrm_lookup` and `xfrm_output`, after POSTROUTING: the packet goes on as it is, or sealed.
     pub(super) fn ipsec_output(&mut self, ns: NsId, skb: Skb) -> Result<Result<At, Skb>, Box<Ended>> {
-        let Some(table) = self
-            .space(ns)
-            .facts
-            .xfrm()
-            .get()
-            .filter(|t| !t.rows.is_empty() || !t.problems.is_empty())
-        else {
-            return Ok(Err(skb));
+        let Some(table) = self.space(ns).facts.xfrm().get() else {
+            return self.no_policies(ns, skb).map(Err);
         };
+        if table.rows.is_empty() && table.problems.is_empty() {
+            return Ok(Err(skb));
+        }
         // What was sealed has its route already.
         if skb.packet.proto == proto::ESP && skb.packet.inner.is_some() {
             return Ok(Err(skb));
@@ -272,7 +287,7 @@ impl Walker<'_, '_> {
     /// `xfrm_input`: the state of the SPI opens the packet, which comes in again.
     pub(super) fn ipsec_receive(&mut self, ns: NsId, skb: Skb) -> Next {
         let Some(table) = self.space(ns).facts.xfrm().get() else {
-            return Err(self.not_captured(ns, skb, knet_snapshot::artifact::name::XFRM));
+            return Err(self.not_captured(ns, skb, name::XFRM));
         };
         let (Some(inner), Some(dev)) = (skb.packet.inner.as_deref(), skb.iif) else {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::NoTunnelDevice));

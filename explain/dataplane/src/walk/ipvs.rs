@@ -233,7 +233,7 @@ impl<'w, 's> Walker<'w, 's> {
                 None if table.connections_known && service.row.engine.is_none() => None,
                 None => {
                     // Nobody looked whom this client was given before.
-                    let what = Unknown::Table(self.space(ns).facts.path(name::IPVS_CONN));
+                    let what = Unknown::Outside("which real server the client was given before");
                     let key = format!("ipvs template {at} {} {}", client.0, evidence[0].text);
                     let i = self.oracle.unknown(key, what, service.servers.len());
                     service.servers.get(i).copied()

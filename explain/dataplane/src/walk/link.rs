@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use knet_snapshot::artifact::name;
 use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::{Link, LinkKind};
 
@@ -14,7 +15,7 @@ impl Walker<'_, '_> {
     /// `dev_queue_xmit`
     pub(super) fn transmit(&mut self, ns: NsId, dev: IfIndex, skb: Skb) -> Next {
         let Some(link) = self.link(ns, dev) else {
-            return Err(self.not_captured(ns, skb, knet_snapshot::artifact::name::LINK));
+            return Err(self.not_captured(ns, skb, name::LINK));
         };
         if !link.flags.up {
             return Err(self.ended(ns, skb, Outcome::Dropped, Reason::LinkDown));
@@ -118,7 +119,7 @@ impl Walker<'_, '_> {
     /// `__netif_receive_skb_core`
     pub(super) fn receive(&mut self, ns: NsId, dev: IfIndex, mut skb: Skb) -> Next {
         let Some(link) = self.link(ns, dev) else {
-            return Err(self.not_captured(ns, skb, knet_snapshot::artifact::name::LINK));
+            return Err(self.not_captured(ns, skb, name::LINK));
         };
         if self.hop_ns().is_none() {
             self.enter(ns, Stage::Ingress, Some(dev), &skb.packet);
@@ -260,6 +261,11 @@ impl Walker<'_, '_> {
             return Ok(self.cross(ns, link.index, to, dev, skb));
         }
         let hop = skb.nexthop;
+        if let Some(other) = self.world.unseen(ns, link, hop) {
+            let path = self.space(other).facts.path(name::LINK);
+            self.step(What::NotCaptured(path), None);
+            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured));
+        }
         self.leave(Some(link.index), &skb.packet);
         skb.oif = Some(link.index);
         let home =

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
+use knet_snapshot::artifact::name;
 use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::Link;
 use knet_snapshot::neigh::NudState;
 
-use super::respond::Question;
+use super::respond::{Question, Said};
 use super::segment::{Cast, Frame};
 use super::walker::{Ended, Walker};
 use crate::choice::{Chance, Unknown, ratio};
@@ -29,6 +30,8 @@ pub(super) struct Asked {
     pub responders: Vec<Responder>,
     /// The segment leads out of the snapshot: others may answer.
     pub leads_out: bool,
+    /// Somebody who would not answer, as far as is known: his proxy entries were not captured.
+    pub perhaps: Option<NsId>,
 }
 
 /// `ipv4_link_failure`, `ip6_link_failure`: the sender is told.
@@ -164,6 +167,13 @@ impl Walker<'_, '_> {
         if asked.leads_out && !silent && owner.is_none() {
             return Ok(None);
         }
+        // An entry that somebody set, here or of a proxy, needs nobody who answers.
+        let unknown = if table.known { asked.perhaps } else { Some(ns) };
+        if let Some(other) = unknown {
+            let path = self.space(other).facts.path(name::NEIGH);
+            self.step(What::NotCaptured(path), None);
+            return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotCaptured));
+        }
         let lost = std::mem::take(&mut self.lost_questions);
         let reason = if lost.is_empty() {
             Reason::NoNeighbour
@@ -191,14 +201,14 @@ impl Walker<'_, '_> {
         let Some(asks) = self.message_out(ns, dev, question.asked()) else {
             let leads_out = self.reach(ns, dev, all(question.about, None)).leads_out;
             return Asked {
-                responders: Vec::new(),
                 leads_out,
+                ..Asked::default()
             };
         };
         let reach = self.reach(ns, dev, all(question.about, Some(asks)));
         let mut asked = Asked {
-            responders: Vec::new(),
             leads_out: reach.leads_out,
+            ..Asked::default()
         };
         for ((at, on), heard) in reach.heard.into_iter().filter(|&(at, _)| at != (ns, dev)) {
             let Some(mac) = self.link(at, on).and_then(|l| l.mac) else {
@@ -206,6 +216,9 @@ impl Walker<'_, '_> {
             };
             let (said, answer) = self.answers(at, on, question, heard);
             let Some(proxy) = said.answer() else {
+                if said == Said::NotLocal && !self.space(at).neighbours().known {
+                    asked.perhaps = Some(at);
+                }
                 continue;
             };
             if self.hears_back(ns, dev, (at, on), question, answer) {

@@ -326,8 +326,12 @@ impl Walker<'_, '_> {
         let value = match space.sysctl().conf4_max(&link.name, "arp_ignore") {
             Some(value) => value,
             None => {
-                let key = format!("net.ipv4.conf.{}.arp_ignore", link.name).into();
-                self.assumptions.insert(Assumption::SysctlDefault(key, 0));
+                let key = format!("net.ipv4.conf.{}.arp_ignore", link.name);
+                // Where it would matter, whoever announces addresses has set it.
+                if !on_device() && self.sysctl_unknown(ns, &key) {
+                    return Some(1);
+                }
+                self.assumptions.insert(Assumption::SysctlDefault(key.into(), 0));
                 0
             }
         };

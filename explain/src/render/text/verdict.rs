@@ -1,6 +1,6 @@
 //! The one line that says it: what the client sees, and who answers or what is in the way.
 
-use crate::explanation::{Branch, ClientSees, Explanation, Fork, Outcome, Ratio};
+use crate::explanation::{Branch, ClientSees, Explanation, Fork, Outcome, Ratio, Unknown};
 use crate::fold;
 use crate::render::{sentence, words};
 
@@ -116,9 +116,15 @@ fn alike(explanation: &Explanation, main: &[&Branch]) -> String {
     format!("{client} to {target}: {}{dots}.", clauses.join("; or "))
 }
 
+/// So many unknowns make a sentence; with more it only says how many there are.
+const TELLABLE: usize = 3;
+
 /// The client fares differently: each fate with its share and its reason, those that fail first.
 fn differing(explanation: &Explanation, main: &[&Branch]) -> String {
     let glossary = &explanation.glossary;
+    if let Some(said) = too_many(main) {
+        return said;
+    }
     let mut parts: Vec<String> = Vec::new();
     for group in explanation.groups.iter().filter(|g| !g.alternative) {
         let branch = &explanation.branches[group.members[0]];
@@ -149,6 +155,32 @@ fn differing(explanation: &Explanation, main: &[&Branch]) -> String {
         });
     }
     format!("{}.", parts.join("; "))
+}
+
+/// What is not known is too much to be told of every fate.
+fn too_many(main: &[&Branch]) -> Option<String> {
+    let (mut unknowns, mut fates): (Vec<&Unknown>, Vec<&str>) = (Vec::new(), Vec::new());
+    for branch in main {
+        for (unknown, _) in fold::conditions(branch) {
+            if !unknowns.contains(&unknown) {
+                unknowns.push(unknown);
+            }
+        }
+        let sees = words::sees(branch.client_sees);
+        if !fates.contains(&sees) {
+            fates.push(sees);
+        }
+    }
+    if unknowns.len() <= TELLABLE {
+        return None;
+    }
+    let (n, fates) = (unknowns.len(), fates.join(" or "));
+    let taken = main.iter().flat_map(|b| fold::conditions(b)).next();
+    let first = taken.map(|(unknown, option)| words::condition(unknown, option))?;
+    Some(format!(
+        "{fates}, by {n} things that cannot be told: whether {first}; and {} more, listed below.",
+        n - 1
+    ))
 }
 
 /// What the client sees beside the main case, when errors are held back or it does not wait.

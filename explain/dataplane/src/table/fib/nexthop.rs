@@ -97,6 +97,10 @@ impl<'s> Nexthops<'s> {
 
     /// The next hops of a route. `Err` says what is missing.
     pub fn of(&self, route: &'s Route, links: &Links<'s>) -> Result<Paths<'s>, &'static str> {
+        // Whether its device is up, and which it is, nobody knows.
+        if !links.known && (route.nhid.is_some() || route.nexthops.iter().any(|n| n.dev.is_some())) {
+            return Err("link.json");
+        }
         let own = || Paths {
             hops: route.nexthops.iter().map(|n| hop(n, n.weight, links)).collect(),
             pick: Pick::Own,

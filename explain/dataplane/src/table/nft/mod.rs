@@ -244,6 +244,7 @@ impl<'s> Nft<'s> {
                     .map(|t| {
                         let c = this.chain(t, &rule.chain);
                         this.chains[c].rules.push((rule, object.at));
+                        this.tables[t].xt |= saved.should_list(this.tables[t].family, rule);
                     })
                     .is_some(),
                 ObjectKind::Set(decl) => find(&decl.family, &decl.table)
@@ -547,18 +548,29 @@ fn declared(decl: &raw::Set) -> Set<'_> {
 /// The tables that the `iptables-nft` saves list.
 struct Saved {
     tables: HashSet<(NfFamily, String)>,
+    /// Families whose save was not captured.
+    missing: Vec<NfFamily>,
 }
 
 impl Saved {
     fn of(facts: &NetnsFacts) -> Self {
-        let mut tables = HashSet::new();
+        let (mut tables, mut missing) = (HashSet::new(), Vec::new());
         for (family, file) in [(NfFamily::Ip, name::IPTABLES_NFT), (NfFamily::Ip6, name::IP6TABLES_NFT)] {
-            if let Some(Fact::Known(save)) = facts.xtables(file) {
-                let listed = save.tables.iter().filter(|t| !t.incompatible);
-                tables.extend(listed.map(|t| (family, t.name.clone())));
+            match facts.xtables(file) {
+                Some(Fact::Known(save)) => {
+                    let listed = save.tables.iter().filter(|t| !t.incompatible);
+                    tables.extend(listed.map(|t| (family, t.name.clone())));
+                }
+                Some(Fact::Empty(..)) => {}
+                Some(Fact::Unknown(_)) | None => missing.push(family),
             }
         }
-        Self { tables }
+        Self { tables, missing }
+    }
+
+    /// A rule of `iptables-nft`, the matches and targets of which only its save could tell.
+    fn should_list(&self, family: NfFamily, rule: &raw::Rule) -> bool {
+        self.missing.contains(&family) && rule.expr.iter().any(|s| matches!(s, raw::Stmt::Xt(..)))
     }
 
     fn lists(&self, family: NfFamily, name: &str) -> bool {

@@ -65,6 +65,8 @@ pub enum Effect {
     Offloads,
     /// It may change what is not modelled; the packet goes on.
     Changes,
+    /// A statement nobody knows, or a target without its arguments: it may end the rule, or change anything.
+    Acts,
 }
 
 /// A comparison.
@@ -209,7 +211,13 @@ impl<'s> Stmt<'s> {
             S::Counter(object) => Self::object(object, Effect::None, scope),
             S::Limit(object) | S::Quota(object) => Self::object(object, Effect::Decides, scope),
             S::Log(_) => Self::Plain(Effect::None),
-            S::Xt(..) => Self::Plain(Effect::Decides),
+            S::Xt(kind, name) => Self::Plain(match (&**kind, &**name) {
+                // comment_mt is always true; these targets return XT_CONTINUE and change nothing.
+                ("match", "comment")
+                | ("target" | "watcher", "LOG" | "NFLOG" | "TRACE" | "AUDIT" | "log" | "nflog") => Effect::None,
+                ("match", _) => Effect::Decides,
+                _ => Effect::Acts,
+            }),
             S::Set(update) => {
                 let key = Expr::compile(&update.elem, &[], scope);
                 let set = match update.set.strip_prefix('@').and_then(|name| (scope.set)(name)) {
@@ -242,7 +250,8 @@ impl<'s> Stmt<'s> {
                 "fwd" => Effect::Forwards,
                 "synproxy" => Effect::Proxies,
                 "exthdr" | "optstrip" | "reset" => Effect::Changes,
-                _ => Effect::Decides,
+                "meter" | "ct count" => Effect::Decides,
+                _ => Effect::Acts,
             }),
         }
     }

@@ -198,7 +198,7 @@ fn plain<'x>(
             changes.push(What::Undecided);
             Flow::Next
         }
-        Effect::Forwards => Flow::Act(RuleVerdict::Unknown, Verdict::Unknown),
+        Effect::Forwards | Effect::Acts => Flow::Act(RuleVerdict::Unknown, Verdict::Unknown),
         // nft_synproxy_eval: breaks for what is not TCP.
         Effect::Proxies if cx.skb.packet.proto != proto::TCP => Flow::Broken,
         Effect::Proxies => {

@@ -332,10 +332,22 @@ fn a_table_of_iptables_nft_is_left_to_its_save() {
         (bases[0].family, bases[0].table, bases[0].priority),
         (NfFamily::Ip, "filter", 0)
     );
-    // Without the save the match is not known.
+    // Without the save nobody knows what its rules say, and the table is not walked either.
     let alone = snapshot(&[("nft.json", nft)]);
-    let run = walk(&alone, Hook::Forward, &skb, true);
-    assert_eq!(run.leaves.len(), 2);
+    assert_eq!(World::new(&alone).spaces()[0].nft().xt_bases().count(), 1);
+    // A table that the tool cannot print is walked. A comment always matches; what a target does is not in the listing.
+    let incompatible = "# Table `filter' is incompatible, use 'nft' tool.\n";
+    let verdict = |last: &str| {
+        let nft = nft.replace(r#"{"drop":null}"#, last);
+        let alone = snapshot(&[("nft.json", &nft), ("iptables-nft.save", incompatible)]);
+        let mut run = walk(&alone, Hook::Forward, &skb, true);
+        assert_eq!(run.leaves.len(), 1);
+        run.leaves.remove(0).value.verdict
+    };
+    assert_eq!(verdict(r#"{"drop":null}"#), Verdict::Drop { policy: false });
+    let target = |name: &str| verdict(&format!(r#"{{"xt":{{"type":"target","name":"{name}"}}}}"#));
+    assert_eq!((target("DNAT"), target("LOG")), (Verdict::Unknown, Verdict::Accept));
+    assert_eq!(verdict(r#"{"what nobody knows":1}"#), Verdict::Unknown);
 }
 
 #[test]

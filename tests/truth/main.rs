@@ -7,6 +7,7 @@ mod arp;
 mod cases;
 mod compare;
 mod decisive;
+mod missing;
 #[allow(dead_code, reason = "shared by tests that each use a part")]
 #[path = "../support/shipped.rs"]
 mod shipped;
@@ -56,12 +57,16 @@ fn sets(folder: &str) -> Vec<PathBuf> {
 fn open(set: &Path) -> (Snapshot, Value) {
     let snapshot = kubectl_knet::commands::load(&set.join("snapshot.tar.zst"), &Limits::default())
         .unwrap_or_else(|failure| panic!("{failure}"));
+    (snapshot, truth(set))
+}
+
+fn truth(set: &Path) -> Value {
     let mut truth = String::new();
     let packed = fs::File::open(set.join("truth.json.gz")).expect("the truth is there");
     flate2::read::GzDecoder::new(packed)
         .read_to_string(&mut truth)
         .expect("the truth is gzip");
-    (snapshot, serde_json::from_str(&truth).expect("the truth is JSON"))
+    serde_json::from_str(&truth).expect("the truth is JSON")
 }
 
 /// The answer to one flow, as `trace --flows --brief -o json` prints it.
@@ -230,6 +235,11 @@ fn who_answered_arp_in_virtual_machines() {
         wrong.extend(grade(&format!("{name}/arp"), arp::set(set, &name)));
     }
     finish(&wrong);
+}
+
+#[test]
+fn what_is_missing_is_not_taken_for_empty() {
+    finish(&missing::check());
 }
 
 #[test]

@@ -379,6 +379,10 @@ impl Walker<'_, '_> {
             );
             return Err(self.last_row_decides(ns, skb, reason));
         }
+        if from == Some(out) && !space.fdb().ports_known {
+            // Whether it is in hairpin mode.
+            return Err(self.not_captured(ns, skb, name::BRIDGE_LINK));
+        }
         if info.vlan_filtering == Some(true)
             && let Some(id) = vlan
         {

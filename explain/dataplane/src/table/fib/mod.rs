@@ -179,7 +179,11 @@ impl<'s> Fib<'s> {
 
     /// The same, and as far as `depth` says.
     pub fn lookup_to(&self, query: &Query, depth: Depth, oracle: &mut Oracle) -> Lookup<'s> {
-        match Family::of(query.dst) {
+        let family = Family::of(query.dst);
+        if self.has_custom_rules(family).is_none() && self.has_other_tables(family) {
+            return Lookup::new(Answer::Unknown("rule.json"));
+        }
+        match family {
             Family::V4 => self.lookup4(query, depth, oracle),
             Family::V6 => self.lookup6(query, depth, oracle),
         }
@@ -190,6 +194,15 @@ impl<'s> Fib<'s> {
     #[must_use]
     pub fn has_custom_rules(&self, family: Family) -> Option<bool> {
         self.rules(family).custom()
+    }
+
+    /// There are routes that only rules other than the kernel's own, or VRFs, lead to.
+    fn has_other_tables(&self, family: Family) -> bool {
+        let own = |id: &TableId| [TableId::LOCAL, TableId::MAIN, TableId::DEFAULT].contains(id);
+        match family {
+            Family::V4 => !self.v4.tables().all(own),
+            Family::V6 => !self.v6.tables().all(own),
+        }
     }
 
     /// Rules of this family ask for protocol or ports of packets.

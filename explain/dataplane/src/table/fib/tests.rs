@@ -74,6 +74,12 @@ fn missing_rules_are_the_default_ones_and_missing_routes_are_unknown() {
     assert_eq!(found.assumed, [Assumption::DefaultRules]);
     assert!(matches!(found.answer, Answer::Route(_)));
     assert_eq!(answers(&s, &to("fd00::1")), ["unknown routes"]);
+    // A table that only a rule leads to says that there are others.
+    let s = snapshot(&[(
+        "route.json",
+        r#"[{"type":"1","dst":"10.0.0.0/8","dev":"e0","table":"254"},{"type":"7","dst":"default","table":"51"}]"#,
+    )]);
+    assert_eq!(answers(&s, &to("10.0.0.1")), ["unknown rule.json"]);
 }
 
 #[test]

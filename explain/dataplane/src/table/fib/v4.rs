@@ -58,6 +58,11 @@ impl<'s> Tables<'s> {
         }
     }
 
+    /// The tables that hold routes.
+    pub fn tables(&self) -> impl Iterator<Item = &TableId> {
+        self.by_id.keys()
+    }
+
     /// The candidates of one trie for an address: every route whose prefix holds it, longest first. Tables
     /// that share a trie are merged by length, the larger table number first.
     fn candidates(&self, tries: &[TableId], addr: u32) -> Vec<&'s Route> {

@@ -87,6 +87,11 @@ impl<'s> Tables<'s> {
         }
         Self { routes, by_id }
     }
+
+    /// The tables that hold routes.
+    pub fn tables(&self) -> impl Iterator<Item = &TableId> {
+        self.by_id.keys()
+    }
 }
 
 impl Table6 {

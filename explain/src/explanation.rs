@@ -302,19 +302,19 @@ impl Explanation {
     ///
     /// "Delivered" means that the client gets its answer: a request that arrives and whose reply is lost
     /// is not delivered for whoever waits for it. A packet that leaves the cluster is answered, or not, by
-    /// somebody nobody captured: cannot tell. Nor is a branch a failure that hangs on something unknown when the
-    /// other answer to that ends in the unknown.
+    /// somebody nobody captured: cannot tell. Nor can it be told where only the answer to something unknown lets a
+    /// branch fail, and another answer does not.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        let fails = |b: &&Branch| {
+        let fails = |b: &Branch| {
             !matches!(self.sees(b), ClientSees::Reply | ClientSees::Unknown) && b.end.outcome != Outcome::LeavesCluster
         };
         let open = |b: &Branch| self.sees(b) == ClientSees::Unknown || b.end.outcome == Outcome::LeavesCluster;
-        let open = self.truncated || self.branches.is_empty() || self.branches.iter().any(open);
-        let certain = |b: &&Branch| !open || fold::conditions(b).next().is_none();
-        if self.branches.iter().filter(fails).any(|b| certain(&b)) {
+        let certain = |b: &Branch| fails(b) && fold::conditions(b).next().is_none();
+        let all = &self.branches;
+        if all.iter().any(certain) || !self.truncated && !all.is_empty() && all.iter().all(fails) {
             1
-        } else if open {
+        } else if self.truncated || all.is_empty() || all.iter().any(|b| open(b) || fails(b)) {
             3
         } else {
             0

@@ -305,6 +305,17 @@ fn what_is_not_known_of_the_device_is_said() {
     assert!(page.contains("addresses were not captured"), "{page}");
     assert!(document["addresses"].is_null() && document["answers_on"].is_null());
     assert_eq!(code, 3);
+    let unnamed = with()
+        .into_iter()
+        .filter(|(p, _)| p != "cluster/services.json")
+        .collect();
+    let (page, document, code) = device(unnamed);
+    assert!(
+        page.contains("1 more, whose is not known: Services were not captured"),
+        "{page}"
+    );
+    assert_eq!(document["addresses"][0]["kind"], "unknown");
+    assert_eq!(code, 3);
     let (page, document, code) = without("link.json");
     assert!(page.contains("its links were not captured"), "{page}");
     assert!(document["present"].is_null());

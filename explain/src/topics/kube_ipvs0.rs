@@ -78,6 +78,8 @@ pub enum Held {
     Swallowed(Whose),
     /// No Service names it any more.
     Stale,
+    /// No Service that was captured names it, and not all were.
+    Nobodys,
 }
 
 impl KubeIpvs0 {
@@ -87,8 +89,13 @@ impl KubeIpvs0 {
         match (&self.device, &self.addresses) {
             (None, _) | (_, None) => 3,
             (Some(_), Some(held)) => {
-                let swallows = held.values().any(|h| matches!(h, Held::Swallowed(_)));
-                u8::from(swallows || !self.missing.is_empty())
+                let amiss = !self.missing.is_empty() || held.values().any(|h| matches!(h, Held::Swallowed(_)));
+                let open = held.values().any(|h| *h == Held::Nobodys);
+                match (amiss, open) {
+                    (true, _) => 1,
+                    (false, true) => 3,
+                    (false, false) => 0,
+                }
             }
         }
     }
@@ -187,7 +194,8 @@ fn what(context: Context<'_, '_>, address: IpAddr) -> Held {
     match all.find(|w| pod(w) || service(w)) {
         Some(whose) if pod(&whose) => Held::Swallowed(whose.clone()),
         Some(whose) => Held::Service(whose.clone()),
-        None => Held::Stale,
+        None if context.names.services_known => Held::Stale,
+        None => Held::Nobodys,
     }
 }
 

@@ -76,7 +76,7 @@ pub struct KubeIpvs0Document {
 pub struct HeldDoc {
     /// The address.
     pub address: IpAddr,
-    /// `cluster-ip`, `load-balancer`, `external-ip`, `stale`, `swallowed`, `missing`.
+    /// `cluster-ip`, `load-balancer`, `external-ip`, `stale`, `unknown`, `swallowed`, `missing`.
     pub kind: String,
     /// `ns/name`, or a node's name.
     pub owner: Option<String>,
@@ -122,6 +122,7 @@ pub fn device(answer: &KubeIpvs0) -> KubeIpvs0Document {
             Held::Service(whose) => named(whose),
             Held::Swallowed(whose) => ("swallowed", named(whose).1),
             Held::Stale => ("stale", None),
+            Held::Nobodys => ("unknown", None),
         };
         HeldDoc {
             address: *address,

@@ -219,17 +219,23 @@ pub fn device(page: &mut Page, answer: &KubeIpvs0) {
 /// What its addresses are.
 fn held(page: &mut Page, addresses: &BTreeMap<IpAddr, Held>) {
     let (mut cluster, mut balancers, mut external, mut stale) = (0, 0, 0, Vec::new());
+    let mut nobodys = 0;
     for (address, held) in addresses {
         match held {
             Held::Service(Whose::ClusterIp(_)) => cluster += 1,
             Held::Service(Whose::LoadBalancer(_)) => balancers += 1,
             Held::Service(_) => external += 1,
             Held::Stale => stale.push(address.to_string()),
+            Held::Nobodys => nobodys += 1,
             Held::Swallowed(_) => {}
         }
     }
     let text = format!("{cluster} ClusterIPs, {balancers} of load balancers, {external} external IPs");
     page.field(MARGIN, INDENT, &dim("holds"), &[text.into()]);
+    if nobodys > 0 {
+        let text = format!("{nobodys} more, whose is not known: Services were not captured");
+        page.field(MARGIN, INDENT, &dim(""), &[Span(text, Tone::Warn)]);
+    }
     if !stale.is_empty() {
         let text = format!("{}: no Service names them any more", stale.join(", "));
         page.field(MARGIN, INDENT, &dim("stale"), &[Span(text, Tone::Warn)]);

@@ -240,6 +240,7 @@ fn who_answered_arp_in_virtual_machines() {
 #[test]
 fn what_is_missing_is_not_taken_for_empty() {
     finish(&missing::check());
+    finish(&missing::check_vips());
 }
 
 #[test]

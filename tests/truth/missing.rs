@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use knet_explain::Explainer;
+use knet_explain::topics::vip::VipQuery;
+use knet_explain::{Explainer, render};
 use serde_json::Value;
 
 use crate::shipped::{Files, files, snapshot};
@@ -37,6 +38,12 @@ const STANDS_FOR: &[(&str, &str)] = &[
 
 /// Every file at once.
 const ALL: &str = "*";
+
+/// Addresses of load balancers: one that nobody answers for, and one that all do.
+const VIPS: &[(&str, &str)] = &[
+    ("vm/ipvs-metallb-l2", "192.168.56.240"),
+    ("vm/ipvs-fault-strictarp-off", "192.168.56.241"),
+];
 
 /// What goes missing together: a file of a node's own namespace, of all others on the node, or of the cluster; or
 /// [`ALL`] that is known of such.
@@ -127,6 +134,45 @@ fn parts(all: &Files, every: bool) -> Vec<Part> {
     by_file.into_values().enumerate().flat_map(turn).collect()
 }
 
+fn without(all: &Files, part: &Part) -> Files {
+    let rest = all.iter().filter(|(path, _)| !part.takes(path));
+    rest.map(|(path, bytes)| (path.clone(), bytes.clone())).collect()
+}
+
+/// Who answers for an address: the outcome, and how many do.
+fn who_answers(files: Files, address: &str) -> (String, usize) {
+    let snapshot = snapshot(files).expect("it opens without one file");
+    let query = VipQuery {
+        target: address.to_owned(),
+        namespace: None,
+        from: None,
+    };
+    let answers = Explainer::new(&snapshot)
+        .vip(&query)
+        .expect("an address needs no object");
+    let document = render::json::vip(&answers);
+    let only = &document["addresses"][0];
+    (only["outcome"].to_string(), list(only, "answered_by").len())
+}
+
+/// The same for who answers for an address: nobody else does, and whoever is not seen any more leaves it open, unless
+/// there are several all the same.
+pub(crate) fn check_vips() -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (set, address) in VIPS {
+        let all = files(set);
+        let whole = who_answers(all.clone(), address);
+        for part in parts(&all, true) {
+            let now = who_answers(without(&all, &part), address);
+            let open = ["\"doubtful\"", "\"routed\""].contains(&&*now.0);
+            if !(open || now == whole || now.0 == whole.0 && now.1 > 1) {
+                wrong.push(format!("{set} without {part:?}: {address} was {whole:?} is {now:?}"));
+            }
+        }
+    }
+    wrong
+}
+
 /// Leaves out one part after the other, and returns what should not be.
 pub(crate) fn check() -> Vec<String> {
     let every = std::env::var("KNET_MISSING").is_ok_and(|v| v == "all");
@@ -143,9 +189,7 @@ pub(crate) fn check() -> Vec<String> {
         let queries: Vec<Value> = flows.map(|flow| compare::query(flow).1).collect();
         let whole = answers(all.clone(), &queries).expect("the fixture opens");
         for part in parts(&all, every) {
-            let rest = all.iter().filter(|(path, _)| !part.takes(path));
-            let rest = rest.map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
-            let without = answers(rest, &queries).expect("it opens without one file");
+            let without = answers(without(&all, &part), &queries).expect("it opens without one file");
             for ((query, whole), without) in queries.iter().zip(&whole).zip(&without) {
                 asked += 1;
                 open += usize::from(ends(whole) != ends(without));

@@ -199,7 +199,7 @@ pub(crate) fn of_address(explainer: &Explainer<'_>, address: IpAddr, from: Optio
     assumptions.sort_unstable();
     assumptions.dedup();
     let nodes = nodes::all(explainer, address, &services, &segments, controller.as_ref());
-    let outcome = outcome(&segments, controller.as_ref());
+    let outcome = outcome(&segments, unseen(context), controller.as_ref());
     VipExplanation {
         address,
         services,
@@ -327,7 +327,17 @@ fn subnets(context: Context<'_, '_>, (ns, dev): (NsId, IfIndex), like: IpAddr) -
         .collect()
 }
 
-fn outcome(segments: &[Segment], controller: Option<&Told>) -> VipOutcome {
+/// Nodes of which nobody knows on which wires they are, and as whom.
+fn unseen(context: Context<'_, '_>) -> Vec<String> {
+    let seen = |ns: NsId| {
+        let links = context.world.space(ns).links();
+        links.known && links.addresses_known
+    };
+    let nodes = context.names.all_nodes().filter(|(_, node)| !node.ns.is_some_and(seen));
+    nodes.map(|(name, _)| name.to_owned()).collect()
+}
+
+fn outcome(segments: &[Segment], unseen: Vec<String>, controller: Option<&Told>) -> VipOutcome {
     let on_link = || segments.iter().filter(|s| s.on_link);
     if on_link().next().is_none() {
         return VipOutcome::Routed;
@@ -345,6 +355,7 @@ fn outcome(segments: &[Segment], controller: Option<&Told>) -> VipOutcome {
         .flat_map(|s| &s.heard)
         .filter(|h| h.said == Said::Doubtful)
         .map(|h| h.node.clone())
+        .chain(unseen)
         .collect();
     doubtful.sort_unstable();
     doubtful.dedup();

@@ -179,6 +179,7 @@ enum Way {
     Forward(IfIndex),
     Elsewhere,
     Refused,
+    Unknown,
 }
 
 impl Walker<'_, '_> {
@@ -275,6 +276,10 @@ impl Walker<'_, '_> {
             }
             Way::Elsewhere => Said::NotLocal,
             Way::Refused => Said::NotRead,
+            Way::Unknown => {
+                self.doubtful_question.get_or_insert((Reason::NotCaptured, Vec::new()));
+                Said::Doubtful
+            }
         }
     }
 
@@ -290,6 +295,7 @@ impl Walker<'_, '_> {
             };
             return match space.fib().lookup(&query, &mut self.oracle).answer {
                 RouteAnswer::Route(hit) if hit.kind == RouteKind::Local => Way::Local,
+                RouteAnswer::Unknown(_) => Way::Unknown,
                 _ => Way::Elsewhere,
             };
         };
@@ -309,6 +315,7 @@ impl Walker<'_, '_> {
             InputTo::Local(_) => Way::Local,
             InputTo::Forward(egress) => Way::Forward(egress.oif),
             InputTo::Refused(refusal) if matches!(refusal.reason, Reason::RpFilter | Reason::Martian) => Way::Refused,
+            InputTo::Unknown(_) => Way::Unknown,
             _ => Way::Elsewhere,
         }
     }

@@ -56,7 +56,7 @@ fn headline(page: &mut Page, answer: &VipExplanation) {
             Tone::Warn,
             format!(
                 "cannot tell who answers: whether {} does was not captured, or is not known.",
-                nodes.join(" or ")
+                some(nodes)
             ),
         ),
         VipOutcome::Program => (
@@ -67,6 +67,15 @@ fn headline(page: &mut Page, answer: &VipExplanation) {
         VipOutcome::Routed => (Tone::Warn, routed(answer)),
     };
     page.flow(0, 2, &[Span(format!("{}:", answer.address), tone), text.into()]);
+}
+
+/// The first few.
+fn some(nodes: &[String]) -> String {
+    const FEW: usize = 4;
+    match nodes.split_at_checked(FEW) {
+        Some((first, rest)) if rest.len() > 1 => format!("{} or one of {} more", first.join(", "), rest.len()),
+        _ => nodes.join(" or "),
+    }
 }
 
 /// Who tells routers of it.

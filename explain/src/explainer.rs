@@ -11,7 +11,7 @@ use knet_snapshot::kernel_trace::KernelTrace;
 
 use crate::against::{self, AgainstError, Walked};
 use crate::explanation::{Assumed, Connection, Entry, Explanation, Open, Source, Target};
-use crate::findings::Severity;
+use crate::findings::{Finding, Severity};
 use crate::glossary::Builder;
 use crate::names::{Names, TiedBy};
 use crate::query::Query;
@@ -142,14 +142,16 @@ impl<'s> Explainer<'s> {
         let outside = boundary::outside(&self.world, &branches);
         let mut findings = if detail > Detail::Outcome {
             let Self { world, names } = self;
-            findings::all(&findings::Cx {
-                world,
-                names,
-                src: &src,
-                dst: &dst,
-                sent: &sent,
-                start,
-                branches: &branches,
+            sure(&branches, |branches| {
+                findings::all(&findings::Cx {
+                    world,
+                    names,
+                    src: &src,
+                    dst: &dst,
+                    sent: &sent,
+                    start,
+                    branches,
+                })
             })
         } else {
             Vec::new()
@@ -339,6 +341,38 @@ fn source_of(hop: &knet_dataplane::trace::Hop, sent: &knet_dataplane::packet::Pa
     } else {
         hop.packet.src
     }
+}
+
+/// Findings about what certainly happens: they, or their rows, are also found in the branches that hang on nothing unknown, or,
+/// when all do, in every single one. What is only supposed is no fact about a node.
+fn sure(branches: &[Branch], find: impl Fn(&[Branch]) -> Vec<Finding>) -> Vec<Finding> {
+    /// More branches have nothing in common.
+    const MOST: usize = 64;
+    let mut all = find(branches);
+    let certain: Vec<Branch> = branches
+        .iter()
+        .filter(|b| fold::conditions(b).next().is_none())
+        .cloned()
+        .collect();
+    let alike = |a: &Finding, b: &Finding| {
+        a.what.code() == b.what.code() && (a.what == b.what || a.evidence.iter().any(|row| b.evidence.contains(row)))
+    };
+    let among = |found: &[Finding], one: &Finding| found.iter().any(|f| alike(f, one));
+    if certain.len() == branches.len() || all.is_empty() {
+        return all;
+    }
+    if !certain.is_empty() {
+        let found = find(&certain);
+        all.retain(|one| among(&found, one));
+    } else if branches.len() > MOST {
+        all.clear();
+    } else {
+        for branch in branches {
+            let found = find(std::slice::from_ref(branch));
+            all.retain(|one| among(&found, one));
+        }
+    }
+    all
 }
 
 /// What could not be told and mattered, each once, in order.

@@ -241,6 +241,7 @@ fn who_answered_arp_in_virtual_machines() {
 fn what_is_missing_is_not_taken_for_empty() {
     finish(&missing::check());
     finish(&missing::check_vips());
+    finish(&missing::check_findings());
 }
 
 #[test]

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use knet_explain::findings::Severity;
 use knet_explain::topics::vip::VipQuery;
-use knet_explain::{Explainer, render};
+use knet_explain::{Detail, Explainer, render};
 use serde_json::Value;
 
 use crate::shipped::{Files, files, snapshot};
@@ -167,6 +168,41 @@ pub(crate) fn check_vips() -> Vec<String> {
             let open = ["\"doubtful\"", "\"routed\""].contains(&&*now.0);
             if !(open || now == whole || now.0 == whole.0 && now.1 > 1) {
                 wrong.push(format!("{set} without {part:?}: {address} was {whole:?} is {now:?}"));
+            }
+        }
+    }
+    wrong
+}
+
+/// Errors that are told as facts, for some of a capture's flows.
+fn errors(files: Files, queries: &[Value]) -> Vec<BTreeSet<String>> {
+    let snapshot = snapshot(files).expect("it opens without one file");
+    let explainer = Explainer::new(&snapshot);
+    let of = |query: &Value| {
+        let query = serde_json::from_value(query.clone()).expect("the flow is a query");
+        let answer = explainer.trace(&query, Detail::Decisions).ok();
+        let found = answer.into_iter().flat_map(|a| a.findings);
+        let grave = found.filter(|f| f.severity == Severity::Error);
+        grave.map(|f| f.what.code().to_owned()).collect()
+    };
+    queries.iter().map(of).collect()
+}
+
+/// A file that is missing is no error of the cluster.
+pub(crate) fn check_findings() -> Vec<String> {
+    let mut wrong = Vec::new();
+    for set in SETS {
+        let all = files(set);
+        let truth = truth(&crate::fixtures().join(set));
+        let flows = truth.as_array().into_iter().flatten();
+        let queries: Vec<Value> = flows.map(|flow| compare::query(flow).1).step_by(97).take(5).collect();
+        let whole = errors(all.clone(), &queries);
+        for part in parts(&all, false) {
+            let now = errors(without(&all, &part), &queries);
+            for ((query, whole), now) in queries.iter().zip(&whole).zip(&now) {
+                if !now.is_subset(whole) {
+                    wrong.push(format!("{set} without {part:?}: {query} had {whole:?} has {now:?}"));
+                }
             }
         }
     }

@@ -289,3 +289,20 @@ fn the_answer_goes_where_the_peer_was_heard() {
     };
     answered(PLAIN, silent);
 }
+
+#[test]
+fn a_session_holds_the_connection_it_is_in() {
+    let live = |node| Node {
+        handshake: "1795355000",
+        ..node
+    };
+    let known = "ipv4 2 udp 17 25 src=192.168.0.8 dst=192.168.0.7 sport=51820 dport=51820 \
+        src=192.168.0.7 dst=192.168.0.8 sport=51820 dport=51820 [ASSURED] mark=0 use=1\n";
+    let kept = Node {
+        conntrack: known,
+        ..behind(ANSWERS)
+    };
+    answered(live(PLAIN), live(kept));
+    let end = sent(live(PLAIN), live(behind(ANSWERS))).end;
+    assert_eq!((end.place.ns, end.reason), (Some(NsId(1)), Reason::Rule));
+}

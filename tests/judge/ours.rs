@@ -120,6 +120,7 @@ fn unknown_fork(taken: &Taken) -> Option<String> {
         Unknown::Sysctl(s) => format!("sysctl: {s}"),
         Unknown::Program(e) => format!("program: {}", e.text),
         Unknown::Learned(addr) => format!("learned: {addr}"),
+        Unknown::Session(peer) => format!("session: {}", peer.text),
         Unknown::Outside(w) => format!("outside: {w}"),
         Unknown::ErrorLimit(key) => format!("error limit: {key}"),
         // How long a program waits is no question to a kernel.

@@ -317,7 +317,7 @@ pub fn upper(fixed: Fixed, l4: &[u8]) -> (Packet, Option<u32>) {
                 Box::new(Encapsulated {
                     eth: None,
                     key: None,
-                    keys: None,
+                    noise: None,
                     arp: None,
                     packet,
                 })

@@ -85,6 +85,9 @@ pub fn all(rng: &mut Rng) -> Vec<Plan> {
         let mut plan = cluster(&format!("{fabric:?}"), fabric);
         let which = rng.below(6);
         fault(&mut plan, fabric, which);
+        if fabric == Fabric::WireGuard {
+            keep_up(&mut plan, rng);
+        }
         plan.flows = 24;
         plans.push(plan);
     }
@@ -269,13 +272,11 @@ fn join(plan: &mut Plan, fabric: Fabric, n: usize, m: usize) {
         }
         Fabric::WireGuard => {
             let (secret, public) = (KEYS[n].0, KEYS[m].1);
-            // Kept alive, they have shaken hands before the first flow: a handshake that is lost is tried again only
-            // after five seconds, which is longer than a flow waits.
             plan.shell(node, &format!("echo {secret} >/tmp/key{n}"));
             plan.shell(
                 node,
                 &format!(
-                    "wg set tun0 listen-port 51820 private-key /tmp/key{n} peer {public} endpoint {other}:51820 allowed-ips 10.244.{m}.0/24,fd44:{m}::/64 persistent-keepalive 5"
+                    "wg set tun0 listen-port 51820 private-key /tmp/key{n} peer {public} endpoint {other}:51820 allowed-ips 10.244.{m}.0/24,fd44:{m}::/64"
                 ),
             );
             plan.ip(node, "link add tun0 type wireguard");
@@ -357,6 +358,26 @@ fn states(plan: &mut Plan, node: usize, mode: &str, more: &str) {
     }
 }
 
+/// Who begins a session by itself: one node or none. Of two handshakes that cross neither succeeds, for five seconds,
+/// and on an emulated machine those after them cross as well.
+fn keep_up(plan: &mut Plan, rng: &mut Rng) {
+    match rng.pick(&[Some(0), Some(1), None]) {
+        Some(n) => {
+            let public = KEYS[1 - n].1;
+            plan.shell(node_at(n), &format!("wg set tun0 peer {public} persistent-keepalive 5"));
+            plan.fault(format!("only node-{n} keeps the session up"));
+        }
+        None => {
+            plan.fault("nobody keeps the session up");
+            plan.shell(node_at(1) + 2, "bash -c 'echo >/dev/udp/10.244.0.10/9' || true");
+        }
+    }
+    // Without randomness there are no keys.
+    plan.shell(node_at(0), "head -c 1 /dev/random >/dev/null");
+    // Flows in one direction make the session for those in the other: what they can make is there before the capture.
+    plan.warm = true;
+}
+
 /// Something that goes wrong with tunnels.
 fn fault(plan: &mut Plan, fabric: Fabric, which: u64) {
     let node = node_at(1);
@@ -386,6 +407,12 @@ fn fault(plan: &mut Plan, fabric: Fabric, which: u64) {
             plan.spaces[node].iptables = format!(
                 "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n-A INPUT -p {proto} -j DROP\nCOMMIT"
             );
+        }
+        2 | 5 if fabric == Fabric::WireGuard => {
+            plan.fault("node-1 lets in no UDP but answers");
+            plan.spaces[node].iptables = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+                 -A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p udp -j DROP\nCOMMIT"
+                .to_owned();
         }
         2 if sealed => {
             plan.fault("node-1 has no policies");

@@ -75,6 +75,8 @@ pub enum Unknown {
     /// Whether the owner of an address, who does not answer, has asked something itself and so told its MAC:
     /// options 0 = it has not, 1 = it has.
     Learned(IpAddr),
+    /// Whether the session with this peer of WireGuard was still good: options 0 = it was, 1 = it was not.
+    Session(Evidence),
     /// Something outside the snapshot decides.
     Outside(&'static str),
 }

@@ -93,12 +93,34 @@ pub struct Encapsulated {
     pub eth: Option<Eth>,
     /// VNI, GRE key, SPI, ...
     pub key: Option<u32>,
-    /// WireGuard: the public keys of the sender and of the peer it is sealed for.
-    pub keys: Option<(Arc<str>, Arc<str>)>,
+    /// WireGuard: who says what to whom.
+    pub noise: Option<Noise>,
     /// An ARP message in the place of an inner packet.
     pub arp: Option<Arp>,
     /// The inner packet.
     pub packet: Packet,
+}
+
+/// A message between two devices of WireGuard. A handshake has no packet inside; its own header stands there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Noise {
+    /// The public key of the sender.
+    pub from: Arc<str>,
+    /// The public key of the peer it is for.
+    pub to: Arc<str>,
+    /// What it is.
+    pub message: Message,
+}
+
+/// `enum message_type`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Asks for a session.
+    Initiation,
+    /// Agrees to it.
+    Response,
+    /// A packet, sealed.
+    Data,
 }
 
 /// An Ethernet header. `None` in a MAC means that the model does not know it (a sender outside the

@@ -427,6 +427,8 @@ pub enum Reason {
     NoTunnelRemote,
     /// No device here unwraps this tunnel packet.
     NoTunnelDevice,
+    /// There is no session with the tunnel's peer, and the handshake for one is lost.
+    NoTunnelSession,
     /// Nobody listens on the port.
     NoListener,
     /// Protocol without a handler.

@@ -42,6 +42,7 @@ mod lines;
 mod namespace;
 mod open;
 mod protocol;
+mod time;
 
 pub use fact::{Fact, Problem};
 pub use row::{Row, Table};

@@ -13,6 +13,7 @@ use crate::index::LineIndex;
 use crate::manifest::{ArtifactEntry, Manifest};
 use crate::node::{NetnsInfo, NodeInfo};
 use crate::row::Row;
+use crate::time;
 
 pub use crate::namespace::NetnsFacts;
 
@@ -184,6 +185,13 @@ impl Snapshot {
         self.artifact(path)
             .map(|entry| entry.at.as_str())
             .filter(|at| !at.is_empty())
+    }
+
+    /// The second since 1970 in which a file was captured, or by which the whole capture had ended.
+    #[must_use]
+    pub fn captured_at(&self, path: &str) -> Option<u64> {
+        let end = || self.manifest.as_ref().and_then(|m| time::seconds(&m.window.end));
+        self.artifact_time(path).and_then(time::seconds).or_else(end)
     }
 
     /// Compares every file with the hash in the manifest and records those that differ. Support tools redact in

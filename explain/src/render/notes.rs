@@ -160,6 +160,11 @@ fn fork(unknown: &Unknown) -> Note {
             "learned",
             format!("{addr} does not answer; its MAC is known only since it asked for a neighbour itself, if it did"),
         ),
+        Unknown::Session(evidence) => Note {
+            kind: "session",
+            text: "how old the session with this peer was is not known, and no new one can be made".to_owned(),
+            evidence: vec![evidence.clone()],
+        },
         Unknown::Outside(what) => plain("outside", (*what).to_owned()),
     }
 }

@@ -233,6 +233,10 @@ pub fn end(glossary: &Glossary, end: &End, hops: &[Hop], reject: Option<crate::e
                 oif()
             )
         }
+        Reason::NoTunnelSession => format!(
+            "tunnel device {} of {at} has no session with its peer, and the handshake for one is lost",
+            oif()
+        ),
         Reason::NoTunnelDevice => format!("{at} has no tunnel device that takes the outer packet"),
         Reason::NoListener => match end.packet.dport() {
             Some(port) => format!("nobody listens on port {} of {at}", port.value),

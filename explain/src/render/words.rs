@@ -73,6 +73,7 @@ pub const fn reason(reason: Reason) -> &'static str {
         Reason::NoFloodTarget => "no-flood-target",
         Reason::NoTunnelRemote => "no-tunnel-remote",
         Reason::NoTunnelDevice => "no-tunnel-device",
+        Reason::NoTunnelSession => "no-tunnel-session",
         Reason::NoListener => "no-listener",
         Reason::NoProtocol => "no-protocol",
         Reason::HasSocket => "has-socket",
@@ -429,6 +430,8 @@ pub fn condition(unknown: &Unknown, option: usize) -> String {
         Unknown::Program(_) => "one of the programs at devices (XDP, tc) does something else with it".to_owned(),
         Unknown::Learned(addr) if option == 0 => format!("{addr} has not asked for its neighbours lately"),
         Unknown::Learned(addr) => format!("{addr} has asked for its neighbours, and so told its MAC"),
+        Unknown::Session(peer) if option == 0 => format!("the session is still good with {}", peer.text),
+        Unknown::Session(peer) => format!("there is no session any more with {}", peer.text),
         Unknown::Outside(what) => format!("{what} (case {})", option + 1),
     }
 }

@@ -259,7 +259,7 @@ impl Conntrack {
         let proto = skb.packet.proto;
         let found = self
             .find(ns.id, skb.zone, proto, key)
-            .or_else(|| self.find_captured(ns, skb.zone, proto, key));
+            .or_else(|| self.find_captured(ns, skb, proto, key));
         let (entry, dir) = match found {
             Some(hit) => hit,
             None => match self.open(ns, skb, key) {
@@ -325,7 +325,7 @@ impl Conntrack {
             L4::Icmp { quoted: Some(q), .. } => Key::of(q).and_then(|key| {
                 let back = key.invert(q.proto);
                 self.find(ns.id, skb.zone, q.proto, back)
-                    .or_else(|| self.find_captured(ns, skb.zone, q.proto, back))
+                    .or_else(|| self.find_captured(ns, skb, q.proto, back))
             }),
             _ => None,
         };
@@ -359,8 +359,11 @@ impl Conntrack {
         })
     }
 
-    fn find_captured(&mut self, ns: &Netns<'_>, zone: Zone, proto: u8, key: Key) -> Option<(usize, Dir)> {
-        if !self.captured || key.sport.drawn || key.dport.drawn {
+    fn find_captured(&mut self, ns: &Netns<'_>, skb: &Skb, proto: u8, key: Key) -> Option<(usize, Dir)> {
+        // Both ports of WireGuard are configured: whatever is inside, its connection is the captured one.
+        let settled = skb.packet.inner.as_ref().is_some_and(|i| i.noise.is_some());
+        let zone = skb.zone;
+        if !(self.captured || settled) || key.sport.drawn || key.dport.drawn {
             return None;
         }
         let (row, dir) = ns.connections().find(zone, proto, key.into())?;

@@ -1,5 +1,5 @@
-//! Questions about neighbours that go through a tunnel: what the tunnel makes of them is an IP packet with a way of
-//! its own.
+//! What goes through a tunnel before the packet in hand does, questions about neighbours and handshakes: an IP packet
+//! with a way of its own.
 
 use knet_snapshot::id::IfIndex;
 
@@ -22,9 +22,24 @@ pub(super) enum Carried {
 }
 
 impl Walker<'_, '_> {
-    /// Follows what a tunnel makes of a frame to where the frame comes out. No step of it is one of the packet in hand,
-    /// but the rows that end it are kept, as connections and neighbours are that were made on the way.
+    /// Follows what a tunnel makes of a frame to where the frame comes out. The rows that end it are kept.
     pub(super) fn carried(&mut self, wrap: impl FnOnce(&mut Self) -> Next) -> Carried {
+        match self.apart(wrap) {
+            Ok((ns, dev, skb)) => Carried::To { ns, dev, skb },
+            Err(ended) if ended.end.outcome == Outcome::LeavesCluster => Carried::Out,
+            Err(ended) => {
+                self.question_ended(*ended);
+                Carried::Nowhere
+            }
+        }
+    }
+
+    /// Follows a packet to the tunnel device that unwraps it. No step of it is one of the packet in hand, but
+    /// connections and neighbours stay that were made on the way.
+    pub(super) fn apart(
+        &mut self,
+        wrap: impl FnOnce(&mut Self) -> Next,
+    ) -> Result<(NsId, IfIndex, Box<Skb>), Box<Ended>> {
         let open = self.open.take();
         let steps = std::mem::take(&mut self.sink.steps);
         let hops = self.hops.len();
@@ -45,14 +60,7 @@ impl Walker<'_, '_> {
         self.hops.truncate(hops);
         self.sink.steps = steps;
         self.open = open;
-        match end {
-            Ok((ns, dev, skb)) => Carried::To { ns, dev, skb },
-            Err(ended) if ended.end.outcome == Outcome::LeavesCluster => Carried::Out,
-            Err(ended) => {
-                self.question_ended(*ended);
-                Carried::Nowhere
-            }
-        }
+        end
     }
 
     fn through_the_tunnel(

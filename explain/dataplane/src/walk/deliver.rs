@@ -19,7 +19,7 @@ impl Walker<'_, '_> {
             if skb.packet.proto == proto::ESP {
                 return self.ipsec_receive(ns, skb);
             }
-            if skb.packet.inner.as_ref().is_some_and(|i| i.keys.is_some()) {
+            if skb.packet.inner.as_ref().is_some_and(|i| i.noise.is_some()) {
                 return self.wireguard_receive(ns, skb);
             }
             let taken = if skb.packet.proto == proto::UDP {

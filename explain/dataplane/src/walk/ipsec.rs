@@ -245,7 +245,7 @@ impl Walker<'_, '_> {
             inner: Some(Box::new(Encapsulated {
                 eth: None,
                 key: Some(state.spi),
-                keys: None,
+                noise: None,
                 arp: None,
                 packet: packet.clone(),
             })),

@@ -167,7 +167,7 @@ impl Walker<'_, '_> {
             inner: Some(Box::new(Encapsulated {
                 eth: skb.eth.filter(|_| matches!(kind, Kind::GreTap | Kind::Geneve)),
                 key: info.key,
-                keys: None,
+                noise: None,
                 arp: skb.arp,
                 packet: inner.clone(),
             })),

@@ -173,7 +173,7 @@ impl<'w, 's> Walker<'w, 's> {
             inner: Some(Box::new(Encapsulated {
                 eth: skb.eth,
                 key: vni,
-                keys: None,
+                noise: None,
                 arp: skb.arp,
                 packet: skb.packet.clone(),
             })),

@@ -7,6 +7,7 @@ use knet_snapshot::id::{IfIndex, Mac};
 use knet_snapshot::link::Link;
 use knet_snapshot::xfrm::State;
 
+use super::wireguard::{Heard, SessionId};
 use crate::choice::{Oracle, Unknown};
 use crate::packet::Packet;
 use crate::skb::Skb;
@@ -116,6 +117,8 @@ pub(super) struct Walker<'w, 's> {
     pub assumptions: BTreeSet<Assumption>,
     /// Neighbours that were learned from questions asked during this run.
     pub learned: BTreeMap<(NsId, IfIndex, IpAddr), Mac>,
+    /// Sessions of WireGuard that were made during this run.
+    pub sessions: BTreeMap<SessionId, Heard>,
     /// Captured connections of IPVS the packet was found to be of.
     pub met: BTreeSet<(NsId, Evidence)>,
     /// Who answered the question of a client on a segment: where a frame to him comes in, and his MAC.
@@ -152,6 +155,7 @@ impl<'w, 's> Walker<'w, 's> {
             leg: Leg::Request,
             assumptions: BTreeSet::new(),
             learned: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             first_answer: None,
             met: BTreeSet::new(),
             lost_questions: BTreeSet::new(),

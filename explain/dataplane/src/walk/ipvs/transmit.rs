@@ -203,7 +203,7 @@ impl Walker<'_, '_> {
             inner: Some(Box::new(Encapsulated {
                 eth: None,
                 key: None,
-                keys: None,
+                noise: None,
                 arp: None,
                 packet: inner.clone(),
             })),

@@ -454,6 +454,7 @@ impl Walker<'_, '_> {
             }
             Verdict::Queue => Err(self.ended(ns, skb, Outcome::Unknown, Reason::Userspace)),
             Verdict::Unknown => Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotModelled)),
+            Verdict::NotCaptured => Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured)),
         }
     }
 }

@@ -41,4 +41,6 @@ pub enum Verdict {
     Queue,
     /// Ends in a way the model cannot follow.
     Unknown,
+    /// Ends where something decides that was not captured.
+    NotCaptured,
 }

@@ -105,7 +105,7 @@ pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
                 what: What::NotCaptured(nft.artifact().clone()),
                 evidence: Vec::new(),
             });
-            return Verdict::Unknown;
+            return Verdict::NotCaptured;
         }
     }
     let mut stack: Vec<Frame<'_, '_>> = Vec::new();

@@ -109,7 +109,7 @@ pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
             .and_then(|i| Some((i, table.rule(chain, i)?)));
         let Some((position, rule)) = found else {
             if table.may_be_cut(frame.chain) && !goes_on_after_cut(&base, &name, visit, cx) {
-                return Verdict::Unknown;
+                return Verdict::NotCaptured;
             }
             match stack.pop() {
                 Some(caller) => frame = caller,
@@ -127,17 +127,24 @@ pub fn run_base(base: BaseChain<'_, '_>, cx: &mut HookCx<'_, '_>) -> Verdict {
         };
         let mut more = Vec::new();
         match matches(&here, cx, &mut more) {
-            Some(true) => {}
-            Some(false) => {
+            Matched::Yes => {}
+            Matched::No => {
                 cx.sink.visited(|| here.step(None, more));
                 continue;
             }
-            None => {
+            Matched::Moot => {
                 cx.sink.visited(|| Step {
                     what: What::Undecided,
                     evidence: vec![here.evidence()],
                 });
                 continue;
+            }
+            Matched::NotCaptured(artifact) => {
+                cx.sink.step(|| Step {
+                    what: What::NotCaptured(artifact),
+                    evidence: vec![here.evidence()],
+                });
+                return Verdict::NotCaptured;
             }
         }
         match act::act(&here, cx, more) {
@@ -212,16 +219,25 @@ fn goes_on_after_cut(base: &BaseChain<'_, '_>, chain: &str, visit: u64, cx: &mut
     goes_on
 }
 
-/// Whether the rule matches. `None`: it cannot be told and does not matter, because the rule changes
-/// nothing that anybody here could see.
+/// Whether a rule matches.
+enum Matched {
+    Yes,
+    No,
+    /// It cannot be told and does not matter, because the rule changes nothing that anybody here could see.
+    Moot,
+    /// It asks for sets that nobody captured, and that have something for the packet.
+    NotCaptured(Arc<str>),
+}
+
+/// Whether the rule matches.
 ///
 /// Matches are ANDed in order, and order shows only through side effects. So everything that is certain
 /// is asked first, up to the next match that changes something; one certain no ends it, before any
 /// question is put to the oracle.
-fn matches(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: &mut Vec<Evidence>) -> Option<bool> {
+fn matches(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: &mut Vec<Evidence>) -> Matched {
     let mut known = field::head(&here.rule.head, cx);
     if known == Tri::No {
-        return Some(false);
+        return Matched::No;
     }
     let mut listed = Tri::Yes;
     let all = &here.rule.matches;
@@ -238,30 +254,49 @@ fn matches(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, more: &mut Vec<Evidence
             };
             *known = known.and(certain(m, cx, more));
             if *known == Tri::No {
-                return Some(false);
+                return Matched::No;
             }
         }
         if inert && (known.and(listed) == Tri::Unknown || segment.iter().any(is_chance)) {
-            return None;
+            return Matched::Moot;
         }
-        if known == Tri::Unknown && !asked(here, cx, start) {
-            return Some(false);
+        if known == Tri::Unknown {
+            if let Some(end) = lost_sets(segment, cx) {
+                return end;
+            }
+            if !asked(here, cx, start) {
+                return Matched::No;
+            }
         }
         if !segment.iter().all(|m| recent::settled(m, here, cx)) {
-            return Some(false);
+            return Matched::No;
         }
         if !segment.iter().all(|m| chance::drawn(m, here, cx)) {
-            return Some(false);
+            return Matched::No;
         }
-        let Some(effect) = effect else { return Some(true) };
+        let Some(effect) = effect else { return Matched::Yes };
         if let Match::Recent(r) = &all[effect]
             && !recent::run(r, here, cx)
         {
-            return Some(false);
+            return Matched::No;
         }
         (known, listed) = (Tri::Yes, Tri::Yes);
         start = effect + 1;
     }
+}
+
+/// One question for all rules that want the packet in a set, where no set was captured: else they would be asked for one
+/// by one.
+fn lost_sets(segment: &[Match], cx: &mut HookCx<'_, '_>) -> Option<Matched> {
+    let artifact = cx.ns.ipsets().missing()?;
+    if !segment.iter().any(|m| matches!(m, Match::Set(s) if !s.invert)) {
+        return None;
+    }
+    let what = Unknown::Table(artifact.clone());
+    Some(match cx.oracle.unknown(format!("{artifact}?"), what, 2) {
+        0 => Matched::No,
+        _ => Matched::NotCaptured(artifact.clone()),
+    })
 }
 
 fn asked(here: &Here<'_, '_>, cx: &mut HookCx<'_, '_>, segment: usize) -> bool {

@@ -143,6 +143,12 @@ impl<'s> IpSets<'s> {
         }
     }
 
+    /// The artifact, when it was not captured.
+    #[must_use]
+    pub fn missing(&self) -> Option<&Arc<str>> {
+        self.missing.map(|_| &self.artifact)
+    }
+
     /// The set of that name was captured.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {

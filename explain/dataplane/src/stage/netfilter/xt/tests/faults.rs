@@ -298,6 +298,14 @@ fn sets_are_looked_up_or_unknown() {
         )),
         1
     );
+    // One question for all sets; what asks for more than membership ends there.
+    let wanted = "-A FORWARD -m set --match-set S dst,dst -j ACCEPT\n-A FORWARD -m set --match-set T src -j DROP\n";
+    let wanted = super::save("filter", wanted);
+    let lost = snapshot(&[("iptables-nft.save", &wanted)]);
+    let world = World::new(&lost);
+    let all = every(&world.spaces()[0], "filter", Hook::Forward, &pod(), Detail::Decisions);
+    let verdicts: Vec<_> = all.leaves.iter().map(|leaf| leaf.value.verdict.clone()).collect();
+    assert_eq!(verdicts, [Verdict::Accept, Verdict::NotCaptured]);
     let there = snapshot(&[
         ("iptables-nft.save", &save),
         (

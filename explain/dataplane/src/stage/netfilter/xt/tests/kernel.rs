@@ -123,7 +123,7 @@ fn a_cut_save_is_not_the_end_of_the_chain() {
     let world = World::new(&snapshot);
     let all = every(&world.spaces()[0], "filter", Hook::Forward, &pod(), Detail::Decisions);
     let verdicts: Vec<_> = all.leaves.iter().map(|l| l.value.verdict.clone()).collect();
-    assert_eq!(verdicts, [Verdict::Accept, Verdict::Unknown]);
+    assert_eq!(verdicts, [Verdict::Accept, Verdict::NotCaptured]);
     let all = every(&world.spaces()[0], "filter", Hook::Input, &pod(), Detail::Decisions);
     assert_eq!(all.leaves.len(), 1, "INPUT stands before the cut");
 }

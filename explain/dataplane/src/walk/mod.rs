@@ -10,11 +10,11 @@ mod hooks;
 mod ipsec;
 mod ipvlan;
 mod ipvs;
+#[cfg(test)]
+mod lab;
 mod link;
 mod neighbour;
 mod network;
-#[cfg(test)]
-mod one_node;
 mod onlink;
 mod overlay;
 mod program;

@@ -1,14 +1,7 @@
 //! Two pods on the bridge of a node.
 
-use std::sync::Arc;
-
-use knet_snapshot::Snapshot;
-use knet_snapshot::store::Blob;
-
-use crate::packet::{L4, proto, tcp_flag};
-use crate::trace::{ClientSees, Detail, NsId, Outcome, Reason, Trace};
-use crate::walk::{Limits, Origin, Start, trace};
-use crate::world::World;
+use crate::trace::{ClientSees, Outcome, Reason, Trace};
+use crate::walk::lab::{First, Lab};
 
 const BRIDGE: &str = r#"[
  {"ifindex":3,"ifname":"br0","flags":["BROADCAST","MULTICAST","UP","LOWER_UP"],"mtu":1500,"operstate":"UP","link_type":"ether","address":"02:00:00:00:00:03","linkinfo":{"info_kind":"bridge","info_data":{"vlan_filtering":0}}},
@@ -20,18 +13,7 @@ const PODS: &str = r#"[
 const NO_RULES: &str = r#"{"nftables":[]}"#;
 const LISTENS: &str = "tcp LISTEN 0 128 0.0.0.0:80 0.0.0.0:* users:((\"web\",pid=7,fd=3))\n";
 
-/// What is in a namespace whatever happens there.
-fn space(files: &mut Vec<(String, String)>, folder: &str, texts: &[(&str, &str)]) {
-    let same = [
-        ("neigh.json", "[]"),
-        ("iptables-nft.save", ""),
-        ("iptables-legacy.save", ""),
-    ];
-    let all = same.iter().chain(texts);
-    files.extend(all.map(|(name, text)| (format!("nodes/n/{folder}/{name}"), (*text).to_owned())));
-}
-
-fn pod(files: &mut Vec<(String, String)>, id: &str, host: u8, sockets: &str, nft: &str) {
+fn pod(lab: Lab, id: &str, host: u8, sockets: &str, nft: &str) -> Lab {
     let port = host + 3;
     let link = format!(
         r#"[{{"ifindex":2,"link_index":{port},"ifname":"eth0","flags":["BROADCAST","MULTICAST","UP","LOWER_UP"],"mtu":1500,"operstate":"UP","link_type":"ether","address":"02:00:00:00:01:0{host}","link_netnsid":0,"linkinfo":{{"info_kind":"veth"}}}}]"#
@@ -51,7 +33,7 @@ fn pod(files: &mut Vec<(String, String)>, id: &str, host: u8, sockets: &str, nft
         ("sysctl.txt", "net.ipv4.ip_forward = 0\n"),
         ("nft.json", nft),
     ];
-    space(files, &format!("netns/{id}"), &own);
+    lab.space(&format!("n/netns/{id}"), own)
 }
 
 /// A SYN of one pod to the other, under the native rules of the node (`None`: not captured) and of the server's pod.
@@ -65,7 +47,6 @@ fn filtered(node: &str) -> Trace {
 }
 
 fn bridged(sysctl: &str, node: Option<&str>, server: &str) -> Trace {
-    let mut files = vec![("nodes/n/netns.json".to_owned(), PODS.to_owned())];
     let tables = [
         ("link.json", BRIDGE),
         ("addr.json", "[]"),
@@ -75,34 +56,15 @@ fn bridged(sysctl: &str, node: Option<&str>, server: &str) -> Trace {
         ("bridge-vlan.json", "[]"),
         ("sysctl.txt", sysctl),
     ];
-    space(&mut files, "host", &tables);
-    files.extend(node.map(|text| ("nodes/n/host/nft.json".to_owned(), text.to_owned())));
-    pod(&mut files, "client", 1, "", NO_RULES);
-    pod(&mut files, "server", 2, LISTENS, server);
-    let files = files
-        .into_iter()
-        .map(|(path, text)| (path, Arc::new(text.into_bytes()) as Blob));
-    let snapshot = Snapshot::from_files(files.collect()).unwrap();
-    let world = World::new(&snapshot);
-    let start = Start {
-        // The node's own namespace is the first one.
-        ns: NsId(1),
-        origin: Origin::Local { uid: None },
-        src: None,
-        dst: "10.0.0.2".parse().unwrap(),
-        proto: proto::TCP,
-        l4: L4::Tcp {
-            sport: 40000.into(),
-            dport: 80.into(),
-            flags: tcp_flag::SYN,
-        },
-        any_sport: true,
-        ttl: 64,
-        tos: 0,
-        mark: 0,
-        len: 60,
+    let rules = "nodes/n/host/nft.json";
+    let lab = Lab::default().file("nodes/n/netns.json", PODS).space("n/host", tables);
+    let lab = match node {
+        Some(text) => lab.file(rules, text),
+        None => lab.without(rules),
     };
-    trace(&world, &start, Detail::Decisions, Limits::default())
+    let lab = pod(lab, "client", 1, "", NO_RULES);
+    // The node's own namespace is the first one.
+    pod(lab, "server", 2, LISTENS, server).send(1, "10.0.0.2", First::Syn(80))
 }
 
 fn ends(trace: &Trace) -> Vec<(Outcome, Reason)> {

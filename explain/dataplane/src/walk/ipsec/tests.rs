@@ -2,7 +2,7 @@
 
 use crate::packet::proto;
 use crate::trace::{Branch, ClientSees, Outcome, Reason};
-use crate::walk::one_node;
+use crate::walk::lab;
 
 const LINKS: &str = r#"[
  {"ifindex":1,"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"mtu":65536,"operstate":"UNKNOWN","link_type":"loopback"},
@@ -26,7 +26,7 @@ const STATE: &str = "src 192.168.0.7 dst 192.168.0.8\n\tproto esp spi 0x00000100
     \treplay-window 0 \n\tif_id 0x2a\n";
 
 fn sent(xfrm: &str) -> Branch {
-    one_node::sent(
+    lab::sent(
         "10.9.0.1",
         &[
             ("link.json", LINKS),

@@ -1,14 +1,7 @@
 //! A node that connects to a virtual service of its own.
 
-use std::sync::Arc;
-
-use knet_snapshot::Snapshot;
-use knet_snapshot::store::Blob;
-
-use crate::packet::{L4, proto, tcp_flag};
-use crate::trace::{Branch, ClientSees, Detail, IpvsBy, NsId, Outcome, Reason, Trace, What};
-use crate::walk::{Limits, Origin, Start, trace};
-use crate::world::World;
+use crate::trace::{Branch, ClientSees, IpvsBy, Outcome, Reason, Trace, What};
+use crate::walk::lab::{First, Lab};
 
 const LINKS: &str = r#"[
  {"ifindex":1,"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"mtu":65536,"operstate":"UNKNOWN","link_type":"loopback"},
@@ -32,45 +25,20 @@ fn sent(ipvs: Option<&str>, connections: &str) -> Trace {
 
 /// The same under rules.
 fn filtered(rules: &str, ipvs: Option<&str>, connections: &str) -> Trace {
-    let mut files = vec![
+    let tables = [
         ("link.json", LINKS),
         ("addr.json", ADDRS),
         ("route.json", ROUTES),
-        ("neigh.json", "[]"),
-        ("sockets.txt", ""),
-        ("nft.json", r#"{"nftables":[]}"#),
         ("iptables-nft.save", rules),
-        ("iptables-legacy.save", ""),
         ("sysctl.txt", SYSCTL),
         ("ipvs-conn.txt", connections),
     ];
-    files.extend(ipvs.map(|text| ("ipvs.save", text)));
-    let files = files.into_iter().map(|(name, text)| {
-        (
-            format!("nodes/n/host/{name}"),
-            Arc::new(text.as_bytes().to_vec()) as Blob,
-        )
-    });
-    let snapshot = Snapshot::from_files(files.collect()).unwrap();
-    let world = World::new(&snapshot);
-    let start = Start {
-        ns: NsId(0),
-        origin: Origin::Local { uid: None },
-        src: None,
-        dst: "10.96.0.1".parse().unwrap(),
-        proto: proto::TCP,
-        l4: L4::Tcp {
-            sport: 40000.into(),
-            dport: 443.into(),
-            flags: tcp_flag::SYN,
-        },
-        any_sport: true,
-        ttl: 64,
-        tos: 0,
-        mark: 0,
-        len: 60,
+    let lab = Lab::default().space("n/host", tables);
+    let lab = match ipvs {
+        Some(text) => lab.file("nodes/n/host/ipvs.save", text),
+        None => lab,
     };
-    trace(&world, &start, Detail::Decisions, Limits::default())
+    lab.send(0, "10.96.0.1", First::Syn(443))
 }
 
 fn servers(trace: &Trace) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! A node with a device in a VRF, and a route into it.
 
 use crate::trace::{Branch, ClientSees, Hook, Outcome, Reason, What};
-use crate::walk::one_node;
+use crate::walk::lab;
 
 const LINKS: &str = r#"[
  {"ifindex":1,"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"mtu":65536,"operstate":"UNKNOWN","link_type":"loopback"},
@@ -32,7 +32,7 @@ fn sent(dst: &str, rules: &str) -> Branch {
 fn accepting(udp_l3mdev_accept: u8, dst: &str, rules: &str) -> Branch {
     let sysctl = format!("net.ipv4.udp_l3mdev_accept = {udp_l3mdev_accept}\n");
     let save = format!("*mangle\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n{rules}\nCOMMIT\n");
-    one_node::sent(
+    lab::sent(
         dst,
         &[
             ("link.json", LINKS),

@@ -1,14 +1,7 @@
 //! Two nodes and a tunnel between them: A sends to B.
 
-use std::sync::Arc;
-
-use knet_snapshot::Snapshot;
-use knet_snapshot::store::Blob;
-
-use crate::packet::{L4, proto};
-use crate::trace::{Branch, ClientSees, Detail, NsId, Outcome, Reason};
-use crate::walk::{Limits, Origin, Start, trace};
-use crate::world::World;
+use crate::trace::{Branch, ClientSees, NsId, Outcome, Reason, Trace};
+use crate::walk::lab::{First, Lab, only};
 
 /// 1,795,355,002 seconds since 1970.
 const MANIFEST: &str = r#"{"schema":"knet.snapshot/v1","window":{"end":"2026-11-22T13:43:22Z"}}"#;
@@ -44,7 +37,7 @@ const fn behind(input: &'static str) -> Node {
     Node { input, ..PLAIN }
 }
 
-fn files(name: char, own: u8, other: u8, node: Node) -> Vec<(String, String)> {
+fn node(lab: Lab, name: char, own: u8, other: u8, node: Node) -> Lab {
     let key = |n: u8| format!("KEY{n}=");
     let endpoint = if node.endpoint {
         format!("192.168.0.{other}:51820")
@@ -107,56 +100,38 @@ fn files(name: char, own: u8, other: u8, node: Node) -> Vec<(String, String)> {
             "sockets.txt",
             "udp UNCONN 0 0 0.0.0.0:53 0.0.0.0:* users:((\"dns\",pid=7,fd=3))\n".to_owned(),
         ),
-        ("nft.json", r#"{"nftables":[]}"#.to_owned()),
-        ("iptables-nft.save", String::new()),
         ("iptables-legacy.save", node.input.to_owned()),
         ("conntrack.txt", node.conntrack.to_owned()),
-        ("xfrm.txt", String::new()),
         ("tc.json", "[]".to_owned()),
         (
             "sysctl.txt",
             "net.ipv4.ip_forward = 1\nnet.ipv4.conf.all.rp_filter = 0\n".to_owned(),
         ),
     ];
-    let texts = texts.into_iter();
-    texts
-        .map(|(file, text)| (format!("nodes/{name}/host/{file}"), text))
-        .collect()
+    lab.space(&format!("{name}/host"), texts)
+}
+
+fn walked(a: Node, b: Option<Node>, manifest: bool) -> Trace {
+    let lab = node(Lab::default(), 'a', 7, 8, a);
+    let lab = match b {
+        Some(b) => node(lab, 'b', 8, 7, b),
+        None => lab,
+    };
+    let lab = if manifest {
+        lab.file("manifest.json", MANIFEST)
+    } else {
+        lab
+    };
+    lab.send(0, "10.9.0.8", First::Udp(53))
 }
 
 fn branches(a: Node, b: Option<Node>, manifest: bool) -> Vec<Branch> {
-    let mut all = files('a', 7, 8, a);
-    all.extend(b.map(|b| files('b', 8, 7, b)).unwrap_or_default());
-    all.extend(manifest.then(|| ("manifest.json".to_owned(), MANIFEST.to_owned())));
-    let blobs = all
-        .into_iter()
-        .map(|(path, text)| (path, Arc::new(text.into_bytes()) as Blob));
-    let snapshot = Snapshot::from_files(blobs.collect()).unwrap();
-    let world = World::new(&snapshot);
-    let start = Start {
-        ns: NsId(0),
-        origin: Origin::Local { uid: None },
-        src: None,
-        dst: "10.9.0.8".parse().unwrap(),
-        proto: proto::UDP,
-        l4: L4::Ports {
-            sport: 40000.into(),
-            dport: 53.into(),
-        },
-        any_sport: true,
-        ttl: 64,
-        tos: 0,
-        mark: 0,
-        len: 60,
-    };
-    trace(&world, &start, Detail::Decisions, Limits::default()).branches
+    walked(a, b, manifest).branches
 }
 
 /// What becomes of a packet from A to B.
 fn sent(a: Node, b: Node) -> Branch {
-    let mut all = branches(a, Some(b), true);
-    assert_eq!(all.len(), 1, "{all:?}");
-    all.remove(0)
+    only(walked(a, Some(b), true))
 }
 
 #[track_caller]

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 
+use crate::knet;
 use crate::netns::{must, say, shell};
 
 /// Named namespaces that go with this value.
@@ -84,14 +84,6 @@ fn connects(from: &str, to: &str) -> bool {
     })
     .join()
     .expect("it does not panic")
-}
-
-fn knet(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kubectl-knet"))
-        .args(arguments)
-        .env_remove("KNET_SNAPSHOT")
-        .output()
-        .expect("it runs")
 }
 
 /// Each node with the program, as an agent would do it, and the objects an API server would have.

@@ -16,3 +16,14 @@ mod interrupted;
 mod routers;
 mod unchanged;
 mod vanishing;
+
+use std::process::{Command, Output};
+
+/// Runs the program, and waits for it.
+fn knet(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kubectl-knet"))
+        .args(arguments)
+        .env_remove("KNET_SNAPSHOT")
+        .output()
+        .expect("it runs")
+}

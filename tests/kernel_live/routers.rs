@@ -4,12 +4,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::knet;
 use crate::netns::{must, say, shell};
 
 /// What ends with the test: daemons, then namespaces.
@@ -68,14 +69,6 @@ impl Lab {
             .expect("ip is there");
         self.daemons.push(child);
     }
-}
-
-fn knet(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kubectl-knet"))
-        .args(arguments)
-        .env_remove("KNET_SNAPSHOT")
-        .output()
-        .expect("it runs")
 }
 
 fn document(arguments: &[&str]) -> Value {

@@ -30,7 +30,7 @@ pub(super) struct Asked {
     pub responders: Vec<Responder>,
     /// The segment leads out of the snapshot: others may answer.
     pub leads_out: bool,
-    /// Somebody who would not answer, as far as is known: his proxy entries were not captured.
+    /// A node that would not answer, as far as is known: its proxy entries were not captured.
     pub perhaps: Option<NsId>,
 }
 
@@ -216,7 +216,9 @@ impl Walker<'_, '_> {
             };
             let (said, answer) = self.answers(at, on, question, heard);
             let Some(proxy) = said.answer() else {
-                if said == Said::NotLocal && !self.space(at).neighbours().known {
+                // Nobody makes a pod answer for others.
+                let proxies = self.world.host_of(at) == at && !self.space(at).neighbours().known;
+                if said == Said::NotLocal && proxies {
                     asked.perhaps = Some(at);
                 }
                 continue;

@@ -343,8 +343,8 @@ fn source_of(hop: &knet_dataplane::trace::Hop, sent: &knet_dataplane::packet::Pa
     }
 }
 
-/// Findings about what certainly happens: they, or their rows, are also found in the branches that hang on nothing unknown, or,
-/// when all do, in every single one. What is only supposed is no fact about a node.
+/// Findings about what certainly happens: they, or their rows, are also found in the branches that hang on nothing
+/// unknown, or, when all do, in every single one. What is only supposed is no fact about a node.
 fn sure(branches: &[Branch], find: impl Fn(&[Branch]) -> Vec<Finding>) -> Vec<Finding> {
     /// More branches have nothing in common.
     const MOST: usize = 64;

@@ -163,8 +163,8 @@ pub struct World<'s> {
     by_name: BTreeMap<&'s NetnsId, NsId>,
     underlay: OnceLock<Underlay>,
     addresses: OnceLock<hashbrown::HashSet<std::net::IpAddr>>,
-    /// Of hosts, and of pods.
-    seals: OnceLock<(bool, bool)>,
+    /// Of pods, and of hosts.
+    seals: [OnceLock<bool>; 2],
 }
 
 /// One node: its own namespace and the others on it.
@@ -232,7 +232,7 @@ impl<'s> World<'s> {
             by_name,
             underlay: OnceLock::new(),
             addresses: OnceLock::new(),
-            seals: OnceLock::new(),
+            seals: Default::default(),
         }
     }
 
@@ -278,14 +278,10 @@ impl<'s> World<'s> {
     /// Some node, or else some pod, has policies or states of IPsec.
     #[must_use]
     pub fn seals(&self, hosts: bool) -> bool {
-        let all = self.seals.get_or_init(|| {
-            let with = |host: bool| {
-                let mut spaces = self.spaces.iter().filter(|s| (self.host_of(s.id) == s.id) == host);
-                spaces.any(|s| s.facts.xfrm().get().is_some_and(|t| !t.rows.is_empty()))
-            };
-            (with(true), with(false))
-        });
-        if hosts { all.0 } else { all.1 }
+        *self.seals[usize::from(hosts)].get_or_init(|| {
+            let mut spaces = self.spaces.iter().filter(|s| (self.host_of(s.id) == s.id) == hosts);
+            spaces.any(|s| s.facts.xfrm().get().is_some_and(|t| !t.rows.is_empty()))
+        })
     }
 
     /// Some captured namespace has this address.

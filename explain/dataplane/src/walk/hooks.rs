@@ -315,7 +315,8 @@ impl Walker<'_, '_> {
         }
     }
 
-    fn missing_table(&mut self, ns: NsId, artifact: &Arc<str>, skb: &Skb) -> Result<(), Box<Ended>> {
+    /// A table that was not captured, or not in full: it has nothing for this packet, or nobody knows what.
+    pub(super) fn missing_table(&mut self, ns: NsId, artifact: &Arc<str>, skb: &Skb) -> Result<(), Box<Ended>> {
         let what = Unknown::Table(artifact.clone());
         if self.oracle.unknown(format!("{artifact}?"), what, 2) == 0 {
             return Ok(());

@@ -13,7 +13,6 @@ use knet_snapshot::xfrm::{Direction, Policy, State, Template, Xfrm};
 
 use super::overlay::{inner_of, outer_of};
 use super::walker::{At, Ended, Next, Source, Walker};
-use crate::choice::Unknown;
 use crate::packet::{Encapsulated, L4, Packet, proto};
 use crate::skb::Skb;
 use crate::table::source::vrf_of;
@@ -134,12 +133,8 @@ impl Walker<'_, '_> {
         let path = self.space(ns).facts.path(name::XFRM);
         let host = self.world.host_of(ns) == ns;
         if self.world.seals(host) {
-            return match self.oracle.unknown(format!("{path}?"), Unknown::Table(path), 2) {
-                0 => Ok(skb),
-                _ => Err(self.not_captured(ns, skb, name::XFRM)),
-            };
-        }
-        if host {
+            self.missing_table(ns, &path, &skb)?;
+        } else if host {
             self.assumptions.insert(Assumption::NoPolicies(path));
         }
         Ok(skb)
@@ -331,9 +326,12 @@ impl Walker<'_, '_> {
             .as_ref()
             .filter(|(at, _)| *at == ns)
             .map(|(_, s)| s.clone());
-        let Some(table) = self.space(ns).facts.xfrm().get().filter(|t| !t.rows.is_empty()) else {
-            return Ok(skb);
+        let Some(table) = self.space(ns).facts.xfrm().get() else {
+            return self.no_policies(ns, skb);
         };
+        if table.rows.is_empty() {
+            return Ok(skb);
+        }
         let lo = skb
             .iif
             .and_then(|dev| self.link(ns, dev))

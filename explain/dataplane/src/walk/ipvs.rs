@@ -203,10 +203,8 @@ impl<'w, 's> Walker<'w, 's> {
             return Ok(Passed::On(skb));
         }
         let path = self.space(ns).facts.path(name::IPVS);
-        match self.oracle.unknown(format!("{path}?"), Unknown::Table(path), 2) {
-            0 => Ok(Passed::On(skb)),
-            _ => Err(self.not_captured(ns, skb, name::IPVS)),
-        }
+        self.missing_table(ns, &path, &skb)?;
+        Ok(Passed::On(skb))
     }
 
     /// `ip_vs_schedule`

@@ -262,9 +262,7 @@ impl Walker<'_, '_> {
         }
         let hop = skb.nexthop;
         if let Some(other) = self.world.unseen(ns, link, hop) {
-            let path = self.space(other).facts.path(name::LINK);
-            self.step(What::NotCaptured(path), None);
-            return Err(self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured));
+            return Err(self.not_captured_of(other, ns, skb, name::LINK));
         }
         self.leave(Some(link.index), &skb.packet);
         skb.oif = Some(link.index);

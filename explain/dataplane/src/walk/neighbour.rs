@@ -170,9 +170,7 @@ impl Walker<'_, '_> {
         // An entry that somebody set, here or of a proxy, needs nobody who answers.
         let unknown = if table.known { asked.perhaps } else { Some(ns) };
         if let Some(other) = unknown {
-            let path = self.space(other).facts.path(name::NEIGH);
-            self.step(What::NotCaptured(path), None);
-            return Err(self.ended(ns, skb.clone(), Outcome::Unknown, Reason::NotCaptured));
+            return Err(self.not_captured_of(other, ns, skb.clone(), name::NEIGH));
         }
         let lost = std::mem::take(&mut self.lost_questions);
         let reason = if lost.is_empty() {

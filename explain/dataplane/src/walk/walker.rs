@@ -313,7 +313,12 @@ impl<'w, 's> Walker<'w, 's> {
 
     /// A packet's end that cannot be told, because a table was not captured.
     pub fn not_captured(&mut self, ns: NsId, skb: Skb, file: &'static str) -> Box<Ended> {
-        let path = self.space(ns).facts.path(file);
+        self.not_captured_of(ns, ns, skb, file)
+    }
+
+    /// The same for a file of another namespace than the packet is in.
+    pub fn not_captured_of(&mut self, other: NsId, ns: NsId, skb: Skb, file: &'static str) -> Box<Ended> {
+        let path = self.space(other).facts.path(file);
         self.step(What::NotCaptured(path), None);
         self.ended(ns, skb, Outcome::Unknown, Reason::NotCaptured)
     }

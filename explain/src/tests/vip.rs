@@ -21,6 +21,16 @@ fn lab(metadata: &str, spec: &str, pods: &str) -> Vec<(String, String)> {
         match path.as_str() {
             "cluster/services.json" => *text = text.replacen("\"items\":[", &format!("\"items\":[{service}"), 1),
             "cluster/pods.json" => *text = text.replacen("\"items\":[", &format!("\"items\":[{pods}"), 1),
+            "nodes/node-1/host/sysctl.txt" => {
+                for key in [
+                    "all.proxy_arp",
+                    "eth0.proxy_arp",
+                    "all.proxy_arp_pvlan",
+                    "eth0.proxy_arp_pvlan",
+                ] {
+                    text.push_str(&format!("net.ipv4.conf.{key} = 0\n"));
+                }
+            }
             _ => {}
         }
     }
@@ -150,6 +160,16 @@ fn a_rule_that_nobody_knows_leaves_the_answer_open() {
 #[test]
 fn where_nothing_has_the_address_nobody_answers_unless_a_program_does() {
     assert_eq!(one(lab("", "", "")).outcome, VipOutcome::Nobody);
+    // Whether the node is a proxy, nobody looked.
+    let mut unset = lab("", "", "");
+    for (_, text) in unset.iter_mut().filter(|(path, _)| path.ends_with("host/sysctl.txt")) {
+        *text = text
+            .lines()
+            .filter(|l| !l.contains("proxy_arp"))
+            .map(|l| format!("{l}\n"))
+            .collect();
+    }
+    assert_eq!(one(unset).outcome, VipOutcome::Doubtful(vec!["node-1".to_owned()]));
     let speaker = r#"{"metadata":{"namespace":"metallb-system","name":"speaker-x","uid":"8","labels":{"app":"metallb","component":"speaker"}},"spec":{"nodeName":"node-1","hostNetwork":true},"status":{"phase":"Running"}},"#;
     let answer = one(lab("", "", speaker));
     assert_eq!(answer.outcome, VipOutcome::Program);

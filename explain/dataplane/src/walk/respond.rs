@@ -266,21 +266,30 @@ impl Walker<'_, '_> {
                 let space = self.space(ns);
                 let sysctl = space.sysctl();
                 // arp_fwd_proxy, arp_fwd_pvlan, pneigh_lookup
-                let on = |key: &str| sysctl.conf4_or(&link.name, key).unwrap_or(false);
-                let proxy = if oif != link.index {
-                    on("proxy_arp") || space.neighbours().proxy(&link.name, addr).is_some()
-                } else {
+                let on = |key: &str| sysctl.conf4_or(&link.name, key);
+                let proxy = if oif == link.index {
                     on("proxy_arp_pvlan")
+                } else if space.neighbours().proxy(&link.name, addr).is_some() {
+                    Some(true)
+                } else {
+                    on("proxy_arp")
                 };
-                if proxy { Said::Proxy } else { Said::NotLocal }
+                match proxy {
+                    Some(true) => Said::Proxy,
+                    Some(false) => Said::NotLocal,
+                    None => self.not_known(),
+                }
             }
             Way::Elsewhere => Said::NotLocal,
             Way::Refused => Said::NotRead,
-            Way::Unknown => {
-                self.doubtful_question.get_or_insert((Reason::NotCaptured, Vec::new()));
-                Said::Doubtful
-            }
+            Way::Unknown => self.not_known(),
         }
+    }
+
+    /// What decides whether it answers was not captured.
+    fn not_known(&mut self) -> Said {
+        self.doubtful_question.get_or_insert((Reason::NotCaptured, Vec::new()));
+        Said::Doubtful
     }
 
     /// `ip_route_input` of the question: it is dropped like a packet that could not have come in this way
